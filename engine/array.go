@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"fmt"
+
+	"gorgonia.org/tensor"
+)
+
+// Array is device memory with a shape. The zero Array is absent.
+type Array struct {
+	Buffer Buffer
+	Shape  []int
+}
+
+// NewArray returns a zeroed array.
+func NewArray(e Engine, shape ...int) (Array, error) {
+	b, err := e.NewBuffer(Size(shape))
+	if err != nil {
+		return Array{}, err
+	}
+	return Array{b, append([]int(nil), shape...)}, nil
+}
+
+// Upload copies a float32 tensor to the device.
+func Upload(e Engine, t *tensor.Dense) (Array, error) {
+	data, ok := t.Data().([]float32)
+	if !ok {
+		return Array{}, fmt.Errorf("upload: want a float32 tensor, got %v", t.Dtype())
+	}
+	return UploadSlice(e, data, t.Shape()...)
+}
+
+// UploadSlice copies numbers in row-major order to a new array of the given shape.
+func UploadSlice(e Engine, data []float32, shape ...int) (Array, error) {
+	if len(data) != Size(shape) {
+		return Array{}, fmt.Errorf("upload: %d numbers do not fill shape %v", len(data), shape)
+	}
+	a, err := NewArray(e, shape...)
+	if err != nil {
+		return Array{}, err
+	}
+	return a, a.Buffer.Write(0, data)
+}
+
+// Download waits for the device and copies the array to the host.
+func (a Array) Download() (*tensor.Dense, error) {
+	data := make([]float32, Size(a.Shape))
+	if err := a.Buffer.Read(0, data); err != nil {
+		return nil, err
+	}
+	return tensor.New(tensor.WithShape(a.Shape...), tensor.WithBacking(data)), nil
+}
+
+// Free gives the device memory back; an absent array is left alone.
+func (a Array) Free() {
+	if a.Buffer != nil {
+		a.Buffer.Free()
+	}
+}
