@@ -1,0 +1,151 @@
+package datasets
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	_ "image/gif"  // register the format
+	_ "image/jpeg" // register the format
+	_ "image/png"  // register the format
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	_ "golang.org/x/image/bmp"  // register the format
+	_ "golang.org/x/image/webp" // register the format
+)
+
+// Limits on pictures from strangers, checked before memory is asked for.
+const (
+	MaxPixels    = 64 << 20  // pixels of one picture (64 Mi)
+	MaxFileBytes = 256 << 20 // bytes of one image file
+)
+
+// Extensions are the file name endings, in lower case, that count as pictures.
+var Extensions = []string{".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
+
+// isPicture tells by its name whether a file is a picture; hidden files are none.
+func isPicture(name string) bool {
+	base := filepath.Base(name)
+	if strings.HasPrefix(base, ".") {
+		return false
+	}
+	ext := strings.ToLower(filepath.Ext(base))
+	for _, e := range Extensions {
+		if e == ext {
+			return true
+		}
+	}
+	return false
+}
+
+// ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, GIF's first frame) as RGB. Alpha is dropped as
+// PIL's convert("RGB") does, not blended. Dimensions are checked before decoding. Errors name the file and the reason.
+func ReadImage(path string) (*RGB, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", path, reason(err))
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("image %s: %w", path, reason(err))
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("image %s: not a regular file", path)
+	case info.Size() > MaxFileBytes:
+		return nil, fmt.Errorf("image %s: %d bytes, more than the limit of %d", path, info.Size(), MaxFileBytes)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", path, reason(err))
+	}
+	img, err := Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", path, err)
+	}
+	return img, nil
+}
+
+// Decode decodes one picture held in memory; see ReadImage.
+func Decode(data []byte) (img *RGB, err error) {
+	cfg, format, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		if errors.Is(err, image.ErrFormat) {
+			return nil, errors.New("not a JPEG, PNG, WebP, BMP or GIF picture")
+		}
+		return nil, fmt.Errorf("damaged picture: %w", err)
+	}
+	if cfg.Width <= 0 || cfg.Height <= 0 || int64(cfg.Width)*int64(cfg.Height) > MaxPixels {
+		return nil, fmt.Errorf("%d x %d pixels, outside the limit of 1 to %d", cfg.Width, cfg.Height, MaxPixels)
+	}
+	// The decoders are not ours; a panic on a hostile file must stay an error about that file.
+	defer func() {
+		if r := recover(); r != nil {
+			img, err = nil, fmt.Errorf("damaged %s picture: %v", format, r)
+		}
+	}()
+	src, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("damaged %s picture: %w", format, err)
+	}
+	b := src.Bounds()
+	if b.Empty() || int64(b.Dx())*int64(b.Dy()) > MaxPixels {
+		return nil, fmt.Errorf("damaged %s picture: bounds %v", format, b)
+	}
+	if format == "webp" {
+		if y, ok := src.(*image.YCbCr); ok {
+			return webpRGB(y), nil
+		}
+		if y, ok := src.(*image.NYCbCrA); ok {
+			return webpRGB(&y.YCbCr), nil
+		}
+	}
+	return toRGB(src), nil
+}
+
+// toRGB copies a decoded picture. Colours are taken as stored, alpha is ignored.
+func toRGB(src image.Image) *RGB {
+	b := src.Bounds()
+	out := NewRGB(b.Dx(), b.Dy())
+	var pix []uint8
+	var stride int
+	switch s := src.(type) {
+	case *image.NRGBA:
+		pix, stride = s.Pix[s.PixOffset(b.Min.X, b.Min.Y):], s.Stride
+	case *image.YCbCr, *image.CMYK, *image.Gray, *image.RGBA:
+		// Opaque kinds (Go's RGBA from PNG is opaque: pictures with alpha decode to NRGBA), with fast paths in draw.
+		d := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
+		draw.Draw(d, d.Bounds(), src, b.Min, draw.Src)
+		pix, stride = d.Pix, d.Stride
+	default:
+		for y := 0; y < out.Height; y++ {
+			for x := 0; x < out.Width; x++ {
+				c := color.NRGBAModel.Convert(src.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA)
+				o := 3 * (y*out.Width + x)
+				out.Pix[o], out.Pix[o+1], out.Pix[o+2] = c.R, c.G, c.B
+			}
+		}
+		return out
+	}
+	for y := 0; y < out.Height; y++ {
+		row, dst := pix[y*stride:], out.Pix[3*y*out.Width:]
+		for x := 0; x < out.Width; x++ {
+			dst[3*x], dst[3*x+1], dst[3*x+2] = row[4*x], row[4*x+1], row[4*x+2]
+		}
+	}
+	return out
+}
+
+// reason strips the path from a file error, since the message names it already.
+func reason(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

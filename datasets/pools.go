@@ -1,0 +1,181 @@
+package datasets
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// PoolNames lists what OpenPool accepts, as words for help texts.
+func PoolNames() []string {
+	return []string{"mini", "noise", "imagenet-ood", "folder:PATH", "dataset:NAME"}
+}
+
+// OpenPool opens a pool of unlabelled pictures: "mini" (pictures of the mini world's out-of-distribution classes),
+// "noise" (uniform noise), "imagenet-ood" (the folder of that name below Options.Root), "folder:PATH" or any name with
+// a "/" (every picture below a folder, see Open for relative paths), and "dataset:NAME" (the test pictures of a
+// dataset: an in-distribution pool for ablations). The rendered pools have Options.PoolLen pictures.
+func OpenPool(name string, o Options) (Pool, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("pool %s: %w", name, err)
+	}
+	switch ds, isDataset := strings.CutPrefix(name, "dataset:"); {
+	case isDataset:
+		d, err := Open(ds, o)
+		if err != nil {
+			return nil, fmt.Errorf("pool %s: %w", name, err)
+		}
+		return NewDatasetPool(d, Test)
+	case name == "mini":
+		return miniPool{o}, nil
+	case name == "noise":
+		return noisePool{o}, nil
+	case name == "imagenet-ood":
+		return OpenFolderPool(name, filepath.Join(o.Root, name))
+	}
+	if path, ok := folderPath(name, o); ok {
+		return OpenFolderPool(name, path)
+	}
+	return nil, fmt.Errorf("unknown pool %q; known are %s", name, strings.Join(PoolNames(), ", "))
+}
+
+// noisePool renders pictures of independent uniform pixels.
+type noisePool struct{ o Options }
+
+func (p noisePool) Name() string { return "noise" }
+func (p noisePool) Len() int     { return p.o.PoolLen }
+
+func (p noisePool) Image(i int) (*RGB, error) {
+	if i < 0 || i >= p.Len() {
+		return nil, poolIndexError(p, i)
+	}
+	img := NewRGB(p.o.Size, p.o.Size)
+	r := rand.New(rand.NewPCG(p.o.Seed, uint64(i)))
+	for k := range img.Pix {
+		img.Pix[k] = uint8(r.Uint32() >> 24)
+	}
+	return img, nil
+}
+
+func (p noisePool) Fingerprint() string {
+	return hashText(fmt.Sprintf("noise v1 seed=%d size=%d len=%d", p.o.Seed, p.o.Size, p.o.PoolLen))
+}
+
+// FolderPool is every picture below a folder, in sorted order of the paths.
+type FolderPool struct {
+	name, folder string
+	files        []string
+	fingerprint  string
+}
+
+// OpenFolderPool opens every picture (see Extensions) at any depth below a folder as a pool.
+func OpenFolderPool(name, path string) (Pool, error) {
+	files, err := pictures(path)
+	if err != nil {
+		return nil, fmt.Errorf("pool %s: %w; put about 1,000 pictures there that show none of the model's classes", name, err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("pool %s: no pictures below %s", name, path)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "folder pool %d\n", len(files))
+	for _, f := range files {
+		info, err := os.Stat(filepath.Join(path, filepath.FromSlash(f)))
+		if err != nil {
+			return nil, fmt.Errorf("pool %s: image %s: %w", name, filepath.Join(path, f), reason(err))
+		}
+		fmt.Fprintf(h, "%q %d\n", f, info.Size())
+	}
+	return &FolderPool{name: name, folder: path, files: files, fingerprint: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// Name returns the pool's name.
+func (p *FolderPool) Name() string { return p.name }
+
+// Len returns the number of pictures.
+func (p *FolderPool) Len() int { return len(p.files) }
+
+// Path returns the file of picture i.
+func (p *FolderPool) Path(i int) string {
+	return filepath.Join(p.folder, filepath.FromSlash(p.files[i]))
+}
+
+// Image decodes picture i.
+func (p *FolderPool) Image(i int) (*RGB, error) {
+	if i < 0 || i >= p.Len() {
+		return nil, poolIndexError(p, i)
+	}
+	return ReadImage(p.Path(i))
+}
+
+// Fingerprint hashes the relative paths and sizes of the files.
+func (p *FolderPool) Fingerprint() string { return p.fingerprint }
+
+var synsetName = regexp.MustCompile(`^n[0-9]{8}_(.*)$`)
+
+// ImageName returns the class words that a file carries: those after ImageNet's synset number in the file name
+// ("n01440764_tench.jpg" carries "tench") or in the name of its folder, else the folder's name, else "". Numbers
+// ("n01440764_10026.JPEG") are no words.
+func (p *FolderPool) ImageName(i int) string {
+	file := p.files[i]
+	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	if m := synsetName.FindStringSubmatch(base); m != nil && hasLetter(m[1]) {
+		return m[1]
+	}
+	folder := filepath.Base(filepath.Dir(filepath.FromSlash(file)))
+	if m := synsetName.FindStringSubmatch(folder); m != nil {
+		folder = m[1]
+	}
+	if folder == "." || !hasLetter(folder) || synsetOnly.MatchString(folder) {
+		return ""
+	}
+	return folder
+}
+
+var synsetOnly = regexp.MustCompile(`^n[0-9]{8}$`)
+
+func hasLetter(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' })
+}
+
+// datasetPool is one split of a dataset without its labels.
+type datasetPool struct {
+	ds    Dataset
+	split Split
+}
+
+// NewDatasetPool makes a pool of one split of a dataset. Its name is "dataset:NAME" for the test split.
+func NewDatasetPool(ds Dataset, split Split) (Pool, error) {
+	if ds.Len(split) == 0 {
+		return nil, fmt.Errorf("pool dataset:%s: split %q is empty", ds.Name(), split)
+	}
+	return datasetPool{ds, split}, nil
+}
+
+func (p datasetPool) Name() string {
+	if p.split == Test {
+		return "dataset:" + p.ds.Name()
+	}
+	return "dataset:" + p.ds.Name() + "/" + string(p.split)
+}
+func (p datasetPool) Len() int                  { return p.ds.Len(p.split) }
+func (p datasetPool) Image(i int) (*RGB, error) { return p.ds.Image(p.split, i) }
+func (p datasetPool) ImageName(i int) string    { return p.ds.Classes()[p.ds.Label(p.split, i)] }
+func (p datasetPool) Fingerprint() string {
+	return hashText("dataset pool " + string(p.split) + " " + p.ds.Fingerprint())
+}
+
+func poolIndexError(p Pool, i int) error {
+	return fmt.Errorf("pool %s: no image %d of %d", p.Name(), i, p.Len())
+}
+
+func hashText(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,137 @@
+package datasets
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+)
+
+// CLIP's normalisation of pixels in [0,1], by channel R, G, B. It is applied inside the model, not here.
+var (
+	CLIPMean = [3]float32{0.48145466, 0.4578275, 0.40821073}
+	CLIPStd  = [3]float32{0.26862954, 0.26130258, 0.27577711}
+)
+
+// Ranges of RandomResizedCrop: torchvision's defaults with the scale that CoOp's configurations set.
+const (
+	cropMinArea, cropMaxArea   = 0.08, 1.0
+	cropMinRatio, cropMaxRatio = 3.0 / 4.0, 4.0 / 3.0
+	cropTries                  = 10
+	flipProbability            = 0.5
+)
+
+// Preprocess is CLIP's test transform up to the normalisation: the shorter side scaled to size (the longer to
+// int(size*long/short)) with PIL's bicubic filter, the centre cropped to size x size, pixels in [0,1]. It returns
+// 3 x size x size values (CHW). It panics when the picture is malformed or size is not positive.
+func Preprocess(img *RGB, size int) []float32 { return ToCHW(CenterCrop(img, size)) }
+
+// CenterCrop is Preprocess before the conversion to float32: the resized and cropped picture in 8 bit.
+func CenterCrop(img *RGB, size int) *RGB {
+	if err := img.check(); err != nil || size <= 0 {
+		panic(fmt.Sprintf("datasets: crop to %d px: %v", size, err))
+	}
+	w, h := size, size
+	if img.Width <= img.Height {
+		h = size * img.Height / img.Width
+	} else {
+		w = size * img.Width / img.Height
+	}
+	b := box{pyRoundHalf(w - size), pyRoundHalf(h - size), size, size}
+	return resizeCrop(img, w, h, Bicubic, b)
+}
+
+// pyRoundHalf returns Python's round(n / 2): half to even.
+func pyRoundHalf(n int) int { return int(math.RoundToEven(float64(n) / 2)) }
+
+// RandomResizedCrop is CLIP's and CoOp's training transform up to the normalisation: torchvision's RandomResizedCrop
+// (area 0.08 to 1 of the picture, aspect ratio 3/4 to 4/3 log-uniform, ten tries, then a centred crop) with PIL's bicubic
+// filter, then a horizontal flip with probability 0.5. It returns 3 x size x size values (CHW) in [0,1]. The random
+// numbers are Go's, so single crops differ from PyTorch's; their distribution is the same.
+func RandomResizedCrop(img *RGB, size int, rng *rand.Rand) []float32 {
+	if err := img.check(); err != nil || size <= 0 {
+		panic(fmt.Sprintf("datasets: random crop to %d px: %v", size, err))
+	}
+	b := randomBox(img.Width, img.Height, rng)
+	part := Resize(crop(img, b), size, size, Bicubic)
+	if rng.Float64() < flipProbability {
+		flip(part)
+	}
+	return ToCHW(part)
+}
+
+// randomBox is torchvision's RandomResizedCrop.get_params.
+func randomBox(width, height int, rng *rand.Rand) box {
+	uniform := func(lo, hi float64) float64 { return lo + (hi-lo)*rng.Float64() }
+	area := float64(width) * float64(height)
+	for range cropTries {
+		target := area * uniform(cropMinArea, cropMaxArea)
+		ratio := math.Exp(uniform(math.Log(cropMinRatio), math.Log(cropMaxRatio)))
+		w := int(math.RoundToEven(math.Sqrt(target * ratio)))
+		h := int(math.RoundToEven(math.Sqrt(target / ratio)))
+		if 0 < w && w <= width && 0 < h && h <= height {
+			y := rng.IntN(height - h + 1)
+			x := rng.IntN(width - w + 1)
+			return box{x, y, w, h}
+		}
+	}
+	w, h := width, height
+	switch ratio := float64(width) / float64(height); {
+	case ratio < cropMinRatio:
+		h = int(math.RoundToEven(float64(width) / cropMinRatio))
+	case ratio > cropMaxRatio:
+		w = int(math.RoundToEven(float64(height) * cropMaxRatio))
+	}
+	w, h = max(w, 1), max(h, 1)
+	return box{(width - w) / 2, (height - h) / 2, w, h}
+}
+
+func crop(img *RGB, b box) *RGB {
+	out := NewRGB(b.w, b.h)
+	for y := range b.h {
+		copy(out.Pix[3*y*b.w:3*(y+1)*b.w], img.Pix[3*((b.y+y)*img.Width+b.x):])
+	}
+	return out
+}
+
+// flip mirrors a picture left to right in place.
+func flip(img *RGB) {
+	for y := range img.Height {
+		row := img.Pix[3*y*img.Width : 3*(y+1)*img.Width]
+		for l, r := 0, img.Width-1; l < r; l, r = l+1, r-1 {
+			for c := range 3 {
+				row[3*l+c], row[3*r+c] = row[3*r+c], row[3*l+c]
+			}
+		}
+	}
+}
+
+// ToCHW converts 8-bit interleaved pixels to planes of float32 in [0,1] as torchvision's ToTensor does (v / 255).
+func ToCHW(img *RGB) []float32 {
+	n := img.Width * img.Height
+	out := make([]float32, 3*n)
+	r, g, b := out[:n], out[n:2*n], out[2*n:]
+	for i := range n {
+		r[i] = float32(img.Pix[3*i]) / 255
+		g[i] = float32(img.Pix[3*i+1]) / 255
+		b[i] = float32(img.Pix[3*i+2]) / 255
+	}
+	return out
+}
+
+// FromCHW converts 3 x height x width planes in [0,1] to an 8-bit picture, rounded and clipped. It is the inverse of
+// ToCHW, for drawing triggers and triggered images. NaN becomes 0.
+func FromCHW(planes []float32, width, height int) *RGB {
+	n := width * height
+	if len(planes) != 3*n {
+		panic(fmt.Sprintf("datasets: %d values for a %d x %d picture", len(planes), width, height))
+	}
+	out := NewRGB(width, height)
+	for c := range 3 {
+		for i, v := range planes[c*n : (c+1)*n] {
+			if v > 0 {
+				out.Pix[3*i+c] = uint8(min(v, 1)*255 + 0.5)
+			}
+		}
+	}
+	return out
+}
