@@ -2,6 +2,7 @@ package autodiff
 
 import (
 	"fmt"
+	"slices"
 
 	"clipinspector/engine"
 )
@@ -39,13 +40,19 @@ func init() {
 
 // Grad records the gradients of y with respect to the given values, weighted by dy, which has y's shape; with None for
 // dy all weights are one, so that y may be a scalar loss or a vector of losses that are summed. Nothing is recorded for
-// values that y does not reach; their gradient is None. Grad panics when the way leads through an operation that has no
-// derivative (ArgMax, Equal, a gradient operation).
+// values that y does not reach; their gradient is None, as is that of None. No gradient flows through indices, labels,
+// Sign, Equal and GreaterEqual, which are piecewise constant. Grad panics when the way leads through another operation
+// that has no derivative (ArgMax, a gradient operation).
 func Grad(y, dy Value, wrt ...Value) []Value {
 	g := y.g
+	if dy.Valid() && !slices.Equal(dy.Shape(), y.Shape()) {
+		panic(fmt.Sprintf("autodiff: gradient of shape %v for a value of shape %v", dy.Shape(), y.Shape()))
+	}
 	depends := make([]bool, len(g.values))
 	for _, w := range wrt {
-		depends[w.id] = true
+		if w.Valid() {
+			depends[w.id] = true
+		}
 	}
 	recorded := len(g.nodes)
 	for i := range recorded {
@@ -112,7 +119,9 @@ func Grad(y, dy Value, wrt ...Value) []Value {
 	}
 	out := make([]Value, len(wrt))
 	for i, w := range wrt {
-		out[i] = grads[w.id]
+		if w.Valid() {
+			out[i] = grads[w.id]
+		}
 	}
 	return out
 }

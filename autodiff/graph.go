@@ -97,13 +97,17 @@ func New(e engine.Engine) *Graph { return &Graph{eng: e} }
 func (g *Graph) Engine() engine.Engine { return g.eng }
 
 // Bind makes device memory that outlives the program a value of the recording. Binding the same array twice gives two
-// values; gradients are taken with respect to values, so bind once.
+// values; gradients are taken with respect to values, so bind once. An absent array gives None.
 func (g *Graph) Bind(a engine.Array) Value {
-	if a.Buffer != nil && a.Buffer.Len() < engine.Size(a.Shape) {
+	if a.Buffer == nil {
+		return None
+	}
+	if a.Buffer.Len() < engine.Size(a.Shape) {
 		panic(fmt.Sprintf("autodiff: a buffer of %d numbers bound with shape %v", a.Buffer.Len(), a.Shape))
 	}
 	for i, s := range g.slots { // one slot a buffer, so that engines see that two values are the same memory
-		if s.bound != nil && s.bound == a.Buffer {
+		if s.bound == a.Buffer {
+			g.slots[i].len = max(s.len, engine.Size(a.Shape))
 			return g.newValue(a.Shape, i, -1)
 		}
 	}

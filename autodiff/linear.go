@@ -11,8 +11,11 @@ import (
 func (x Value) Linear(w, b Value) Value {
 	s := x.Shape()
 	k := s[len(s)-1]
-	if len(w.Shape()) != 2 || w.Dim(1) != k || (b.Valid() && b.Size() != w.Dim(0)) {
+	if len(w.Shape()) != 2 || w.Dim(1) != k {
 		panic(fmt.Sprintf("autodiff: Linear of %v by %v", s, w.Shape()))
+	}
+	if b.Valid() && b.Size() != w.Dim(0) {
+		panic(fmt.Sprintf("autodiff: Linear by %v with a bias of %v", w.Shape(), b.Shape()))
 	}
 	n := w.Dim(0)
 	a := engine.Attr{Batch: 1, M: x.Size() / k, N: n, K: k, TransB: true, Alpha: 1}
@@ -135,8 +138,11 @@ func (x Value) AddLayerNorm(residual, gamma, beta Value) (y, h Value) {
 func layerNorm(x, residual, gamma, beta Value) (y, h Value) {
 	s := x.Shape()
 	w := s[len(s)-1]
-	if gamma.Size() != w || beta.Size() != w || (residual.Valid() && residual.Size() != x.Size()) {
-		panic(fmt.Sprintf("autodiff: LayerNorm of %v with gamma %v", s, gamma.Shape()))
+	if gamma.Size() != w || beta.Size() != w {
+		panic(fmt.Sprintf("autodiff: LayerNorm of %v with gamma %v and beta %v", s, gamma.Shape(), beta.Shape()))
+	}
+	if residual.Valid() && residual.Size() != x.Size() {
+		panic(fmt.Sprintf("autodiff: LayerNorm of %v plus %v", s, residual.Shape()))
 	}
 	shapes := [][]int{s, {x.Size() / w, 2}, nil}
 	if residual.Valid() {
@@ -155,18 +161,15 @@ func layerNormGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 	}
 	stats := g.value(n.out[1])
 	in := make([]Value, 4)
-	if !d[0].Valid() { // only the sum is used
-		in[0], in[3] = dh, dh
-		return in
+	dx := dh // all there is when only the sum is used
+	if d[0].Valid() && (need[0] || need[3]) {
+		dx = g.record1(engine.LayerNormGrad, n.attr, x.Shape(), h, gamma, stats, d[0], dh)
 	}
-	if need[0] || need[3] {
-		dx := g.record1(engine.LayerNormGrad, n.attr, x.Shape(), h, gamma, stats, d[0], dh)
-		in[0], in[3] = dx, dx
-		if residual.Valid() {
-			in[3] = dx.Reshape(residual.Shape()...)
-		}
+	in[0] = dx
+	if need[3] && dx.Valid() {
+		in[3] = dx.Reshape(residual.Shape()...)
 	}
-	if need[1] || need[2] {
+	if d[0].Valid() && (need[1] || need[2]) {
 		out := g.record(engine.LayerNormParamGrad, n.attr, []Value{h, stats, d[0]}, gamma.Shape(), gamma.Shape())
 		in[1], in[2] = out[0], out[1]
 	}

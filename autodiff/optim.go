@@ -50,8 +50,11 @@ func (g *Graph) Adam(param, grad, m, v, step, schedule Value, c AdamConfig) {
 // Advance records step += 1.
 func (g *Graph) Advance(step Value) { g.Assign(step, step.Affine(1, 1)) }
 
-func sameSize(param Value, others ...Value) {
-	for _, o := range others {
+func sameSize(param, grad Value, others ...Value) {
+	if !grad.Valid() {
+		panic(fmt.Sprintf("autodiff: optimiser of %v without a gradient", param.Shape()))
+	}
+	for _, o := range append(others, grad) {
 		if o.Valid() && o.Size() != param.Size() {
 			panic(fmt.Sprintf("autodiff: optimiser of %v given %v", param.Shape(), o.Shape()))
 		}

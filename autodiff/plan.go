@@ -29,6 +29,9 @@ func (g *Graph) Compile(outputs ...Value) (*Program, error) {
 		return nil, fmt.Errorf("recording a program: %w", g.err)
 	}
 	for _, v := range outputs {
+		if v.g != g {
+			panic("autodiff: an output that is None or of another graph")
+		}
 		s := &g.slots[g.values[v.id].slot]
 		if s.bound != nil {
 			continue
@@ -71,9 +74,6 @@ func (g *Graph) plan() *engine.Program {
 		}
 	}
 	p := &engine.Program{Slots: make([]engine.Slot, len(g.slots))}
-	for i, s := range g.slots {
-		p.Slots[i] = engine.Slot{Len: s.len, Bound: s.bound}
-	}
 	last := make([]int, len(g.slots)) // instruction that uses a slot last
 	for i, n := range g.nodes {
 		if !needed[i] || n.view != notView {
@@ -88,11 +88,19 @@ func (g *Graph) plan() *engine.Program {
 		}
 		p.Instrs = append(p.Instrs, ins)
 	}
+	for i := range last {
+		last[i] = -1
+	}
 	for i, ins := range p.Instrs {
 		for _, o := range append(append([]engine.Operand(nil), ins.In...), ins.Out...) {
 			if o.Slot >= 0 {
 				last[o.Slot] = i
 			}
+		}
+	}
+	for i, s := range g.slots {
+		if s.bound != nil || last[i] >= 0 { // a slot that no instruction uses is empty
+			p.Slots[i] = engine.Slot{Len: s.len, Bound: s.bound}
 		}
 	}
 	var a arena
@@ -228,6 +236,9 @@ func (p *Program) Read(v Value) ([]float32, error) {
 // Array returns the device memory of a bound value or an output, for use in other recordings. It panics for other
 // values: they have no memory of their own.
 func (p *Program) Array(v Value) engine.Array {
+	if v.g != p.g {
+		panic("autodiff: None or a value of another graph")
+	}
 	b := p.g.slots[p.g.values[v.id].slot].bound
 	if b == nil {
 		panic("autodiff: the value is neither bound nor an output of Compile")

@@ -14,7 +14,7 @@ func (x Value) Reshape(shape ...int) Value {
 		shape[i] = 1
 		shape[i] = x.Size() / engine.Size(shape)
 	}
-	if engine.Size(shape) != x.Size() {
+	if engine.Size(shape) != x.Size() || slices.ContainsFunc(shape, func(d int) bool { return d <= 0 }) {
 		panic(fmt.Sprintf("autodiff: %v reshaped to %v", x.Shape(), shape))
 	}
 	if slices.Equal(shape, x.Shape()) {
@@ -53,6 +53,9 @@ func padGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 // Concat puts values one after another along axis; the other dimensions are equal.
 func Concat(axis int, xs ...Value) Value {
 	s := slices.Clone(xs[0].Shape())
+	if axis < 0 {
+		axis += len(s)
+	}
 	s[axis] = 0
 	for _, x := range xs {
 		t := slices.Clone(x.Shape())
