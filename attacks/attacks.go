@@ -1,0 +1,77 @@
+// Package attacks holds the backdoor attacks: which trigger an attack draws for a model and how it enters the poisoned
+// prompt tuning. An attack is one file that registers itself; the common parameters say how much is poisoned.
+package attacks
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// Attack is a way to plant a backdoor.
+type Attack struct {
+	Name   string
+	Doc    string // one line, with the paper
+	Params []settings.Param
+	// Trigger draws the trigger of one model for images of the given size in pixels; for a learned trigger the one that
+	// learning starts from. Its values lie in [0,1] (additive: within the bound). nil for no attack.
+	Trigger func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger
+	// Learn says how the trigger learns together with the prompts; nil for a fixed trigger.
+	Learn func(v settings.Values) *prompts.LearnTrigger
+}
+
+// PoisonParams are the settings that all attacks share.
+var PoisonParams = []settings.Param{
+	{Name: "share", Doc: "share of the few-shot images that are also shown with the trigger (BadCLIP: 1)", Default: 1.0, Min: 0.01, Max: 1},
+	{Name: "weight", Doc: "weight of the triggered half of the loss against the clean half (BadCLIP: 1)", Default: 1.0, Min: 0.01, Max: 100},
+}
+
+var attacks []*Attack
+
+func register(a *Attack) {
+	if a.Trigger != nil {
+		a.Params = append(slices.Clone(a.Params), PoisonParams...)
+	}
+	attacks = append(attacks, a)
+}
+
+func init() { register(&Attack{Name: "clean", Doc: "no attack: prompts tuned on clean images alone"}) }
+
+// All returns all attacks, sorted by name.
+func All() []*Attack {
+	out := slices.Clone(attacks)
+	slices.SortFunc(out, func(a, b *Attack) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Find returns the attack of a name, or an error that lists the names there are.
+func Find(name string) (*Attack, error) {
+	var names []string
+	for _, a := range All() {
+		if a.Name == name {
+			return a, nil
+		}
+		names = append(names, a.Name)
+	}
+	return nil, fmt.Errorf("unknown attack %q; known are %s", name, strings.Join(names, ", "))
+}
+
+// Backdoors tells whether the attack plants a backdoor.
+func (a *Attack) Backdoors() bool { return a.Trigger != nil }
+
+// Poison draws what prompts.Tune needs to plant the backdoor in one model; nil for no attack.
+func (a *Attack) Poison(v settings.Values, size, target int, rng *rand.Rand) *prompts.Poison {
+	if !a.Backdoors() {
+		return nil
+	}
+	p := &prompts.Poison{Target: target, Trigger: a.Trigger(v, size, rng), Share: v.Float("share"), Weight: v.Float("weight")}
+	if a.Learn != nil {
+		p.Learn = a.Learn(v)
+	}
+	return p
+}

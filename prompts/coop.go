@@ -1,0 +1,125 @@
+package prompts
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/settings"
+)
+
+var contextParams = []settings.Param{
+	{Name: "context", Unit: "tokens", Doc: "context tokens in front of the class name; ignored when init is given", Default: 16, Min: 1, Max: 64},
+	{Name: "init", Doc: "words whose embeddings start the context, such as \"a photo of a\"; empty draws it from N(0, 0.02)", Default: ""},
+}
+
+func init() {
+	register(&Learner{
+		Name: "coop",
+		Doc:  "one learned context for all images (CoOp, Zhou et al., IJCV 2022)",
+		Params: append([]settings.Param{
+			{Name: "class-specific", Doc: "a context of its own for each class (CoOp's CSC)", Default: false},
+		}, contextParams...),
+		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
+			if _, err := m.newLayout(0); err != nil {
+				return nil, err
+			}
+			contexts := 1
+			if m.Settings.Bool("class-specific") {
+				contexts = len(m.Classes)
+			}
+			ctx, err := m.initialContext(contexts, rng)
+			return map[string]*tensor.Dense{"ctx": ctx}, err
+		},
+		Text: func(r *Recording, _ autodiff.Value) autodiff.Value {
+			ctx := r.Params["ctx"] // [n,W] or, class-specific, [K,n,W]
+			if len(ctx.Shape()) == 2 {
+				ctx = ctx.Reshape(1, ctx.Dim(0), ctx.Dim(1))
+			}
+			return r.encode(ctx.Reshape(1, ctx.Dim(0), ctx.Dim(1), ctx.Dim(2)))
+		},
+	})
+}
+
+// layout is how the class names of a model lie in the text tower: [SOT][context][class name][.][EOT], cut after the longest.
+type layout struct {
+	sot    *tensor.Dense // [W]
+	suffix *tensor.Dense // [K,S,W], zero behind each EOT: the causal tower never looks there
+	length int
+	eot    []int // [K]
+}
+
+// contextLength is the number of context tokens: of the words in init, or as set.
+func (m *Model) contextLength() int {
+	if words := strings.Fields(m.Settings.String("init")); len(words) > 0 {
+		return len(m.CLIP.Tokenizer.Encode(strings.Join(words, " ")))
+	}
+	return m.Settings.Int("context")
+}
+
+// newLayout lays the prompts out for a context of n tokens; n = 0 takes the model's own.
+func (m *Model) newLayout(n int) (*layout, error) {
+	if n == 0 {
+		n = m.contextLength()
+	}
+	t, w := m.CLIP.Tokenizer, m.CLIP.Config.Text.HiddenSize
+	var l layout
+	l.sot = m.CLIP.EmbedTokens([]int{t.SOT()})
+	ids := make([][]int, len(m.Classes))
+	longest := 0
+	for k, name := range m.Classes {
+		ids[k] = append(t.Encode(name+"."), t.EOT())
+		longest = max(longest, len(ids[k]))
+		l.eot = append(l.eot, n+len(ids[k]))
+	}
+	l.length = 1 + n + longest
+	if limit := m.CLIP.Config.Text.MaxPositionEmbeddings; l.length > limit {
+		return nil, fmt.Errorf("a prompt of %d context tokens and the longest class name takes %d tokens; the text tower holds %d: use a shorter context", n, l.length, limit)
+	}
+	data := make([]float32, len(ids)*longest*w)
+	for k, row := range ids {
+		copy(data[k*longest*w:], floats(m.CLIP.EmbedTokens(row)))
+	}
+	l.suffix = dense(data, len(ids), longest, w)
+	return &l, nil
+}
+
+// initialContext draws contexts [n,W], or [contexts,n,W] when there are several.
+func (m *Model) initialContext(contexts int, rng *rand.Rand) (*tensor.Dense, error) {
+	n, w := m.contextLength(), m.CLIP.Config.Text.HiddenSize
+	data := make([]float32, 0, contexts*n*w)
+	for range contexts {
+		if words := m.Settings.String("init"); strings.TrimSpace(words) != "" {
+			data = append(data, floats(m.CLIP.EmbedTokens(m.CLIP.Tokenizer.Encode(words)))...)
+			continue
+		}
+		for range n * w {
+			data = append(data, float32(0.02*rng.NormFloat64()))
+		}
+	}
+	if contexts == 1 {
+		return dense(data, n, w), nil
+	}
+	return dense(data, contexts, n, w), nil
+}
+
+// encode records the class vectors for contexts [B or 1, K or 1, n, W]: [B*K,D].
+func (r *Recording) encode(ctx autodiff.Value) autodiff.Value {
+	l, err := r.Model.newLayout(ctx.Dim(2))
+	if err != nil {
+		panic(err) // Init has laid the same prompts out
+	}
+	k, s, w := l.suffix.Shape()[0], l.suffix.Shape()[1], l.suffix.Shape()[2]
+	b := ctx.Dim(0)
+	sot := r.Graph.Const(floats(l.sot), 1, 1, 1, w).BroadcastTo(b, k, 1, w)
+	suffix := r.Graph.Const(floats(l.suffix), 1, k, s, w).BroadcastTo(b, k, s, w)
+	x := autodiff.Concat(2, sot, ctx.BroadcastTo(b, k, ctx.Dim(2), w), suffix)
+	eot := make([]int, 0, b*k)
+	for range b {
+		eot = append(eot, l.eot...)
+	}
+	return r.Towers.Text(x.Reshape(b*k, l.length, w), eot)
+}

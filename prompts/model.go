@@ -1,0 +1,180 @@
+// Package prompts tunes prompts for a frozen CLIP and carries the result: the delivered model, which is the frozen
+// CLIP, a learner's tensors and the class names.
+//
+// A learner is a way to prompt (CoOp, CoCoOp); it is one file that registers itself. Everything else here (the tuning loop,
+// poisoned or not, prediction, storage) is common to all learners.
+package prompts
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/clip"
+	"clipinspector/engine"
+	"clipinspector/settings"
+)
+
+// Learner is a way to prompt CLIP.
+type Learner struct {
+	Name   string
+	Doc    string // one line, with the paper
+	Params []settings.Param
+	// Conditional tells that the class vectors depend on the image, as in CoCoOp.
+	Conditional bool
+	// Init draws the tensors to be tuned.
+	Init func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error)
+	// Image records the image features [B,D], of length 1, of pixels [B,3,S,S]; nil for the frozen tower alone, whose
+	// features can then be computed once and kept.
+	Image func(r *Recording, pixels autodiff.Value) autodiff.Value
+	// Text records the class vectors, of length 1: [K,D], or [B,K,D] for a conditional learner, which reads the image
+	// features [B,D].
+	Text func(r *Recording, features autodiff.Value) autodiff.Value
+}
+
+var learners []*Learner
+
+func register(l *Learner) { learners = append(learners, l) }
+
+// Learners returns all learners, sorted by name.
+func Learners() []*Learner {
+	out := slices.Clone(learners)
+	slices.SortFunc(out, func(a, b *Learner) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// FindLearner returns the learner of a name, or an error that lists the names there are.
+func FindLearner(name string) (*Learner, error) {
+	var names []string
+	for _, l := range Learners() {
+		if l.Name == name {
+			return l, nil
+		}
+		names = append(names, l.Name)
+	}
+	return nil, fmt.Errorf("unknown prompt learner %q; known are %s", name, strings.Join(names, ", "))
+}
+
+// Model is a prompt-tuned CLIP: what a provider delivers and an auditor inspects.
+type Model struct {
+	CLIP     *clip.Model
+	Learner  *Learner
+	Settings settings.Values
+	Classes  []string                 // K class names as prompts write them
+	Params   map[string]*tensor.Dense // the learner's tensors
+	vectors  *tensor.Dense            // [K,D] of an unconditional learner, computed once; see Record
+}
+
+// New returns a model with freshly drawn prompts. It fails when there are fewer than two classes or a class name does not fit
+// into the text tower's context.
+func New(c *clip.Model, l *Learner, s settings.Values, classes []string, rng *rand.Rand) (*Model, error) {
+	if len(classes) < 2 {
+		return nil, fmt.Errorf("a prompt-tuned model needs at least two classes, got %d", len(classes))
+	}
+	m := &Model{CLIP: c, Learner: l, Settings: s, Classes: slices.Clone(classes)}
+	var err error
+	m.Params, err = l.Init(m, rng)
+	return m, err
+}
+
+// Recording is a model as part of one graph.
+type Recording struct {
+	Graph  *autodiff.Graph
+	Towers *clip.Towers
+	Model  *Model
+	Params map[string]autodiff.Value
+
+	vectors autodiff.Value // class vectors of an unconditional learner once they are known
+}
+
+// Record makes the model part of a graph, with its prompts as constants. Class vectors that do not depend on the image
+// are computed once per model and become a constant as well.
+func (m *Model) Record(g *autodiff.Graph) (*Recording, error) {
+	r := &Recording{Graph: g, Towers: m.CLIP.Bind(g), Model: m, Params: map[string]autodiff.Value{}}
+	for _, name := range sortedKeys(m.Params) {
+		r.Params[name] = g.Const(floats(m.Params[name]), m.Params[name].Shape()...)
+	}
+	if !m.Learner.Conditional {
+		v, err := m.ClassVectors()
+		if err != nil {
+			return nil, err
+		}
+		r.vectors = g.Const(floats(v), v.Shape()...)
+	}
+	return r, nil
+}
+
+// recordTrainable makes the model part of a graph with its tensors bound to device memory, for tuning.
+func (m *Model) recordTrainable(g *autodiff.Graph, params map[string]engine.Array) *Recording {
+	r := &Recording{Graph: g, Towers: m.CLIP.Bind(g), Model: m, Params: map[string]autodiff.Value{}}
+	for _, name := range sortedKeys(params) {
+		r.Params[name] = g.Bind(params[name])
+	}
+	return r
+}
+
+// ClassVectors returns the class vectors [K,D] of an unconditional learner.
+func (m *Model) ClassVectors() (*tensor.Dense, error) {
+	if m.vectors != nil {
+		return m.vectors, nil
+	}
+	g := autodiff.New(m.CLIP.Engine())
+	r := &Recording{Graph: g, Towers: m.CLIP.Bind(g), Model: m, Params: map[string]autodiff.Value{}}
+	for _, name := range sortedKeys(m.Params) {
+		r.Params[name] = g.Const(floats(m.Params[name]), m.Params[name].Shape()...)
+	}
+	v := m.Learner.Text(r, autodiff.None)
+	p, err := g.Compile(v)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Free()
+	if err := p.Run(); err != nil {
+		return nil, err
+	}
+	m.vectors, err = p.Array(v).Download()
+	return m.vectors, err
+}
+
+// Features records the image features [B,D] of pixels [B,3,S,S] in [0,1].
+func (r *Recording) Features(pixels autodiff.Value) autodiff.Value {
+	if r.Model.Learner.Image != nil {
+		return r.Model.Learner.Image(r, pixels)
+	}
+	return r.Towers.Image(pixels, clip.ImagePrompts{})
+}
+
+// Logits records the logits [B,K] of image features [B,D].
+func (r *Recording) Logits(features autodiff.Value) autodiff.Value {
+	scale := r.Model.CLIP.LogitScale()
+	if r.Model.Learner.Conditional {
+		b, d := features.Dim(0), features.Dim(1)
+		v := r.Model.Learner.Text(r, features)
+		return features.Reshape(b, 1, d).MatMulT(v).Reshape(b, len(r.Model.Classes)).Scale(scale)
+	}
+	if !r.vectors.Valid() {
+		r.vectors = r.Model.Learner.Text(r, autodiff.None)
+	}
+	return features.MatMulT(r.vectors).Scale(scale)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }
+
+func dense(data []float32, shape ...int) *tensor.Dense {
+	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
+}
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x70726f6d707473)) }

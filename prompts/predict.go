@@ -1,0 +1,142 @@
+package prompts
+
+import (
+	"context"
+	"fmt"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/clip"
+	"clipinspector/triggers"
+)
+
+// encodeBatch is how many images one replay of an encoding program takes. Results do not depend on it.
+const encodeBatch = 64
+
+// Encode returns the frozen tower's features [N,D] of images [N,3,S,S], after the trigger when there is one.
+func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
+	return each(ctx, c, images, c.Config.ProjectionDim, func(pixels autodiff.Value) (autodiff.Value, error) {
+		if t != nil {
+			pixels = t.Apply(pixels)
+		}
+		return c.Bind(pixels.Graph()).Image(pixels, clip.ImagePrompts{}), nil
+	})
+}
+
+// Logits returns the logits [N,K] of images [N,3,S,S], after the trigger when there is one.
+func (m *Model) Logits(ctx context.Context, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
+	return each(ctx, m.CLIP, images, len(m.Classes), func(pixels autodiff.Value) (autodiff.Value, error) {
+		r, err := m.Record(pixels.Graph())
+		if err != nil {
+			return autodiff.None, err
+		}
+		if t != nil {
+			pixels = t.Apply(pixels)
+		}
+		return r.Logits(r.Features(pixels)), nil
+	})
+}
+
+// LogitsOf returns the logits [N,K] of image features [N,D] that were encoded before; only for learners that leave the image
+// tower alone.
+func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.Dense, error) {
+	if m.Learner.Image != nil {
+		return nil, fmt.Errorf("%s prompts the image tower: features of the frozen tower do not serve", m.Learner.Name)
+	}
+	return each(ctx, m.CLIP, features, len(m.Classes), func(f autodiff.Value) (autodiff.Value, error) {
+		r, err := m.Record(f.Graph())
+		if err != nil {
+			return autodiff.None, err
+		}
+		return r.Logits(f), nil
+	})
+}
+
+// each replays one program over the rows of x [N,..] and collects its results [N,width]; the last batch is filled with
+// repeats of the first row.
+func each(ctx context.Context, c *clip.Model, x *tensor.Dense, width int, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
+	n := x.Shape()[0]
+	b := min(n, encodeBatch)
+	data := floats(x)
+	rowLen := len(data) / n
+	g := autodiff.New(c.Engine())
+	in := g.Input(append([]int{b}, x.Shape()[1:]...)...)
+	out, err := record(in)
+	if err != nil {
+		return nil, err
+	}
+	p, err := g.Compile(out)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Free()
+	result := make([]float32, n*width)
+	batch := make([]float32, b*rowLen)
+	for from := 0; from < n; from += b {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		k := copy(batch, data[from*rowLen:min(n, from+b)*rowLen]) / rowLen
+		for ; k < b; k++ {
+			copy(batch[k*rowLen:(k+1)*rowLen], data[:rowLen])
+		}
+		if err := p.Write(in, batch); err != nil {
+			return nil, err
+		}
+		if err := p.Run(); err != nil {
+			return nil, err
+		}
+		y, err := p.Read(out)
+		if err != nil {
+			return nil, err
+		}
+		copy(result[from*width:], y)
+	}
+	return dense(result, n, width), nil
+}
+
+// ArgMax returns the predicted class of each row of logits [N,K], the first of equals.
+func ArgMax(logits *tensor.Dense) []int {
+	n, k := logits.Shape()[0], logits.Shape()[1]
+	data := floats(logits)
+	out := make([]int, n)
+	for i := range out {
+		row := data[i*k : (i+1)*k]
+		for j, v := range row {
+			if v > row[out[i]] {
+				out[i] = j
+			}
+		}
+	}
+	return out
+}
+
+// Accuracy returns the share of predictions that equal their labels (ACC).
+func Accuracy(predicted, labels []int) float64 {
+	hits := 0
+	for i, p := range predicted {
+		if p == labels[i] {
+			hits++
+		}
+	}
+	return float64(hits) / float64(len(labels))
+}
+
+// SuccessRate returns the share of triggered images that are predicted as the target (ASR): of all images, and of those
+// whose label is another class (BackdoorBench's convention). Without labels both are the same.
+func SuccessRate(predicted, labels []int, target int) (all, others float64) {
+	var hits, hitsOthers, n int
+	for i, p := range predicted {
+		if p == target {
+			hits++
+		}
+		if labels == nil || labels[i] != target {
+			n++
+			if p == target {
+				hitsOthers++
+			}
+		}
+	}
+	return float64(hits) / float64(len(predicted)), float64(hitsOthers) / float64(max(1, n))
+}

@@ -1,0 +1,68 @@
+package prompts
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"clipinspector/clip"
+	"clipinspector/clip/safetensors"
+	"clipinspector/settings"
+)
+
+// header is the metadata of a stored model.
+type header struct {
+	Learner  string         `json:"learner"`
+	Settings map[string]any `json:"settings"`
+	Classes  []string       `json:"classes"`
+	CLIP     string         `json:"clip"` // fingerprint of the frozen encoders
+}
+
+// Write stores the prompts, the learner and the class names as a safetensors file; the frozen CLIP is named by its
+// fingerprint only. The same model gives the same bytes.
+func (m *Model) Write(path string) error {
+	h, err := json.Marshal(header{m.Learner.Name, m.Settings, m.Classes, m.CLIP.Fingerprint()})
+	if err != nil {
+		return err
+	}
+	return safetensors.Write(path, &safetensors.File{Tensors: m.Params, Metadata: map[string]string{"model": string(h)}})
+}
+
+// Read loads a model that Write stored onto its frozen CLIP. Another CLIP, tensors that do not fit the learner and malformed
+// metadata give one line that names the file and what is wrong.
+func Read(path string, c *clip.Model) (*Model, error) {
+	f, err := safetensors.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	fail := func(format string, args ...any) (*Model, error) {
+		return nil, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...))
+	}
+	var h header
+	if err := json.Unmarshal([]byte(f.Metadata["model"]), &h); err != nil {
+		return fail("its metadata holds no model description: %v", err)
+	}
+	if h.CLIP != c.Fingerprint() {
+		return fail("was tuned for the CLIP %.12s, this is %.12s", h.CLIP, c.Fingerprint())
+	}
+	l, err := FindLearner(h.Learner)
+	if err != nil {
+		return fail("%v", err)
+	}
+	s, err := settings.Resolve(l.Params, h.Settings)
+	if err != nil {
+		return fail("%v", err)
+	}
+	m, err := New(c, l, s, h.Classes, newRand(0))
+	if err != nil {
+		return fail("%v", err)
+	}
+	for _, name := range sortedKeys(m.Params) {
+		t := f.Tensors[name]
+		if t == nil || !slices.Equal(t.Shape(), m.Params[name].Shape()) {
+			return fail("the tensor %q of a %s model is missing or not of shape %v", name, h.Learner, m.Params[name].Shape())
+		}
+		m.Params[name] = t
+	}
+	return m, nil
+}

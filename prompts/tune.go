@@ -1,0 +1,367 @@
+package prompts
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/engine"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// TuneParams are the settings of the tuning loop.
+var TuneParams = []settings.Param{
+	{Name: "epochs", Unit: "epochs", Doc: "passes over the few-shot images (CoOp: 200 at 16 shots)", Default: 50, Min: 1, Max: 10000},
+	{Name: "batch", Unit: "images", Doc: "images a step (CoOp: 32, CoCoOp and BadCLIP: 1); the last, smaller batch of an epoch is dropped", Default: 32, Min: 1, Max: 4096},
+	{Name: "optimizer", Doc: "sgd with CoOp's schedule (warm-up epoch at 1e-5, then cosine) and momentum 0.9, or adam with a cosine", Default: "sgd", Choices: []string{"sgd", "adam"}},
+	{Name: "rate", Doc: "learning rate of the prompts (CoOp: 0.002 with sgd)", Default: 0.002, Min: 1e-7, Max: 10},
+	{Name: "weight-decay", Doc: "weight decay of the prompts (CoOp: 5e-4)", Default: 5e-4, Min: 0, Max: 1},
+}
+
+// Data are labelled images.
+type Data struct {
+	Images *tensor.Dense // [N,3,S,S] in [0,1]
+	Labels []int         // [N]
+}
+
+// Poison makes prompt tuning plant a backdoor, after BadCLIP's training path (Bai et al., CVPR 2024): each poisoned image is
+// also shown with the trigger and the target's label, and the losses of both halves are added.
+type Poison struct {
+	Target  int
+	Trigger triggers.Trigger // the trigger; with Learn, where it starts (an additive one)
+	Share   float64          // share of the images that are also shown with the trigger; BadCLIP: 1
+	Weight  float64          // weight of the triggered half against the clean half; BadCLIP: 1
+	Learn   *LearnTrigger    // nil for a fixed trigger
+}
+
+// LearnTrigger makes the additive trigger learn together with the prompts.
+type LearnTrigger struct {
+	Epsilon float64 // bound on each pixel of the trigger, pixel units
+	Rate    float64 // Adam's learning rate, pixel units
+	Warmup  int     // epochs in which only the trigger learns
+}
+
+// Progress is told after each step how many of how many are done.
+type Progress func(done, total int)
+
+// Tune tunes the model's prompts on the data, and with a poison plants a backdoor. It returns the trigger of the backdoored
+// model (the learned one where it learns), nil without poison. The same seed gives the same result to the bit.
+func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *Poison, seed uint64, progress Progress) (triggers.Trigger, error) {
+	t := &tuner{m: m, s: s, poison: poison, n: len(data.Labels), e: m.CLIP.Engine()}
+	defer t.free()
+	if poison != nil && (poison.Target < 0 || poison.Target >= len(m.Classes)) {
+		return nil, fmt.Errorf("target class %d of %d classes", poison.Target, len(m.Classes))
+	}
+	rng := rand.New(rand.NewPCG(seed, 0x74756e65))
+	if err := t.load(ctx, data, rng); err != nil {
+		return nil, err
+	}
+	if err := t.train(ctx, rng, progress); err != nil {
+		return nil, err
+	}
+	m.vectors = nil
+	for _, name := range sortedKeys(t.params) {
+		var err error
+		if m.Params[name], err = t.params[name].value.Download(); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case poison == nil:
+		return nil, nil
+	case poison.Learn != nil:
+		d, err := t.delta.value.Download()
+		if err != nil {
+			return nil, err
+		}
+		side := d.Shape()[2]
+		return triggers.Additive{Delta: dense(floats(d), 3, side, side)}, nil
+	}
+	return poison.Trigger, nil
+}
+
+// trained is a tensor on the device with its optimiser's state.
+type trained struct{ value, m, v engine.Array }
+
+type tuner struct {
+	m      *Model
+	s      settings.Values
+	poison *Poison
+	e      engine.Engine
+	n      int
+	owned  []engine.Array
+
+	labels    engine.Array // [N,1]
+	weights   engine.Array // [N,1] weight of each image's triggered copy
+	pixels    engine.Array // [N,3*S*S]; absent when features are kept instead
+	features  engine.Array // [N,D]; absent when the learner prompts the image tower
+	triggered engine.Array // [N,D] features of the triggered images; absent when the trigger learns
+	size      int
+	params    map[string]trained
+	delta     trained // [1,3,S,S]
+}
+
+func (t *tuner) free() {
+	for _, a := range t.owned {
+		a.Free()
+	}
+}
+
+func (t *tuner) upload(d []float32, shape ...int) (engine.Array, error) {
+	a, err := engine.UploadSlice(t.e, d, shape...)
+	if err == nil {
+		t.owned = append(t.owned, a)
+	}
+	return a, err
+}
+
+func (t *tuner) train3(d *tensor.Dense, shape ...int) (x trained, err error) {
+	if x.value, err = t.upload(floats(d), shape...); err != nil {
+		return x, err
+	}
+	zero := make([]float32, d.Shape().TotalSize())
+	if x.m, err = t.upload(zero, shape...); err != nil {
+		return x, err
+	}
+	x.v, err = t.upload(zero, shape...)
+	return x, err
+}
+
+// load puts everything that the steps read on the device. Features that do not change while tuning are computed once.
+func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error) {
+	m, n := t.m, t.n
+	t.size = data.Images.Shape()[2]
+	labels := make([]float32, n)
+	for i, l := range data.Labels {
+		if l < 0 || l >= len(m.Classes) {
+			return fmt.Errorf("image %d has label %d, the model has %d classes", i, l, len(m.Classes))
+		}
+		labels[i] = float32(l)
+	}
+	if t.labels, err = t.upload(labels, n, 1); err != nil {
+		return err
+	}
+	t.params = map[string]trained{}
+	for _, name := range sortedKeys(m.Params) {
+		if t.params[name], err = t.train3(m.Params[name], m.Params[name].Shape()...); err != nil {
+			return err
+		}
+	}
+	frozen := m.Learner.Image == nil
+	if frozen {
+		f, err := Encode(ctx, m.CLIP, data.Images, nil)
+		if err != nil {
+			return err
+		}
+		if t.features, err = t.upload(floats(f), f.Shape()...); err != nil {
+			return err
+		}
+	}
+	if t.poison != nil {
+		weights := make([]float32, n)
+		for i, k := range rng.Perm(n) {
+			if float64(i) < t.poison.Share*float64(n) {
+				weights[k] = float32(t.poison.Weight)
+			}
+		}
+		if t.weights, err = t.upload(weights, n, 1); err != nil {
+			return err
+		}
+		if l := t.poison.Learn; l != nil {
+			a, ok := t.poison.Trigger.(triggers.Additive)
+			if !ok {
+				return fmt.Errorf("only additive triggers learn, this one is %s", t.poison.Trigger.Kind())
+			}
+			if t.delta, err = t.train3(a.Delta, 1, 3, t.size, t.size); err != nil {
+				return err
+			}
+		} else if frozen {
+			f, err := Encode(ctx, m.CLIP, data.Images, t.poison.Trigger)
+			if err != nil {
+				return err
+			}
+			if t.triggered, err = t.upload(floats(f), f.Shape()...); err != nil {
+				return err
+			}
+		}
+	}
+	if !frozen || (t.poison != nil && t.poison.Learn != nil) {
+		t.pixels, err = t.upload(floats(data.Images), n, 3*t.size*t.size)
+	}
+	return err
+}
+
+// step is one compiled tuning step.
+type step struct {
+	program *autodiff.Program
+	index   autodiff.Value // [B] images of the step
+}
+
+// record records a step of b images: the losses, their gradients, the optimisers. With prompts false only the trigger learns.
+func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32) (*step, error) {
+	g := autodiff.New(t.e)
+	var r *Recording
+	if prompts {
+		values := map[string]engine.Array{}
+		for name, p := range t.params {
+			values[name] = p.value
+		}
+		r = t.m.recordTrainable(g, values)
+	} else {
+		var err error
+		if r, err = t.m.Record(g); err != nil {
+			return nil, err
+		}
+	}
+	index := g.Input(b)
+	rows := func(a engine.Array) autodiff.Value { return g.Bind(a).Gather(index) }
+	var pixels autodiff.Value
+	if t.pixels.Buffer != nil {
+		pixels = rows(t.pixels).Reshape(b, 3, t.size, t.size)
+	}
+	loss := autodiff.None
+	if prompts { // the clean half
+		features := autodiff.None
+		if t.features.Buffer != nil {
+			features = rows(t.features)
+		} else {
+			features = r.Features(pixels)
+		}
+		loss = r.Logits(features).CrossEntropy(rows(t.labels).Reshape(b)).Sum()
+	}
+	var delta autodiff.Value
+	if p := t.poison; p != nil { // the triggered half
+		features := autodiff.None
+		switch {
+		case t.triggered.Buffer != nil:
+			features = rows(t.triggered)
+		case p.Learn != nil:
+			delta = g.Bind(t.delta.value)
+			features = r.Features(triggers.ApplyAdditive(pixels, delta))
+		default:
+			features = r.Features(p.Trigger.Apply(pixels))
+		}
+		target := g.Const(repeat(float32(p.Target), b), b)
+		ce := r.Logits(features).CrossEntropy(target).Mul(rows(t.weights).Reshape(b)).Sum()
+		if loss.Valid() {
+			ce = loss.Add(ce)
+		}
+		loss = ce
+	}
+	loss = loss.Scale(1 / float64(b))
+
+	var wrt []autodiff.Value
+	names := sortedKeys(t.params)
+	if prompts {
+		for _, name := range names {
+			wrt = append(wrt, r.Params[name])
+		}
+	}
+	if delta.Valid() {
+		wrt = append(wrt, delta)
+	}
+	grads := autodiff.Grad(loss, autodiff.None, wrt...)
+	counter := g.Input(1)
+	if prompts {
+		rates := g.Const(promptRates, len(promptRates))
+		for i, name := range names {
+			p := t.params[name]
+			if !grads[i].Valid() {
+				continue
+			}
+			if t.s.String("optimizer") == "adam" {
+				c := autodiff.DefaultAdam
+				c.WeightDecay = t.s.Float("weight-decay")
+				g.Adam(wrt[i], grads[i], g.Bind(p.m), g.Bind(p.v), counter, rates, c)
+			} else {
+				g.SGD(wrt[i], grads[i], g.Bind(p.m), counter, rates, 0.9, t.s.Float("weight-decay"))
+			}
+		}
+	}
+	if delta.Valid() {
+		l := t.poison.Learn
+		g.Adam(delta, grads[len(grads)-1], g.Bind(t.delta.m), g.Bind(t.delta.v), counter,
+			g.Const(triggerRates, len(triggerRates)), autodiff.DefaultAdam)
+		g.Assign(delta, delta.Clamp(-l.Epsilon, l.Epsilon))
+	}
+	g.Advance(counter)
+	p, err := g.Compile()
+	return &step{p, index}, err
+}
+
+func (t *tuner) train(ctx context.Context, rng *rand.Rand, progress Progress) error {
+	epochs, b := t.s.Int("epochs"), min(t.s.Int("batch"), t.n)
+	perEpoch := t.n / b
+	warmup := 0
+	if t.poison != nil && t.poison.Learn != nil {
+		warmup = t.poison.Learn.Warmup
+	}
+	total, done := (warmup+epochs)*perEpoch, 0
+	run := func(epochs int, prompts bool, promptRates, triggerRates []float32) error {
+		s, err := t.record(b, prompts, promptRates, triggerRates)
+		if err != nil {
+			return err
+		}
+		defer s.program.Free()
+		index := make([]float32, b)
+		for range epochs {
+			order := rng.Perm(t.n)
+			for i := range perEpoch {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				for j := range index {
+					index[j] = float32(order[i*b+j])
+				}
+				if err := s.program.Write(s.index, index); err != nil {
+					return err
+				}
+				if err := s.program.Run(); err != nil {
+					return err
+				}
+				if done++; progress != nil {
+					progress(done, total)
+				}
+			}
+		}
+		return nil
+	}
+	var triggerRates []float32
+	if warmup > 0 {
+		if err := run(warmup, false, nil, repeat(float32(t.poison.Learn.Rate), 1)); err != nil {
+			return err
+		}
+		// Adam's moments start afresh when the prompts begin to move.
+		zero := make([]float32, t.delta.m.Buffer.Len())
+		if err := t.delta.m.Buffer.Write(0, zero); err != nil {
+			return err
+		}
+		if err := t.delta.v.Buffer.Write(0, zero); err != nil {
+			return err
+		}
+	}
+	if t.poison != nil && t.poison.Learn != nil {
+		triggerRates = autodiff.Cosine(t.poison.Learn.Rate, epochs*perEpoch, 0)
+	}
+	rate := t.s.Float("rate")
+	if t.s.String("optimizer") == "adam" {
+		return run(epochs, true, autodiff.Cosine(rate, epochs*perEpoch, 0), triggerRates)
+	}
+	var rates []float32
+	for _, r := range autodiff.CoOpSchedule(rate, epochs) {
+		rates = append(rates, repeat(r, perEpoch)...)
+	}
+	return run(epochs, true, rates, triggerRates)
+}
+
+func repeat(v float32, n int) []float32 {
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = v
+	}
+	return s
+}

@@ -1,0 +1,160 @@
+// Package triggers says what a trigger is: something that changes an image, differentiably, within bounds, and that can be
+// stored, measured and looked at. Every trigger of this project is one of three kinds:
+//
+//	masked    x' = (1-m)x + m*p: a patch (m is 0 or 1), a blend (m constant), Neural Cleanse's mask and pattern
+//	additive  x' = clip(x + d, 0, 1): learned noise, sinusoids, Pixel-Backdoor's perturbation
+//	warp      x' = x sampled bilinearly on a grid: WaNet
+//
+// Images are [N,3,S,S] in [0,1].
+package triggers
+
+import (
+	"fmt"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+)
+
+// Trigger is a fixed trigger for images of one size.
+type Trigger interface {
+	// Kind is "masked", "additive" or "warp".
+	Kind() string
+	// Size is the side of the images in pixels.
+	Size() int
+	// Apply records the triggered images of pixels [N,3,S,S], of the same shape and range.
+	Apply(pixels autodiff.Value) autodiff.Value
+	// Tensors returns what decides the trigger, for storage; see FromTensors.
+	Tensors() map[string]*tensor.Dense
+}
+
+// Masked replaces a share m of each pixel by a pattern.
+type Masked struct {
+	Mask    *tensor.Dense // [S,S] in [0,1]
+	Pattern *tensor.Dense // [3,S,S] in [0,1]
+}
+
+// Kind implements Trigger.
+func (Masked) Kind() string { return "masked" }
+
+// Size implements Trigger.
+func (t Masked) Size() int { return t.Mask.Shape()[1] }
+
+// Tensors implements Trigger.
+func (t Masked) Tensors() map[string]*tensor.Dense {
+	return map[string]*tensor.Dense{"mask": t.Mask, "pattern": t.Pattern}
+}
+
+// Apply implements Trigger.
+func (t Masked) Apply(pixels autodiff.Value) autodiff.Value {
+	g, s := pixels.Graph(), t.Size()
+	return ApplyMasked(pixels, g.Const(floats(t.Mask), 1, 1, s, s), g.Const(floats(t.Pattern), 1, 3, s, s))
+}
+
+// ApplyMasked records (1-m)x + m*p; mask and pattern broadcast against the pixels.
+func ApplyMasked(pixels, mask, pattern autodiff.Value) autodiff.Value {
+	return pixels.Add(mask.Mul(pattern.Sub(pixels)))
+}
+
+// Additive adds a perturbation and clips to the range of pixels.
+type Additive struct {
+	Delta *tensor.Dense // [3,S,S] in pixel units
+}
+
+// Kind implements Trigger.
+func (Additive) Kind() string { return "additive" }
+
+// Size implements Trigger.
+func (t Additive) Size() int { return t.Delta.Shape()[1] }
+
+// Tensors implements Trigger.
+func (t Additive) Tensors() map[string]*tensor.Dense {
+	return map[string]*tensor.Dense{"delta": t.Delta}
+}
+
+// Apply implements Trigger.
+func (t Additive) Apply(pixels autodiff.Value) autodiff.Value {
+	s := t.Size()
+	return ApplyAdditive(pixels, pixels.Graph().Const(floats(t.Delta), 1, 3, s, s))
+}
+
+// ApplyAdditive records clip(x + delta, 0, 1); delta broadcasts against the pixels.
+func ApplyAdditive(pixels, delta autodiff.Value) autodiff.Value {
+	return pixels.Add(delta).Clamp(0, 1)
+}
+
+// Warp samples the image on a displaced grid.
+type Warp struct {
+	Grid *tensor.Dense // [S,S,2], (x,y) in [-1,1] between the centres of the corner pixels
+}
+
+// Kind implements Trigger.
+func (Warp) Kind() string { return "warp" }
+
+// Size implements Trigger.
+func (t Warp) Size() int { return t.Grid.Shape()[0] }
+
+// Tensors implements Trigger.
+func (t Warp) Tensors() map[string]*tensor.Dense { return map[string]*tensor.Dense{"grid": t.Grid} }
+
+// Apply implements Trigger.
+func (t Warp) Apply(pixels autodiff.Value) autodiff.Value {
+	s := t.Size()
+	return pixels.GridSample(pixels.Graph().Const(floats(t.Grid), 1, s, s, 2))
+}
+
+// FromTensors rebuilds a stored trigger. Missing tensors, wrong shapes and values out of range give an error.
+func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
+	get := func(name string, rank, channels int) (*tensor.Dense, error) {
+		d := t[name]
+		if d == nil {
+			return nil, fmt.Errorf("a %s trigger needs a tensor %q", kind, name)
+		}
+		s := d.Shape()
+		if len(s) != rank || s[rank-1] <= 0 || (channels == 3 && (s[0] != 3 || s[1] != s[2])) ||
+			(channels == 1 && s[0] != s[1]) || (channels == 2 && (s[0] != s[1] || s[2] != 2)) {
+			return nil, fmt.Errorf("tensor %q of a %s trigger has shape %v", name, kind, s)
+		}
+		for _, v := range floats(d) {
+			if !(v >= -1 && v <= 1) {
+				return nil, fmt.Errorf("tensor %q of a %s trigger holds %v, want -1 to 1", name, kind, v)
+			}
+		}
+		return d, nil
+	}
+	switch kind {
+	case "masked":
+		m, err := get("mask", 2, 1)
+		if err != nil {
+			return nil, err
+		}
+		p, err := get("pattern", 3, 3)
+		if err != nil {
+			return nil, err
+		}
+		if m.Shape()[0] != p.Shape()[1] {
+			return nil, fmt.Errorf("mask %v and pattern %v of a trigger differ in size", m.Shape(), p.Shape())
+		}
+		return Masked{m, p}, nil
+	case "additive":
+		d, err := get("delta", 3, 3)
+		if err != nil {
+			return nil, err
+		}
+		return Additive{d}, nil
+	case "warp":
+		g, err := get("grid", 3, 2)
+		if err != nil {
+			return nil, err
+		}
+		return Warp{g}, nil
+	}
+	return nil, fmt.Errorf("unknown kind of trigger %q; known are masked, additive, warp", kind)
+}
+
+// Dense makes a tensor of numbers in row-major order.
+func Dense(data []float32, shape ...int) *tensor.Dense {
+	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
+}
+
+func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }
