@@ -69,7 +69,8 @@ func makeTaps(in, out, from, to int, f Filter) taps {
 }
 
 // Resize scales a picture to the given size in pixels, bit for bit as PIL's Image.resize does for RGB: horizontally,
-// rounded and clipped to 8 bit, then vertically. It panics unless picture, width and height are not empty.
+// rounded and clipped to 8 bit, then vertically. That is Pillow below 13, which made all published CLIP results; Pillow
+// 13 goes vertically first for very tall pictures (python-pillow/Pillow#9549). It panics when anything is empty.
 func Resize(img *RGB, width, height int, f Filter) *RGB {
 	return resizeCrop(img, width, height, f, box{0, 0, width, height})
 }
