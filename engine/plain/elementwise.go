@@ -131,15 +131,23 @@ func function2(f engine.Func, a, b float64) float64 {
 }
 
 func unary[T Float](ins *engine.Instr, in, out [][]T) {
+	at := rounded[T](ins.Attr)
 	for i, x := range in[0] {
-		out[0][i] = T(function(&ins.Attr, float64(x)))
+		out[0][i] = T(function(&at, float64(x)))
 	}
 }
 
 func unaryGrad[T Float](ins *engine.Instr, in, out [][]T) {
+	at := rounded[T](ins.Attr)
 	for i, x := range in[0] {
-		out[0][i] = T(derivative(&ins.Attr, float64(x)) * float64(in[1][i]))
+		out[0][i] = T(derivative(&at, float64(x)) * float64(in[1][i]))
 	}
+}
+
+// rounded returns the attributes with the bounds of Clamp rounded to T, so that a clamped number lies within them.
+func rounded[T Float](at engine.Attr) engine.Attr {
+	at.Lo, at.Hi = float64(T(at.Lo)), float64(T(at.Hi))
+	return at
 }
 
 func binary[T Float](ins *engine.Instr, in, out [][]T) {
