@@ -1,0 +1,70 @@
+package safetensors
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// decode reads len(out) numbers of a type.
+func decode(out []float32, b []byte, d DType) {
+	switch d {
+	case F32:
+		for i := range out {
+			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		}
+	case F16:
+		for i := range out {
+			out[i] = fromHalf(binary.LittleEndian.Uint16(b[2*i:]))
+		}
+	case BF16:
+		for i := range out {
+			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*i:])) << 16)
+		}
+	}
+}
+
+// encodeValues appends numbers as a type.
+func encodeValues(b []byte, values []float32, d DType) ([]byte, error) {
+	for _, v := range values {
+		if d == F32 {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+			continue
+		}
+		h := toHalf(v)
+		if h&0x7fff == 0x7c00 && !math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("%g is too large for F16", v)
+		}
+		b = binary.LittleEndian.AppendUint16(b, h)
+	}
+	return b, nil
+}
+
+// fromHalf widens an IEEE 754 binary16, exactly.
+func fromHalf(h uint16) float32 {
+	sign := uint32(h&0x8000) << 16
+	exp, frac := uint32(h>>10)&0x1f, uint32(h&0x3ff)
+	switch exp {
+	case 0: // zero or subnormal: frac * 2^-24
+		return math.Float32frombits(sign | math.Float32bits(float32(frac)*0x1p-24))
+	case 0x1f:
+		return math.Float32frombits(sign | 0x7f800000 | frac<<13)
+	}
+	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
+}
+
+// toHalf rounds to the nearest IEEE 754 binary16, ties to even; what is too large becomes infinite.
+func toHalf(v float32) uint16 {
+	u := math.Float32bits(v)
+	sign, a := uint16(u>>16)&0x8000, u&0x7fffffff
+	switch {
+	case a > 0x7f800000: // NaN
+		return sign | 0x7e00 | uint16(a>>13)&0x3ff
+	case a >= 0x47800000: // 65536 or more
+		return sign | 0x7c00
+	case a >= 0x38800000: // normal: drop 13 bits; a carry runs into the exponent as it should
+		return sign | uint16((a-0x38000000+0xfff+(a>>13&1))>>13)
+	}
+	// Subnormal: adding 0.5 leaves the bits of 2^-24 as the lowest ones, rounded by the addition.
+	return sign | uint16(math.Float32bits(math.Float32frombits(a)+0.5)-0x3f000000)
+}

@@ -1,0 +1,420 @@
+// Package safetensors reads and writes safetensors files, the format in which Hugging Face ships weights
+// (github.com/huggingface/safetensors): eight bytes with the header's length, a JSON header with name, type, shape and place
+// of every tensor, then the tensors' bytes, little-endian.
+//
+// The files come from strangers. github.com/nlpodyssey/safetensors was tried for the parsing and set aside: it takes the last
+// of two tensors of one name without a word, needs 58 times a hostile header's size in memory, and refuses a file for one
+// tensor of a newer type. The reader here walks through the header token by token, so that memory stays in proportion to the
+// file, and accepts only files whose tensors tile the data exactly.
+package safetensors
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gorgonia.org/tensor"
+)
+
+const (
+	maxHeader = 100_000_000 // bytes; the bound of the reference implementation
+	maxRank   = 16
+	maxName   = 4096 // bytes
+	chunk     = 64 << 10
+)
+
+// DType is the type of a tensor's numbers in a file.
+type DType string
+
+// The types that are read into float32. [Write] writes the first two.
+const (
+	F32  DType = "F32"
+	F16  DType = "F16"
+	BF16 DType = "BF16"
+)
+
+// bytesOf gives the bytes of one number of every type whose size is known.
+var bytesOf = map[DType]uint64{
+	"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8,
+	"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}
+
+// File is what a safetensors file holds. Tensors are float32, contiguous and row-major; a tensor of shape () is a scalar of
+// package tensor.
+type File struct {
+	Tensors  map[string]*tensor.Dense
+	Metadata map[string]string
+	// Skipped names the tensors that are of no type this package reads, such as the position_ids (I64) of older CLIP files.
+	// Write ignores it.
+	Skipped map[string]DType
+}
+
+// Read reads a file. Errors name it, and the tensor and field that are wrong.
+func Read(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("safetensors: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("safetensors: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("safetensors: %s is no regular file", path)
+	}
+	out, err := read(f, info.Size())
+	if err != nil {
+		return nil, fmt.Errorf("safetensors file %s: %w", path, err)
+	}
+	return out, nil
+}
+
+// ReadBytes reads a file that lies in memory. The tensors do not share the bytes.
+func ReadBytes(data []byte) (*File, error) {
+	f, err := read(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, fmt.Errorf("safetensors: %w", err)
+	}
+	return f, nil
+}
+
+// entry is one tensor of a header.
+type entry struct {
+	name       string
+	dtype      DType
+	shape      []int
+	size       uint64 // numbers
+	begin, end uint64 // bytes from the end of the header
+}
+
+func read(r io.ReaderAt, size int64) (*File, error) {
+	var head [8]byte
+	if size < 8 {
+		return nil, fmt.Errorf("%d bytes are too few for a header", size)
+	}
+	if _, err := r.ReadAt(head[:], 0); err != nil {
+		return nil, fmt.Errorf("header length: %w", err)
+	}
+	n := binary.LittleEndian.Uint64(head[:])
+	if n > maxHeader || n > uint64(size-8) {
+		return nil, fmt.Errorf("header says it has %d bytes; the file has %d and at most %d are allowed", n, size, maxHeader)
+	}
+	text := make([]byte, n)
+	if _, err := r.ReadAt(text, 8); err != nil && !(err == io.EOF && n == uint64(size-8)) {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	entries, metadata, err := parseHeader(text)
+	if err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	dataStart := 8 + n
+	if err := checkLayout(entries, uint64(size)-dataStart); err != nil {
+		return nil, err
+	}
+	f := &File{Tensors: map[string]*tensor.Dense{}, Metadata: metadata, Skipped: map[string]DType{}}
+	buf := make([]byte, chunk)
+	for _, e := range entries {
+		if e.dtype != F32 && e.dtype != F16 && e.dtype != BF16 {
+			f.Skipped[e.name] = e.dtype
+			continue
+		}
+		if e.size == 0 {
+			return nil, fmt.Errorf("tensor %.80q of shape %v has no elements", e.name, e.shape)
+		}
+		values := make([]float32, e.size)
+		section := io.NewSectionReader(r, int64(dataStart+e.begin), int64(e.end-e.begin))
+		for rest := values; len(rest) > 0; {
+			k := min(len(rest), chunk/4)
+			b := buf[:uint64(k)*bytesOf[e.dtype]]
+			if _, err := io.ReadFull(section, b); err != nil {
+				return nil, fmt.Errorf("tensor %.80q: %w", e.name, err)
+			}
+			decode(rest[:k], b, e.dtype)
+			rest = rest[k:]
+		}
+		f.Tensors[e.name] = tensor.New(tensor.WithShape(e.shape...), tensor.WithBacking(values))
+	}
+	return f, nil
+}
+
+// checkLayout sorts the tensors by place and checks that they tile the data exactly, each with the bytes that its shape and
+// type ask for.
+func checkLayout(entries []entry, data uint64) error {
+	sort.Slice(entries, func(i, j int) bool {
+		a, b := entries[i], entries[j]
+		if a.begin != b.begin {
+			return a.begin < b.begin
+		}
+		if a.end != b.end {
+			return a.end < b.end
+		}
+		return a.name < b.name
+	})
+	at := uint64(0)
+	for _, e := range entries {
+		width, ok := bytesOf[e.dtype]
+		if !ok {
+			return fmt.Errorf("tensor %.80q: unknown dtype %.20q", e.name, e.dtype)
+		}
+		hi, want := bits.Mul64(e.size, width)
+		switch {
+		case e.end < e.begin || e.end > data:
+			return fmt.Errorf("tensor %.80q: data_offsets [%d, %d] lie outside the %d bytes of data", e.name, e.begin, e.end, data)
+		case e.begin != at:
+			return fmt.Errorf("tensor %.80q: data_offsets begin at %d where %d was expected: tensors overlap or leave a gap",
+				e.name, e.begin, at)
+		case hi != 0 || want != e.end-e.begin:
+			return fmt.Errorf("tensor %.80q: shape %v of %s does not fit data_offsets [%d, %d]", e.name, e.shape, e.dtype, e.begin, e.end)
+		}
+		at = e.end
+	}
+	if at != data {
+		return fmt.Errorf("%d bytes of data belong to no tensor", data-at)
+	}
+	return nil
+}
+
+// parseHeader reads the JSON object of a header. Duplicate names and unknown or missing fields are errors.
+func parseHeader(text []byte) (entries []entry, metadata map[string]string, err error) {
+	if len(text) == 0 || text[0] != '{' {
+		return nil, nil, errors.New("does not begin with {")
+	}
+	if !utf8.Valid(text) {
+		return nil, nil, errors.New("is not UTF-8")
+	}
+	p := parser{json.NewDecoder(bytes.NewReader(text))}
+	p.UseNumber()
+	seen := map[string]bool{}
+	err = p.object(func(name string) error {
+		if len(name) > maxName {
+			return fmt.Errorf("a name of %d bytes; at most %d are allowed", len(name), maxName)
+		}
+		if seen[name] {
+			return fmt.Errorf("%.80q occurs twice", name)
+		}
+		seen[name] = true
+		if name == "__metadata__" {
+			metadata = map[string]string{}
+			return p.object(func(key string) error {
+				if _, twice := metadata[key]; twice {
+					return fmt.Errorf("__metadata__: %.80q occurs twice", key)
+				}
+				value, err := p.string()
+				metadata[key] = value
+				return err
+			})
+		}
+		e, err := p.entry(name)
+		if err != nil {
+			return fmt.Errorf("tensor %.80q: %w", name, err)
+		}
+		entries = append(entries, e)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := p.Token(); err != io.EOF {
+		return nil, nil, errors.New("something follows the object")
+	}
+	return entries, metadata, nil
+}
+
+type parser struct{ *json.Decoder }
+
+func (p parser) delim(want json.Delim) error {
+	t, err := p.Token()
+	if err == nil && t != want {
+		return fmt.Errorf("want %v at byte %d", want, p.InputOffset())
+	}
+	return err
+}
+
+// object reads an object and calls f at each value.
+func (p parser) object(f func(key string) error) error {
+	if err := p.delim('{'); err != nil {
+		return err
+	}
+	for p.More() {
+		key, err := p.string()
+		if err != nil {
+			return err
+		}
+		if err := f(key); err != nil {
+			return err
+		}
+	}
+	return p.delim('}')
+}
+
+func (p parser) string() (string, error) {
+	t, err := p.Token()
+	if err != nil {
+		return "", err
+	}
+	s, ok := t.(string)
+	if !ok {
+		return "", fmt.Errorf("want a string before byte %d", p.InputOffset())
+	}
+	return s, nil
+}
+
+// naturals reads an array of at most limit numbers.
+func (p parser) naturals(limit int) ([]uint64, error) {
+	if err := p.delim('['); err != nil {
+		return nil, err
+	}
+	var out []uint64
+	for p.More() {
+		t, err := p.Token()
+		if err != nil {
+			return nil, err
+		}
+		number, ok := t.(json.Number)
+		if !ok {
+			return nil, fmt.Errorf("want a number before byte %d", p.InputOffset())
+		}
+		n, err := strconv.ParseUint(number.String(), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%.40s is no natural number of 64 bits", number)
+		}
+		if len(out) == limit {
+			return nil, fmt.Errorf("more than %d numbers", limit)
+		}
+		out = append(out, n)
+	}
+	return out, p.delim(']')
+}
+
+func (p parser) entry(name string) (entry, error) {
+	e := entry{name: name, size: 1}
+	seen := map[string]bool{}
+	err := p.object(func(key string) error {
+		if seen[key] {
+			return fmt.Errorf("%.20q occurs twice", key)
+		}
+		seen[key] = true
+		switch key {
+		case "dtype":
+			s, err := p.string()
+			e.dtype = DType(s)
+			return err
+		case "shape":
+			dims, err := p.naturals(maxRank)
+			if err != nil {
+				return fmt.Errorf("shape: %w", err)
+			}
+			e.shape = []int{}
+			for _, d := range dims {
+				hi, lo := bits.Mul64(e.size, d)
+				if hi != 0 || lo > math.MaxInt64/8 || d > math.MaxInt64/8 {
+					return errors.New("shape: the number of elements overflows")
+				}
+				e.size = lo
+				e.shape = append(e.shape, int(d))
+			}
+			return nil
+		case "data_offsets":
+			offsets, err := p.naturals(2)
+			if err == nil && len(offsets) != 2 {
+				err = errors.New("want two numbers")
+			}
+			if err != nil {
+				return fmt.Errorf("data_offsets: %w", err)
+			}
+			e.begin, e.end = offsets[0], offsets[1]
+			return nil
+		}
+		return fmt.Errorf("unknown field %.40q", key)
+	})
+	if err == nil && len(seen) != 3 {
+		err = errors.New("dtype, shape or data_offsets is missing")
+	}
+	return e, err
+}
+
+// ReadSharded reads a set of files by its index, model.safetensors.index.json, whose weight_map says which file beside it
+// has which tensor. A tensor that is missing from its file, or in a file without being in the index, is an error, and so is
+// a file name that leads out of the folder. The metadata is that of the index.
+func ReadSharded(index string) (*File, error) {
+	fail := func(format string, args ...any) (*File, error) {
+		return nil, fmt.Errorf("safetensors index %s: %w", index, fmt.Errorf(format, args...))
+	}
+	f, err := os.Open(index)
+	if err != nil {
+		return nil, fmt.Errorf("safetensors index: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxHeader+1))
+	if err != nil {
+		return fail("%w", err)
+	}
+	if len(text) > maxHeader {
+		return fail("larger than %d bytes", maxHeader)
+	}
+	var parsed struct {
+		Metadata  map[string]any    `json:"metadata"`
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := json.Unmarshal(text, &parsed); err != nil {
+		return fail("%w", err)
+	}
+	if len(parsed.WeightMap) == 0 {
+		return fail("weight_map is missing or empty")
+	}
+	out := &File{Tensors: map[string]*tensor.Dense{}, Metadata: map[string]string{}, Skipped: map[string]DType{}}
+	for k, v := range parsed.Metadata {
+		if s, ok := v.(string); ok {
+			out.Metadata[k] = s
+		}
+	}
+	shards := map[string]bool{}
+	for _, shard := range parsed.WeightMap {
+		shards[shard] = true
+	}
+	for _, shard := range sortedKeys(shards) {
+		if shard != filepath.Base(shard) || strings.ContainsAny(shard, `/\`) || !filepath.IsLocal(shard) || shard == "." {
+			return fail("%.80q is not the name of a file beside it", shard)
+		}
+		part, err := Read(filepath.Join(filepath.Dir(index), shard))
+		if err != nil {
+			return nil, err
+		}
+		for name, t := range part.Tensors {
+			if parsed.WeightMap[name] != shard {
+				return fail("tensor %.80q is in %s but not in the weight_map for it", name, shard)
+			}
+			out.Tensors[name] = t
+		}
+		for name, dtype := range part.Skipped {
+			out.Skipped[name] = dtype
+		}
+	}
+	for _, name := range sortedKeys(parsed.WeightMap) {
+		if out.Tensors[name] == nil && out.Skipped[name] == "" {
+			return fail("tensor %.80q is not in %s", name, parsed.WeightMap[name])
+		}
+	}
+	return out, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
