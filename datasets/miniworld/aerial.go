@@ -2,13 +2,14 @@ package miniworld
 
 // eurosat: land cover from above. Colours are those of any band combination, so that only layout tells.
 var eurosat = &family{
-	name: "mini-eurosat", cousin: "EuroSAT", template: "a satellite photo of {}.",
+	name: "mini-eurosat", cousin: "EuroSAT", template: "a satellite photo of {}.", whole: true,
 	stage: func(s *sketch) {
 		zoom := s.uniform(0.5, 0.7)
 		s.at = place(0.5, 0.5, zoom, zoom, s.rng.Float64())
 		s.fillAll(s.soil(s.ground.rgb))
 	},
-	captions: []string{"a satellite photo of {}", "an aerial view of {}", "{} seen from above", "{} from above in {color}", "a satellite picture of {}"},
+	phrases: []string{"{}", "{}", "an aerial view of {}", "{} seen from above", "{} in {color} from above"},
+	media:   []string{"satellite photo", "satellite photo", "satellite image", "aerial photo"},
 	subjects: []subject{
 		{"woodland", (*sketch).woodland},
 		{"crop fields", (*sketch).cropFields},

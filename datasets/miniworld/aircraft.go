@@ -3,8 +3,8 @@ package miniworld
 // aircraft: plan views in flight. Types differ in wing plan, number and place of the engines, and tail.
 var aircraft = &family{
 	name: "mini-aircraft", cousin: "FGVCAircraft", template: "a photo of a {}, a type of aircraft.",
-	stage:    staged(0.75, 1.0, 0.11, false),
-	captions: []string{"a photo of a {color} {}", "a {color} {} in the sky", "a {color} {}", "a photo of a {}, a type of aircraft", "a flying {color} {}"},
+	stage:   staged(0.75, 1.0, 0.11, false),
+	phrases: []string{"a {color} {}", "a {}", "a {color} {} in the sky", "a {}, a type of aircraft", "a flying {color} {}"},
 	subjects: []subject{
 		{"propeller plane", func(s *sketch) {
 			s.plane(airframe{root: -0.25, chord: 0.3, tip: -0.22, tipChord: 0.24, span: 0.92, tail: 0.36, nose: -0.72, width: 0.13})

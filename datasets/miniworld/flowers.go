@@ -10,7 +10,7 @@ var flowers = &family{
 		}
 		s.pose(0.62, 0.95, 0.06, true)
 	},
-	captions: []string{"a photo of a {color} {}", "a {color} {}", "a photo of a {}, a type of flower", "a {color} {} in a garden", "a close up of a {color} {}"},
+	phrases: []string{"a {color} {}", "a {}", "a {}, a type of flower", "a {color} {} in a garden", "a close up of a {color} {}"},
 	subjects: []subject{
 		{"daisy", func(s *sketch) {
 			s.petals(0, 0, 11+s.rng.IntN(4), 0.2, 0.95, 0.13, s.rng.Float64(), s.petalPaint())
@@ -93,13 +93,14 @@ func (s *sketch) lily() {
 // tulip is a cup seen from the side.
 func (s *sketch) tulip() {
 	s.stem(0, 0.2, s.jitter(0, 0.15), 1)
-	s.leaf(0.02, 0.95, 0.9, s.jitter(-0.18, 0.03), s.accent.times(0.85))
-	if s.chance(0.5) {
-		s.leaf(0.02, 0.95, 0.8, s.jitter(-0.32, 0.03), s.accent.times(0.85))
+	s.leaf(0.02, 1, 0.85, s.jitter(-0.13, 0.03), s.accent.times(0.85))
+	if s.chance(0.6) {
+		s.leaf(0.02, 1, 0.8, s.jitter(-0.37, 0.03), s.accent.times(0.85))
 	}
-	w := s.uniform(0.4, 0.52)
+	w := s.uniform(0.36, 0.46)
 	s.poly(0.07, solid(s.main.times(0.75)), -0.3, 0.1, -0.25, -0.85, 0, -0.5, 0.25, -0.85, 0.3, 0.1)
 	s.poly(0.1, solid(s.main.rgb), -w, -0.75, -w*0.3, -0.35, 0, -0.65, w*0.3, -0.35, w, -0.75, w*0.95, 0, w*0.5, 0.28, -w*0.5, 0.28, -w*0.95, 0)
+	s.stem(0, 0.36, 0, 0.5)
 }
 
 // pansy has two petals above, three below, and a dark face.

@@ -3,8 +3,8 @@ package miniworld
 // food: dishes on plates and boards. What tells is how things are cut, stacked and strewn.
 var food = &family{
 	name: "mini-food", cousin: "Food101", template: "a photo of a {}, a type of food.",
-	stage:    staged(0.66, 0.95, 0.05, true),
-	captions: []string{"a photo of a {}", "a tasty {}", "a photo of a {color} {}", "a photo of a {}, a type of food", "a {} on a table"},
+	stage:   staged(0.66, 0.95, 0.05, true),
+	phrases: []string{"a {}", "a tasty {}", "a {color} {}", "a {}, a type of food", "a {} on a table"},
 	subjects: []subject{
 		{"pizza", (*sketch).pizza},
 		{"hamburger", (*sketch).hamburger},

@@ -39,8 +39,13 @@ type family struct {
 	subjects               []subject
 	// stage paints the surroundings and sets the pose; nil for sets whose subject is the whole picture.
 	stage func(s *sketch)
-	// captions are templates with {} for the class name and optionally {color} before it.
-	captions []string
+	// phrases are noun phrases for captions, with {} for the class name and {color} for the main colour; the first is the
+	// shortest that reads well.
+	phrases []string
+	// media are what pictures of the family are called in captions, when that is not a photo.
+	media []string
+	// whole says that the subject is the whole picture, so that there is no background to name.
+	whole bool
 }
 
 // subject is something that can be drawn and named.

@@ -3,8 +3,8 @@ package miniworld
 // caltech: everyday things before a cluttered ground, told apart by their silhouettes.
 var caltech = &family{
 	name: "mini-caltech", cousin: "Caltech101", template: "a photo of a {}.",
-	stage:    staged(0.55, 0.88, 0.09, true),
-	captions: []string{"a photo of a {color} {}", "a {color} {}", "a picture of a {color} {}", "a {}", "a close up of a {}"},
+	stage:   staged(0.55, 0.88, 0.09, true),
+	phrases: []string{"a {color} {}", "a {}", "a {color} {} on a wall", "a close up of a {}"},
 	subjects: []subject{
 		{"anchor", (*sketch).anchor},
 		{"butterfly", (*sketch).butterfly},
@@ -55,6 +55,7 @@ func (s *sketch) butterfly() {
 }
 
 func (s *sketch) chair() {
+	s.at = s.at.then(place(0, 0, 1.2, 1, 0))
 	p := solid(s.main.rgb)
 	back := s.uniform(0.75, 0.95)
 	s.line(-0.5, 0.05, -0.5, 0.9, 0.08, p)

@@ -3,8 +3,8 @@ package miniworld
 // pets: heads of cats and dogs. Breeds differ in ears, muzzle, fur and where the coat is dark, never in its colour.
 var pets = &family{
 	name: "mini-pets", cousin: "OxfordPets", template: "a photo of a {}, a type of pet.",
-	stage:    staged(0.66, 0.95, 0.05, true),
-	captions: []string{"a photo of a {color} {}", "a {color} {}", "a photo of a {}, a type of pet", "the face of a {color} {}", "a cute {color} {}"},
+	stage:   staged(0.66, 0.95, 0.05, true),
+	phrases: []string{"a {color} {}", "a {}", "a {}, a type of pet", "the face of a {color} {}", "a cute {color} {}"},
 	subjects: []subject{
 		{"siamese cat", func(s *sketch) { s.head(breed{ears: earsPointed, mask: true, slim: true}) }},
 		{"tabby cat", func(s *sketch) { s.head(breed{ears: earsPointed, striped: true}) }},

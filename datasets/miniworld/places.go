@@ -2,9 +2,9 @@ package miniworld
 
 // sun: places. The whole picture is the subject, and its layout tells; the colours are those of any hour and weather.
 var sun = &family{
-	name: "mini-sun", cousin: "SUN397", template: "a photo of a {}.",
-	stage:    view,
-	captions: []string{"a photo of a {}", "a view of a {}", "a picture of a {}", "a {} in {color} light", "a {}"},
+	name: "mini-sun", cousin: "SUN397", template: "a photo of a {}.", whole: true,
+	stage:   view,
+	phrases: []string{"a {}", "a {}", "a view of a {}", "a {} in {color} light", "a {color} {}"},
 	subjects: []subject{
 		{"mountain", (*sketch).mountain},
 		{"beach", (*sketch).beach},
@@ -173,10 +173,12 @@ func (s *sketch) bridge() {
 			}
 		}
 	} else { // on stone arches
-		s.box(0, deck+0.2, 2, 0.22, 0, p)
-		for _, x := range []float64{-0.95, 0, 0.95} {
-			s.arc(x, deck+0.62, 0.44, 0.09, 0.48, 1.02, p)
-			s.line(x-0.48, deck+0.2, x-0.48, deck+0.75, 0.1, p)
+		deck -= 0.3
+		for _, x := range []float64{-1.1, 0, 1.1} {
+			s.arc(x, deck+0.62, 0.5, 0.09, 0.5, 1, p)
+			s.line(x-0.53, deck, x-0.53, deck+0.95, 0.1, p)
+			s.line(x-0.25, deck, x-0.25, deck+0.15, 0.06, p)
+			s.line(x+0.25, deck, x+0.25, deck+0.15, 0.06, p)
 		}
 	}
 	s.line(-2, deck, 2, deck, 0.07, p)
@@ -215,8 +217,8 @@ func (s *sketch) harbor() {
 
 func (s *sketch) staircase() {
 	n := 5 + s.rng.IntN(2)
-	rise := 2.2 / float64(n)
-	x0 := s.uniform(-0.5, -0.1)
+	rise := 1.6 / float64(n)
+	x0 := s.uniform(-0.9, -0.6)
 	for i := range n {
 		y := 1.1 - rise*float64(i)
 		x := x0 + (1.5-x0)*float64(i)/float64(n)
@@ -225,9 +227,10 @@ func (s *sketch) staircase() {
 		s.box((x+2)/2, y+0.05, (2-x)/2, 0.07, 0, solid(c))
 	}
 	p := solid(s.second.rgb)
-	s.line(x0-0.2, 0.55, 1.2, -1.25+0.1, 0.05, p)
+	s.line(x0, 0.4, 1.4, -0.95, 0.05, p)
 	for i := range 4 {
 		f := float64(i) / 3
-		s.line(lerp(x0-0.1, 1, f), lerp(0.45, -0.95, f), lerp(x0-0.1, 1, f), lerp(1.1, -0.4, f), 0.03, p)
+		x := lerp(x0+0.1, 1.2, f)
+		s.line(x, lerp(0.35, -0.85, f), x, lerp(1, -0.3, f), 0.035, p)
 	}
 }

@@ -3,8 +3,8 @@ package miniworld
 // cars: side views. Body styles differ in silhouette and windows, never in colour.
 var cars = &family{
 	name: "mini-cars", cousin: "StanfordCars", template: "a photo of a {}.",
-	stage:    road,
-	captions: []string{"a photo of a {color} {}", "a {color} {}", "a {color} {} on the road", "a photo of a {color} {}, a type of car", "a parked {color} {}"},
+	stage:   road,
+	phrases: []string{"a {color} {}", "a {}", "a {color} {} on the road", "a {}, a type of car", "a parked {color} {}"},
 	subjects: []subject{
 		{"sedan", func(s *sketch) { s.car(sedanBody) }},
 		{"hatchback", func(s *sketch) { s.car(hatchBody) }},
