@@ -190,6 +190,7 @@ func TestOverlapIsByWords(t *testing.T) {
 		{"African_crocodile", "crocodile", true}, {"cougar", "cougar_face", true}, {"bassoon", "bass", false},
 		{"seahorse", "sea_horse", true}, {"binoculars", "binocular", true}, {"sports_car", "car_side", false},
 		{"canoe", "ant", false}, {"grand_piano", "grand_piano", true}, {"hourglass", "glas", false},
+		{"German_short-haired_pointer", "german_shorthaired", true}, {"hotdog", "hot_dog", true},
 	} {
 		if got := overlap(words(c.name), words(c.class)); got != c.want {
 			t.Errorf("%s against %s: %v, want %v", c.name, c.class, got, c.want)

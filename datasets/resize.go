@@ -86,6 +86,9 @@ func resizeCrop(img *RGB, width, height int, f Filter, b box) *RGB {
 		panic(fmt.Sprintf("datasets: resize of %d x %d picture to %d x %d, crop %v: %v",
 			img.Width, img.Height, width, height, b, err))
 	}
+	if width == img.Width && height == img.Height {
+		return crop(img, b)
+	}
 	columns := makeTaps(img.Width, width, b.x, b.x+b.w, f)
 	rows := makeTaps(img.Height, height, b.y, b.y+b.h, f)
 	last := b.h - 1
