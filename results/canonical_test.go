@@ -14,7 +14,7 @@ func TestCanonicalJSON(t *testing.T) {
 		in   any
 		want string
 	}{
-		{map[string]any{"b": 1.0, "a": []any{1e3, 0.1, -0.0, "<é>"}}, `{"a":[1000,0.1,0,"<é>"],"b":1}`},
+		{map[string]any{"b": 1.0, "a": []any{1e3, 0.1, math.Copysign(0, -1), "<é>"}}, `{"a":[1000,0.1,0,"<é>"],"b":1}`},
 		{inner{B: 2.5, A: 3}, `{"a":3,"b":2.5}`},
 		{map[string]any{"s": uint64(math.MaxUint64), "t": int64(math.MinInt64)}, `{"s":18446744073709551615,"t":-9223372036854775808}`},
 		{map[string]any{"e": 1e-7, "f": float32(0.1), "n": nil}, `{"e":1e-7,"f":0.1,"n":null}`},

@@ -31,7 +31,7 @@ func detectorGrid(sum *Summary, firing bool) grid {
 		}
 		var row []string
 		for _, v := range d.By {
-			row = append(row, valueText(v.Value))
+			row = append(row, shortValue(v.Value))
 		}
 		g.rows = append(g.rows, append(row, d.Name, fraction(f.Correct, f.Models),
 			withInterval(f.Accuracy, f.AccuracyInterval), withInterval(f.AUROC, f.AUROCInterval),
@@ -58,7 +58,7 @@ func attackGrid(sum *Summary) grid {
 		for _, a := range group.Attacks {
 			var row []string
 			for _, v := range group.By {
-				row = append(row, valueText(v.Value))
+				row = append(row, shortValue(v.Value))
 			}
 			f := a.Value
 			firing := dash
@@ -107,8 +107,12 @@ func notes(sum *Summary) []string {
 			out = append(out, line+".")
 			continue
 		}
-		line += fmt.Sprintf(" (%d failed, %d not computed yet); figures are of those.", t.Failed, t.Planned-t.Finished-t.Failed)
-		out = append(out, line)
+		line += fmt.Sprintf(" (%d failed", t.Failed)
+		if t.Blocked > 0 {
+			line += fmt.Sprintf(", %d without their failed models", t.Blocked)
+		}
+		out = append(out, fmt.Sprintf("%s, %d not computed yet); figures are of those.",
+			line, t.Planned-t.Finished-t.Failed-t.Blocked))
 	}
 	for _, d := range sum.Detectors {
 		if d.Settings > 1 {
@@ -134,10 +138,19 @@ func legend(sum *Summary) string {
 	return text + "Image passes and seconds are means per model."
 }
 
+// shortValue is valueText with the digits of a fraction that tell settings apart
+// for a reader; CSV and JSON keep all.
+func shortValue(v any) string {
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'g', 6, 64)
+	}
+	return valueText(v)
+}
+
 func inGroup(g Group) string {
 	var parts []string
 	for _, v := range g {
-		parts = append(parts, v.Name+" "+valueText(v.Value))
+		parts = append(parts, v.Name+" "+shortValue(v.Value))
 	}
 	if len(parts) == 0 {
 		return ""

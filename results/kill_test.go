@@ -43,6 +43,15 @@ func exported(t *testing.T, s *Store, suite string) []byte {
 	return buf.Bytes()
 }
 
+func finished(t *testing.T, s *Store) int {
+	t.Helper()
+	p, err := s.Progress("grid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Models.Finished + p.Detections.Finished
+}
+
 // TestProcessesShareAStore also lets them create the file together.
 func TestProcessesShareAStore(t *testing.T) {
 	path := t.TempDir() + "/r.db"
@@ -82,19 +91,24 @@ func TestProcessesShareAStore(t *testing.T) {
 
 func TestKilledWorkersLeaveWholeCells(t *testing.T) {
 	undisturbed := openTemp(t)
-	planGrid(t, undisturbed, "grid", 60)
+	planGrid(t, undisturbed, "grid", 200)
 	if _, err := work(undisturbed, "grid", "w"); err != nil {
 		t.Fatal(err)
 	}
 	s := openTemp(t)
-	planGrid(t, s, "grid", 60)
+	planGrid(t, s, "grid", 200)
 	killed := 0
 	for range 10 {
 		cmd := worker(s.Path())
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(10+rand.IntN(20)) * time.Millisecond)
+		before := finished(t, s)
+		started := time.Now()
+		for finished(t, s) == before && time.Since(started) < 5*time.Second {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -111,9 +125,11 @@ func TestKilledWorkersLeaveWholeCells(t *testing.T) {
 			}
 		}
 	}
-	if killed == 0 {
-		t.Log("every worker was done before it was killed")
+	p, err := s.Progress("grid")
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Logf("%d workers were killed; then: %+v", killed, p)
 	// The leases of the killed run out.
 	s.now = func() time.Time { return time.Now().Add(2 * time.Minute) }
 	if _, err := work(s, "grid", "heir"); err != nil {

@@ -16,7 +16,7 @@ func planGrid(t *testing.T, s *Store, suite string, n int) {
 	var detections []DetectionCell
 	for i := range n {
 		m := modelCell(suite, fmt.Sprintf("d%d", i%3), []string{"clean", "badnets"}[i%2], i, i)
-		key, err := m.ModelKey()
+		key, err := m.Identity()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +284,7 @@ func TestNewPlanReplacesTheOld(t *testing.T) {
 	}
 	c := modelCell("grid", "d0", "clean", 0, 0)
 	var err error
-	if c.Key, err = c.ModelKey(); err != nil {
+	if c.Key, err = c.Identity(); err != nil {
 		t.Fatal(err)
 	}
 	c.Attack = "badnets"

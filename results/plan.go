@@ -95,12 +95,12 @@ func (s *Store) putSuite(tx *sql.Tx, u Suite) error {
 	return err
 }
 
-// ModelKey is the key that Plan gives a model cell without one.
-func (c ModelCell) ModelKey() (string, error) { return Key(nonNil(c.Settings)) }
+// Identity is the key that Plan gives a model cell without one.
+func (c ModelCell) Identity() (string, error) { return Key(nonNil(c.Settings)) }
 
-// DetectionKey is the key that Plan gives a detection cell without one: it
+// Identity is the key that Plan gives a detection cell without one: it
 // covers the model's key, the detector's name and the settings.
-func (c DetectionCell) DetectionKey() (string, error) {
+func (c DetectionCell) Identity() (string, error) {
 	return Key(map[string]any{"model": c.ModelKey, "detector": c.Detector, "settings": nonNil(c.Settings)})
 }
 
@@ -117,7 +117,7 @@ func planModel(tx *sql.Tx, c ModelCell) error {
 		return err
 	}
 	if c.Key == "" {
-		if c.Key, err = c.ModelKey(); err != nil {
+		if c.Key, err = c.Identity(); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ func planDetection(tx *sql.Tx, c DetectionCell) error {
 		return err
 	}
 	if c.Key == "" {
-		if c.Key, err = c.DetectionKey(); err != nil {
+		if c.Key, err = c.Identity(); err != nil {
 			return err
 		}
 	}

@@ -53,6 +53,14 @@ func TestFinishedCellsStayFinished(t *testing.T) {
 	if err := again.Plan(Suite{Name: "mini", YAML: "a: 1"}, cells, nil); err != nil {
 		t.Fatal(err)
 	}
+	if err := again.PutSuite(Suite{Name: "mini", YAML: "a: 2", Settings: map[string]any{"a": 2}}); err != nil {
+		t.Fatal(err)
+	}
+	suites, err := again.Suites()
+	if err != nil || len(suites) != 1 || suites[0].YAML != "a: 2" || suites[0].Settings["a"] != 2 ||
+		time.Since(suites[0].Created) > time.Minute {
+		t.Fatalf("%+v %v", suites, err)
+	}
 	row, ok, err := again.Model(c.Key)
 	if err != nil || !ok || row.State != Finished {
 		t.Fatalf("%+v %v %v", row, ok, err)

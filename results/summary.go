@@ -23,11 +23,12 @@ type Summary struct {
 }
 
 // Tally says how many cells were planned and what became of them; the rest is
-// not computed yet.
+// not computed yet, or Blocked because the model failed.
 type Tally struct {
 	Planned  int `json:"planned"`
 	Finished int `json:"finished"`
 	Failed   int `json:"failed"`
+	Blocked  int `json:"-"`
 }
 
 // Failure is a cell that failed, in words.
@@ -80,7 +81,7 @@ func Summarise(s *Store, suite string, by []string) (*Summary, error) {
 		return nil, err
 	}
 	if len(models) == 0 {
-		return nil, fmt.Errorf("results store %s: suite %q has no models", s.path, suite)
+		return nil, noModels(s, suite)
 	}
 	paths, err := resolvePaths(by, models, detections)
 	if err != nil {
@@ -163,6 +164,7 @@ func (sum *Summary) addDetections(s *Store, models []ModelRow, detections []Dete
 			byKey[d.Cell.ModelKey] = m
 		}
 		sum.Detections.add(d.State)
+		sum.Detections.Blocked += boolInt(d.State == Pending && m.State == Failed)
 		if d.State == Failed {
 			sum.Failures = append(sum.Failures, Failure{d.Cell.Detector + " on " + describe(m.Cell), d.Message})
 		}
@@ -261,6 +263,19 @@ func (t *Tally) add(s State) {
 	t.Planned++
 	t.Finished += boolInt(s == Finished)
 	t.Failed += boolInt(s == Failed)
+}
+
+// noModels names the suites that the store does have.
+func noModels(s *Store, suite string) error {
+	suites, err := s.Suites()
+	if err != nil {
+		return err
+	}
+	names := []string{}
+	for _, u := range suites {
+		names = append(names, u.Name)
+	}
+	return fmt.Errorf("results store %s: suite %q has no models; the suites there are %q", s.path, suite, names)
 }
 
 func describe(c ModelCell) string {
