@@ -8,8 +8,8 @@ var eurosat = &family{
 		s.at = place(0.5, 0.5, zoom, zoom, s.rng.Float64())
 		s.fillAll(s.soil(s.ground.rgb))
 	},
-	phrases: []string{"{}", "{}", "an aerial view of {}", "{} seen from above", "{} in {color} from above"},
-	media:   []string{"satellite photo", "satellite photo", "satellite image", "aerial photo"},
+	phrases: []string{"{}", "{}", "{} seen from above", "{} in {color} from above"},
+	media:   []string{"satellite photo", "satellite photo", "satellite image", "aerial view"},
 	subjects: []subject{
 		{"woodland", (*sketch).woodland},
 		{"crop fields", (*sketch).cropFields},

@@ -11,13 +11,13 @@ func (c rgb) mix(d rgb, t float64) rgb {
 }
 
 // times scales the brightness.
-func (c rgb) times(k float64) rgb { return rgb{c.r * k, c.g * k, c.b * k} }
+func (c rgb) times(k float64) rgb { return rgb{float64(c.r * k), float64(c.g * k), float64(c.b * k)} }
 
 // far is the largest difference of the channels plus half of the others': a cheap measure of how easily two colours
 // are told apart.
 func (c rgb) far(d rgb) float64 {
 	a, b, e := abs(c.r-d.r), abs(c.g-d.g), abs(c.b-d.b)
-	return 0.5*max(a, b, e) + 0.5*(a+b+e)/1.5
+	return mad(0.5, max(a, b, e), (a+b+e)/3)
 }
 
 func abs(v float64) float64 {

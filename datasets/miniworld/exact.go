@@ -3,8 +3,9 @@ package miniworld
 import "math"
 
 // A picture must be the same bytes on every machine, so nothing here may depend on whether a compiler fuses a product
-// and a sum into one rounding: every product that is summed goes through an explicit conversion, which the Go
-// specification makes a rounding point. The package uses none of math's transcendental functions, some of which are
+// and a sum into one rounding: every product that is summed for a pixel goes through an explicit conversion, which the
+// Go specification makes a rounding point. (The coordinates in drawings are written plainly: one unit in the last place
+// of a corner moves an edge by 1e-16 of the picture, far below a byte.) The package uses none of math's transcendental functions, some of which are
 // assembly on some architectures; Sqrt and Floor are exact everywhere.
 
 // mad returns a*b + c with two roundings.
@@ -28,12 +29,6 @@ func clamp01(v float64) float64 {
 		return 1
 	}
 	return v
-}
-
-// smooth is the cubic step 3t²-2t³ on [0, 1], constant outside.
-func smooth(t float64) float64 {
-	t = clamp01(t)
-	return t * t * (3 - float64(2*t))
 }
 
 // frac returns the part of v above its floor.
@@ -94,12 +89,26 @@ func lattice(x, y int64, seed uint64) float64 {
 	return float64(h>>40) / (1 << 24)
 }
 
-// noise is smooth value noise in [0, 1] with a lattice of unit spacing.
-func noise(x, y float64, seed uint64) float64 {
-	fx, fy := math.Floor(x), math.Floor(y)
-	ix, iy := int64(fx), int64(fy)
-	tx, ty := smooth(x-fx), smooth(y-fy)
-	top := lerp(lattice(ix, iy, seed), lattice(ix+1, iy, seed), tx)
-	low := lerp(lattice(ix, iy+1, seed), lattice(ix+1, iy+1, seed), tx)
-	return lerp(top, low, ty)
+// field is smooth value noise with a lattice of unit spacing. It remembers the corners of the cell it was asked for
+// last, since neighbouring pixels mostly share one. The zero value is ready to use.
+type field struct {
+	warm       bool
+	fx, fy     float64
+	seed       uint64
+	a, b, c, d float64
 }
+
+// at returns the noise at (x, y), in [0, 1].
+func (f *field) at(x, y float64, seed uint64) float64 {
+	fx, fy := math.Floor(x), math.Floor(y)
+	if !f.warm || fx != f.fx || fy != f.fy || seed != f.seed {
+		ix, iy := int64(fx), int64(fy)
+		*f = field{true, fx, fy, seed, lattice(ix, iy, seed), lattice(ix+1, iy, seed), lattice(ix, iy+1, seed), lattice(ix+1, iy+1, seed)}
+	}
+	tx, ty := x-fx, y-fy
+	tx, ty = float64(tx*tx)*(3-float64(2*tx)), float64(ty*ty)*(3-float64(2*ty))
+	return lerp(lerp(f.a, f.b, tx), lerp(f.c, f.d, tx), ty)
+}
+
+// fields are the noises that one paint or overlay may need at a point.
+type fields [4]field

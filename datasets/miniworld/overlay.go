@@ -132,6 +132,7 @@ func (o *overlay) grain() float64 {
 // apply lays stickers, veils and ripples over the finished picture.
 func (o *overlay) apply(img []rgb, size int) {
 	n := float64(size)
+	var memo fields
 	switch o.kind {
 	case overlaySticker:
 		x0, y0 := int(mad(o.x, n, 0.5)), int(mad(o.y, n, 0.5))
@@ -140,29 +141,29 @@ func (o *overlay) apply(img []rgb, size int) {
 			for i := max(0, x0); i < min(size, x0+side); i++ {
 				u := (float64(i-x0) + 0.5) / float64(side)
 				v := (float64(j-y0) + 0.5) / float64(side)
-				img[j*size+i] = o.stuck(u, v)
+				img[j*size+i] = o.stuck(u, v, &memo)
 			}
 		}
 	case overlayVeil:
 		for i := range img {
 			u, v := (float64(i%size)+0.5)/n, (float64(i/size)+0.5)/n
-			img[i] = img[i].mix(o.veil(u, v, 1/n), o.amount)
+			img[i] = img[i].mix(o.veil(u, v, 1/n, &memo), o.amount)
 		}
 	case overlayRipple:
 		for i := range img {
 			u, v := (float64(i%size)+0.5)/n, (float64(i/size)+0.5)/n
-			k := o.amount * sinTurn(mad(o.fill.freq, dot(u, v, o.fill.c, o.fill.s), o.fill.ox))
-			img[i] = rgb{img[i].r + float64(k), img[i].g + float64(k), img[i].b + float64(k)}
+			k := sinTurn(mad(o.fill.freq, dot(u, v, o.fill.c, o.fill.s), o.fill.ox))
+			img[i] = rgb{mad(o.amount, k, img[i].r), mad(o.amount, k, img[i].g), mad(o.amount, k, img[i].b)}
 		}
 	}
 }
 
 // stuck is the colour of a sticker at (u, v) in its unit square.
-func (o *overlay) stuck(u, v float64) rgb {
+func (o *overlay) stuck(u, v float64, memo *fields) rgb {
 	if o.fill.tex == plain && o.cells > 0 {
 		return cell(int64(u*float64(o.cells)), int64(v*float64(o.cells)), o.seed)
 	}
-	return o.fill.at(u, v, 1e-6)
+	return o.fill.at(u, v, 1e-6, memo)
 }
 
 // cell is a random colour that belongs to a lattice cell.
@@ -170,15 +171,15 @@ func cell(x, y int64, seed uint64) rgb {
 	return rgb{lattice(x, y, seed), lattice(x, y, seed^21), lattice(x, y, seed^42)}
 }
 
-func (o *overlay) veil(u, v, px float64) rgb {
+func (o *overlay) veil(u, v, px float64, memo *fields) rgb {
 	if o.fill.tex != plain {
-		return o.fill.at(u, v, px)
+		return o.fill.at(u, v, px, memo)
 	}
 	u, v = u*float64(o.cells), v*float64(o.cells)
 	if !o.smooth {
 		return cell(int64(u), int64(v), o.seed)
 	}
-	return rgb{noise(u, v, o.seed), noise(u, v, o.seed^21), noise(u, v, o.seed^42)}
+	return rgb{memo[0].at(u, v, o.seed), memo[1].at(u, v, o.seed^21), memo[2].at(u, v, o.seed^42)}
 }
 
 // warp resamples the picture along a smooth random displacement field, the way WaNet makes its trigger: random vectors
@@ -187,11 +188,12 @@ func (o *overlay) warp(img, spare []rgb, size int) {
 	copy(spare, img)
 	n, k := float64(size), float64(o.cells)
 	reach := 2 * o.amount * n
+	var memo fields
 	for i := range img {
 		x, y := i%size, i/size
 		u, v := float64(x)/n*k, float64(y)/n*k
-		sx := mad(reach, noise(u, v, o.seed)-0.5, float64(x))
-		sy := mad(reach, noise(u, v, o.seed^21)-0.5, float64(y))
+		sx := mad(reach, memo[0].at(u, v, o.seed)-0.5, float64(x))
+		sy := mad(reach, memo[1].at(u, v, o.seed^21)-0.5, float64(y))
 		img[i] = sample(spare, size, sx, sy)
 	}
 }

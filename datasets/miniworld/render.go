@@ -82,22 +82,35 @@ func (l *layer) draw(img []rgb, size int) {
 	if alpha == 0 {
 		alpha = 1
 	}
+	// Where the distance is exact, a pixel far outside tells how many of its row cannot be reached either.
+	leap := n / (norm(back.a, back.c) + 1e-12)
+	if l.figure.kind == shapeOval {
+		leap = 0
+	}
+	shaded := l.shade != point{}
+	var memo fields
 	for j := y0; j <= y1; j++ {
 		py := (float64(j) + 0.5) / n
+		row := img[j*size : (j+1)*size]
 		for i := x0; i <= x1; i++ {
 			x, y := back.apply((float64(i)+0.5)/n, py)
 			cover := alpha
 			if l.figure.kind != shapeAll {
-				d := l.figure.distance(x, y) / px
-				if d >= 0.5 {
+				d := l.figure.distance(x, y)
+				if d >= 0.5*px {
+					i += int(max(0, float64((d-0.5*px)*leap)-1))
 					continue
 				}
-				cover *= min(1, 0.5-d)
+				cover *= min(1, 0.5-d/px)
 			}
-			c := l.fill.at(x, y, px)
-			c = c.times(1 + dot(l.shade.x, l.shade.y, x, y))
-			at := &img[j*size+i]
-			*at = at.mix(c, cover)
+			c := l.fill.at(x, y, px, &memo)
+			if shaded {
+				c = c.times(1 + dot(l.shade.x, l.shade.y, x, y))
+			}
+			if cover < 1 {
+				c = row[i].mix(c, cover)
+			}
+			row[i] = c
 		}
 	}
 }
@@ -153,7 +166,7 @@ func pass(from, to []rgb, size, step int, w float64) {
 		if at < size-1 {
 			b = from[i+step]
 		}
-		to[i] = from[i].mix(rgb{(a.r + b.r) / 2, (a.g + b.g) / 2, (a.b + b.b) / 2}, 2*w)
+		to[i] = from[i].mix(rgb{(a.r + b.r) / 2, (a.g + b.g) / 2, (a.b + b.b) / 2}, float64(2*w))
 	}
 }
 

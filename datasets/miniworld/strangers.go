@@ -5,7 +5,7 @@ import "math/rand/v2"
 // strangers are pictures of things that no set has a class for: the out-of-distribution pool, and part of the corpus.
 var strangers = &family{
 	name:    "strangers",
-	phrases: []string{"{}", "{} in {color}", "{}", "a view of {}"},
+	phrases: []string{"{}", "{} in {color}"},
 	stage:   func(s *sketch) { s.backdrop() },
 	subjects: []subject{
 		{"blobs", (*sketch).blobs},

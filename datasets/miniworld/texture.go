@@ -47,23 +47,24 @@ func veiled(c rgb, alpha float64) paint { return paint{a: c, alpha: alpha} }
 
 // at returns the colour of the paint at the object point (x, y); px is the width of a pixel in object units, over
 // which the edges of a pattern are softened.
-func (p *paint) at(x, y, px float64) rgb {
+func (p *paint) at(x, y, px float64, memo *fields) rgb {
 	if p.tex == plain {
 		return p.a
 	}
 	if p.bend > 0 {
-		x, y = mad(p.bend, noise(x*2+7, y*2, p.seed^1)-0.5, x), mad(p.bend, noise(x*2, y*2+5, p.seed^2)-0.5, y)
+		dx, dy := memo[0].at(2*x, 2*y, p.seed^1)-0.5, memo[1].at(2*x, 2*y, p.seed^2)-0.5
+		x, y = mad(p.bend, dx, x), mad(p.bend, dy, y)
 	}
 	u := mad(p.freq, dot(x, y, p.c, p.s), p.ox)
 	v := mad(p.freq, dot(x, y, -p.s, p.c), p.oy)
-	return p.a.mix(p.b, p.pattern(u, v, p.freq*px))
+	return p.a.mix(p.b, p.pattern(u, v, p.freq*px, memo))
 }
 
 // edge turns a signed distance in pattern units into a coverage: 1 where d is positive.
 func edge(d, soft float64) float64 { return clamp01(mad(d, 1/max(soft, 1e-6), 0.5)) }
 
 // pattern evaluates the texture where one repeat is one unit and soft is the width of a pixel.
-func (p *paint) pattern(u, v, soft float64) float64 {
+func (p *paint) pattern(u, v, soft float64, memo *fields) float64 {
 	duty := p.duty
 	if duty == 0 {
 		duty = 0.5
@@ -78,7 +79,7 @@ func (p *paint) pattern(u, v, soft float64) float64 {
 	case dots:
 		row := math.Floor(v)
 		du, dv := frac(u+0.5*(row-2*math.Floor(row/2)))-0.5, frac(v)-0.5
-		return edge(norm(du, dv)-0.62*duty, soft)
+		return edge(mad(-0.62, duty, norm(du, dv)), soft)
 	case zigzag:
 		t := math.Abs(frac(u)-0.5) * 1.1
 		return edge(math.Abs(frac(v+t)-0.5)-duty/2, soft)
@@ -86,13 +87,13 @@ func (p *paint) pattern(u, v, soft float64) float64 {
 		d := min(0.5-math.Abs(frac(u)-0.5), 0.5-math.Abs(frac(v)-0.5))
 		return edge(d-duty/4, soft)
 	case cracks:
-		return edge(cellGap(u, v, p.seed)-0.28*duty, soft)
+		return edge(mad(-0.28, duty, cellGap(u, v, p.seed)), soft)
 	case marble:
-		w := mad(2.4, noise(u*0.7, v*0.7, p.seed), noise(u*1.7, v*1.7, p.seed^3)*0.8)
-		return 0.5 + 0.5*sinTurn(w+u*0.35)
+		w := mad(0.8, memo[3].at(u*1.7, v*1.7, p.seed^3), mad(0.35, u, 0))
+		return mad(0.5, sinTurn(mad(2.4, memo[2].at(u*0.7, v*0.7, p.seed), w)), 0.5)
 	case swirl:
 		r := norm(u, v)
-		return edge(0.25-math.Abs(frac(r*0.9-atanTurn(v, u))-0.5), soft)
+		return edge(0.25-math.Abs(frac(mad(0.9, r, -atanTurn(v, u)))-0.5), soft)
 	case scales:
 		return scale(u, v, soft)
 	case weave:
@@ -102,9 +103,9 @@ func (p *paint) pattern(u, v, soft float64) float64 {
 		if !over {
 			du, dv = dv, du
 		}
-		return clamp01(mad(1.1, du, 0.05)) + 0.45*edge(dv-0.36, soft)
+		return mad(0.45, edge(dv-0.36, soft), mad(1.1, du, 0.05))
 	case mottle:
-		return mad(0.65, noise(u, v, p.seed), 0.35*noise(2.3*u, 2.3*v, p.seed^5))
+		return mad(0.65, memo[2].at(u, v, p.seed), float64(0.35*memo[3].at(2.3*u, 2.3*v, p.seed^5)))
 	case rings:
 		return edge(math.Abs(frac(norm(u, v))-0.5)-duty/2, soft)
 	case bricks:
@@ -112,11 +113,11 @@ func (p *paint) pattern(u, v, soft float64) float64 {
 		du := 0.5 - math.Abs(frac(u/2+0.5*(row-2*math.Floor(row/2)))-0.5)
 		return edge(min(2*du, 0.5-math.Abs(frac(v)-0.5))-duty/5, soft)
 	case speckle:
-		return edge(noise(u*2, v*2, p.seed)-0.38-0.25*duty, soft)
+		return edge(mad(-0.25, duty, memo[2].at(u*2, v*2, p.seed)-0.38), soft)
 	case gradient:
 		return clamp01(u*0.5 + 0.5)
 	case waves:
-		return edge(math.Abs(frac(mad(0.22, sinTurn(u*0.6), v))-0.5)-duty/2, soft)
+		return edge(math.Abs(frac(mad(0.22, sinTurn(0.6*u), v))-0.5)-duty/2, soft)
 	case bubbles:
 		return bubble(u, v, soft, p.seed)
 	}
@@ -151,7 +152,7 @@ func scale(u, v, soft float64) float64 {
 		du := frac(u+0.5*(row-2*math.Floor(row/2))) - 0.5
 		dv := v - row/2
 		if r := norm(du, dv); r < 0.54 {
-			return mad(0.35, r, 0) + 0.8*edge(r-0.43, soft)
+			return dot(0.35, 0.8, r, edge(r-0.43, soft))
 		}
 	}
 	return 1
