@@ -17,9 +17,10 @@ var ErrLeaseLost = errors.New("the lease is lost")
 // Progress). Renew the lease well before ttl has passed.
 func (s *Store) LeaseModel(suite, worker string, ttl time.Duration) (cell ModelCell, ok bool, err error) {
 	err = s.lease(worker, ttl, KindModel, func(tx *sql.Tx, now int64) (string, error) {
-		row, err := scanModel(tx.QueryRow(modelSelect+`
-			WHERE m.state='pending' AND m.lease_until<=? AND l.suite IS NOT NULL AND (?='' OR l.suite=?)
-			ORDER BY l.ord, m.key LIMIT 1`, now, suite, suite))
+		row, err := scanModel(tx.QueryRow(modelColumns+`
+			FROM suite_model l CROSS JOIN model m ON m.key=l.key
+			WHERE m.state='pending' AND m.lease_until<=? AND `+ofSuite(suite)+`
+			ORDER BY l.ord, l.key LIMIT 1`, now, suite))
 		cell = row.Cell
 		return cell.Key, err
 	})
@@ -30,14 +31,25 @@ func (s *Store) LeaseModel(suite, worker string, ttl time.Duration) (cell ModelC
 // model is finished.
 func (s *Store) LeaseDetection(suite, worker string, ttl time.Duration) (cell DetectionCell, ok bool, err error) {
 	err = s.lease(worker, ttl, KindDetection, func(tx *sql.Tx, now int64) (string, error) {
-		row, err := scanDetection(tx.QueryRow(detectionSelect+`
-			WHERE d.state='pending' AND d.lease_until<=? AND l.suite IS NOT NULL AND (?='' OR l.suite=?)
+		row, err := scanDetection(tx.QueryRow(detectionColumns+`
+			FROM suite_detection l CROSS JOIN detection d ON d.key=l.key
+			WHERE d.state='pending' AND d.lease_until<=? AND `+ofSuite(suite)+`
 			AND EXISTS (SELECT 1 FROM model m WHERE m.key=d.model AND m.state='finished')
-			ORDER BY l.ord, d.key LIMIT 1`, now, suite, suite))
+			ORDER BY l.ord, l.key LIMIT 1`, now, suite))
 		cell = row.Cell
 		return cell.Key, err
 	})
 	return cell, cell.Key != "" && err == nil, err
+}
+
+// ofSuite restricts a plan to one suite, or not at all when suite is empty. Named
+// exactly, the suite's index gives its cells in order and the search ends at the
+// first free one: hence also CROSS JOIN, which keeps the plan outermost.
+func ofSuite(suite string) string {
+	if suite == "" {
+		return "l.suite>=?"
+	}
+	return "l.suite=?"
 }
 
 func (s *Store) lease(worker string, ttl time.Duration, kind Kind, pick func(*sql.Tx, int64) (string, error)) error {

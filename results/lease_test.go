@@ -10,7 +10,7 @@ import (
 )
 
 // planGrid plans n models with two detections each.
-func planGrid(t *testing.T, s *Store, suite string, n int) {
+func planGrid(t testing.TB, s *Store, suite string, n int) {
 	t.Helper()
 	var models []ModelCell
 	var detections []DetectionCell

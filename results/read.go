@@ -6,14 +6,16 @@ import (
 	"math"
 )
 
-const modelSelect = `SELECT m.key, COALESCE(l.suite, ''), COALESCE(l.ord, 0), m.dataset, m.attack, m.learner, m.seed, m.settings,
+const modelColumns = `SELECT m.key, COALESCE(l.suite, ''), COALESCE(l.ord, 0), m.dataset, m.attack, m.learner, m.seed, m.settings,
 	m.state, m.attempts, m.failures, m.message, m.backdoored, m.target, m.classes,
-	m.acc, m.asr, m.asr_all, m.asr_ood, m.psnr, m.ssim, m.path, m.hash, m.seconds, m.versions
-	FROM model m LEFT JOIN suite_model l ON l.key=m.key `
+	m.acc, m.asr, m.asr_all, m.asr_ood, m.psnr, m.ssim, m.path, m.hash, m.seconds, m.versions `
 
-const detectionSelect = `SELECT d.key, COALESCE(l.suite, ''), COALESCE(l.ord, 0), d.model, d.detector, d.settings,
-	d.state, d.attempts, d.failures, d.message, d.idx, d.backdoored, d.suspect, d.image_passes, d.path, d.seconds, d.versions
-	FROM detection d LEFT JOIN suite_detection l ON l.key=d.key `
+const modelSelect = modelColumns + `FROM model m LEFT JOIN suite_model l ON l.key=m.key `
+
+const detectionColumns = `SELECT d.key, COALESCE(l.suite, ''), COALESCE(l.ord, 0), d.model, d.detector, d.settings,
+	d.state, d.attempts, d.failures, d.message, d.idx, d.backdoored, d.suspect, d.image_passes, d.path, d.seconds, d.versions `
+
+const detectionSelect = detectionColumns + `FROM detection d LEFT JOIN suite_detection l ON l.key=d.key `
 
 type scanner interface{ Scan(dest ...any) error }
 
