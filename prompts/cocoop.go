@@ -23,7 +23,7 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			d, w := m.CLIP.Config.ProjectionDim, m.CLIP.Config.Text.HiddenSize
+			d, w := m.CLIP.Config.ProjectionDim, m.CLIP.Config.Text.Width
 			hidden := max(1, d/16)
 			return map[string]*tensor.Dense{
 				"ctx":                     ctx,

@@ -65,7 +65,7 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	if n == 0 {
 		n = m.contextLength()
 	}
-	t, w := m.CLIP.Tokenizer, m.CLIP.Config.Text.HiddenSize
+	t, w := m.CLIP.Tokenizer, m.CLIP.Config.Text.Width
 	var l layout
 	l.sot = m.CLIP.EmbedTokens([]int{t.SOT()})
 	ids := make([][]int, len(m.Classes))
@@ -76,7 +76,7 @@ func (m *Model) newLayout(n int) (*layout, error) {
 		l.eot = append(l.eot, n+len(ids[k]))
 	}
 	l.length = 1 + n + longest
-	if limit := m.CLIP.Config.Text.MaxPositionEmbeddings; l.length > limit {
+	if limit := m.CLIP.Config.Text.ContextLength; l.length > limit {
 		return nil, fmt.Errorf("a prompt of %d context tokens and the longest class name takes %d tokens; the text tower holds %d: use a shorter context", n, l.length, limit)
 	}
 	data := make([]float32, len(ids)*longest*w)
@@ -89,7 +89,7 @@ func (m *Model) newLayout(n int) (*layout, error) {
 
 // initialContext draws contexts [n,W], or [contexts,n,W] when there are several.
 func (m *Model) initialContext(contexts int, rng *rand.Rand) (*tensor.Dense, error) {
-	n, w := m.contextLength(), m.CLIP.Config.Text.HiddenSize
+	n, w := m.contextLength(), m.CLIP.Config.Text.Width
 	data := make([]float32, 0, contexts*n*w)
 	for range contexts {
 		if words := m.Settings.String("init"); strings.TrimSpace(words) != "" {

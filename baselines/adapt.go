@@ -1,0 +1,131 @@
+package baselines
+
+import (
+	"context"
+	"math"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/inspector"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// defaults are the authors' values of the settings that both baselines have.
+type defaults struct {
+	asr      float64
+	patience int
+	up, down float64
+	cost     float64
+	images   int
+}
+
+func params(d defaults, more ...settings.Param) []settings.Param {
+	p := []settings.Param{
+		{Name: "budget", Doc: "matched: as many image passes as CI takes (optimise images, each once, a step a round); authors: their rounds of several steps over their number of images", Default: "matched", Choices: []string{"matched", "authors"}},
+		{Name: "rounds", Unit: "rounds", Doc: "rounds at most under the authors' budget (authors: 1000)", Default: 1000, Min: 1, Max: 1e6},
+		{Name: "images", Unit: "images", Doc: "pool images that a round of the authors' budget goes through, at most those to optimise on", Default: d.images, Min: 1, Max: 1e6},
+		{Name: "batch", Unit: "images", Doc: "images a step (authors: 32)", Default: 32, Min: 1, Max: 4096},
+		{Name: "rate", Doc: "Adam's learning rate (authors: 0.1)", Default: 0.1, Min: 1e-6, Max: 100},
+		{Name: "asr", Doc: "success rate that an inversion has to reach", Default: d.asr, Min: 0, Max: 1},
+		{Name: "patience", Unit: "rounds", Doc: "rounds in a row above or below the success rate before the cost changes", Default: d.patience, Min: 1, Max: 1e6},
+		{Name: "cost", Doc: "initial weight of the trigger's size", Default: d.cost, Min: 0, Max: 1e3},
+		{Name: "up", Doc: "factor by which the cost rises", Default: d.up, Min: 1, Max: 100},
+		{Name: "down", Doc: "the cost falls by this to the power of 1.5", Default: d.down, Min: 1, Max: 100},
+		inspector.IndexRule("mad"), inspector.Threshold,
+	}
+	return append(append(p, more...), inspector.PoolParams...)
+}
+
+// run completes an inversion with the schedule that the settings ask for, runs it and seeks outliers among the sizes.
+func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size func(triggers.Trigger) float64) (*inspector.Report, error) {
+	s := in.Settings
+	optimise, measure, err := inspector.SplitPool(in)
+	if err != nil {
+		return nil, err
+	}
+	inv.Adam = autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-7} // Keras' epsilon in Neural Cleanse
+	inv.Rates = []float32{float32(s.Float("rate"))}
+	inv.Batch = min(s.Int("batch"), len(optimise))
+	inv.Steps, inv.Rounds = 1, len(optimise)/inv.Batch
+	if s.String("budget") == "authors" {
+		optimise = optimise[:min(len(optimise), s.Int("images"))]
+		inv.Batch = min(inv.Batch, len(optimise))
+		inv.Steps, inv.Rounds = len(optimise)/inv.Batch, s.Int("rounds")
+	}
+	outcomes, passes, err := inv.Run(ctx, in, optimise, measure)
+	if err != nil {
+		return nil, err
+	}
+	r := &inspector.Report{ImagePasses: passes, Classes: make([]inspector.ClassResult, len(outcomes))}
+	sizes := make([]float64, len(outcomes))
+	for c, o := range outcomes {
+		t := inv.Trigger(o.Variables)
+		sizes[c] = size(t)
+		r.Classes[c] = inspector.ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: sizes[c], Score: sizes[c], Reached: o.Reached, Trigger: t}
+	}
+	for c, v := range inspector.Indices(s.String("index"), sizes) {
+		r.Classes[c].Index = v
+	}
+	r.Verdict(s.Float("k"))
+	return r, nil
+}
+
+// cost is the weight of the trigger's size, which rises while the attack succeeds and falls while it does not.
+type cost struct {
+	bound      float64
+	patience   int
+	up, down   float64
+	initial    float64
+	now        float64
+	ups, downs int
+}
+
+func (c *cost) Cost() float64 { return c.now }
+
+// adjust counts a round and changes the cost after patience rounds of one kind in a row.
+func (c *cost) adjust(asr float64) (raised, lowered bool) {
+	if asr >= c.bound {
+		c.ups, c.downs = c.ups+1, 0
+	} else {
+		c.ups, c.downs = 0, c.downs+1
+	}
+	switch {
+	case c.ups >= c.patience:
+		c.ups = 0
+		if c.now == 0 {
+			c.now = c.initial
+		} else {
+			c.now *= c.up
+		}
+		return true, false
+	case c.downs >= c.patience:
+		c.downs = 0
+		c.now /= c.down
+		return false, true
+	}
+	return false, false
+}
+
+func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }
+
+func mapped(t *tensor.Dense, f func(float64) float64) *tensor.Dense {
+	out := make([]float32, t.Shape().TotalSize())
+	for i, v := range floats(t) {
+		out[i] = float32(f(float64(v)))
+	}
+	return triggers.Dense(out, t.Shape()...)
+}
+
+func drawn(f func() float64, shape ...int) *tensor.Dense {
+	n := 1
+	for _, s := range shape {
+		n *= s
+	}
+	data := make([]float32, n)
+	for i := range data {
+		data[i] = float32(math.Max(-8, math.Min(8, f())))
+	}
+	return triggers.Dense(data, shape...)
+}

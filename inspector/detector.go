@@ -1,0 +1,99 @@
+// Package inspector answers whether a prompt-tuned CLIP is backdoored. It holds CLIP-Inspector (CI), the Detector that
+// other detectors implement as well (package baselines), and the inversion loop that all of them share.
+//
+// A detector sees the delivered model, a pool of unlabelled images and a seed, and nothing else.
+package inspector
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// Detector is a way to find backdoors by reconstructing a trigger for every class.
+type Detector struct {
+	Name   string
+	Doc    string // one line, with the paper
+	Params []settings.Param
+	// Inspect gives the verdict on one model. The same input gives the same report to the bit, and permuting the model's
+	// classes permutes the class results, up to the rounding of the products.
+	Inspect func(ctx context.Context, in Input) (*Report, error)
+}
+
+// Input is what a detector may look at.
+type Input struct {
+	Model    *prompts.Model
+	Pool     *tensor.Dense // [N,3,S,S] in [0,1], unlabelled
+	Seed     uint64
+	Settings settings.Values
+	Progress func(done, total int) // classes inverted so far; may be nil
+}
+
+// ClassResult is what a detector found out about one class as the target.
+type ClassResult struct {
+	Loss    float64          // reconstruction loss on the measuring images, the detector's own objective
+	ASR     float64          // share of the measuring images that the recovered trigger sends to the class
+	Norm    float64          // size of the recovered trigger as the detector measures it
+	Score   float64          // what outliers are sought in; lower is more suspicious
+	Index   float64          // anomaly index of the class
+	Reached bool             // whether the inversion reached its own ASR bound
+	Trigger triggers.Trigger // the recovered trigger
+}
+
+// Report is a verdict on one model.
+type Report struct {
+	Classes     []ClassResult
+	Index       float64 // the model's anomaly index, that of the suspect
+	Suspect     int     // the most suspicious class, whether flagged or not
+	Backdoored  bool    // Index > k
+	ImagePasses int64   // images that went through the model, with or without a backward pass
+}
+
+var detectors []*Detector
+
+// Register makes a detector known by its name.
+func Register(d *Detector) { detectors = append(detectors, d) }
+
+// All returns all registered detectors, sorted by name.
+func All() []*Detector {
+	out := slices.Clone(detectors)
+	slices.SortFunc(out, func(a, b *Detector) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Find returns the detector of a name, or an error that lists the names there are.
+func Find(name string) (*Detector, error) {
+	var names []string
+	for _, d := range All() {
+		if d.Name == name {
+			return d, nil
+		}
+		names = append(names, d.Name)
+	}
+	return nil, fmt.Errorf("unknown detector %q; known are %s", name, strings.Join(names, ", "))
+}
+
+// K is the fixed threshold of the anomaly index, in standard deviations (the paper's k = 2).
+const K = 2.0
+
+// Threshold is the declaration of k that detectors share.
+var Threshold = settings.Param{Name: "k", Unit: "standard deviations", Doc: "a model whose anomaly index is above k is called backdoored (paper: 2)", Default: K, Min: 0, Max: 100}
+
+// Verdict completes a report from the indices of its classes: suspect, model index and flag.
+func (r *Report) Verdict(k float64) {
+	r.Suspect = 0
+	for c := range r.Classes {
+		if r.Classes[c].Index > r.Classes[r.Suspect].Index {
+			r.Suspect = c
+		}
+	}
+	r.Index = r.Classes[r.Suspect].Index
+	r.Backdoored = r.Index > k
+}

@@ -1,0 +1,130 @@
+package inspector
+
+import (
+	"fmt"
+	"math"
+	"sort"
+
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"clipinspector/settings"
+)
+
+// IndexRule is the declaration of the anomaly index that detectors share.
+func IndexRule(def string) settings.Param {
+	return settings.Param{Name: "index", Doc: "how outliers are measured: studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation)", Default: def, Choices: []string{"studentized", "mad"}}
+}
+
+// Indices returns the anomaly index of each class's score by the named rule; lower scores are more suspicious.
+func Indices(rule string, scores []float64) []float64 {
+	switch rule {
+	case "studentized":
+		return Studentized(scores)
+	case "mad":
+		return MAD(scores)
+	}
+	panic(fmt.Sprintf("inspector: unknown rule %q", rule))
+}
+
+// Studentized returns for each score how surprising its distance below the others is, in standard deviations of a normal
+// distribution, corrected for the number of classes K. It is Grubbs' outlier test (Technometrics 1969) on a normal scale:
+//
+//	t_c = (mean of the others - s_c) / (their standard deviation * sqrt(1 + 1/(K-1)))
+//	p_c = P(T > t_c), T Student's with K-2 degrees of freedom: exact for normal scores
+//	index_c = z with P(Z > z) = 1 - (1-p_c)^K
+//
+// The largest index of a model without an outlier exceeds k with a probability of about P(Z > k), 2.3 % for k = 2, for any number
+// of classes; scale and shift of the scores do not matter. With fewer than three scores, or when the others are all equal
+// and s_c is not below them, an index is 0; an infinite or undefined score counts as not suspicious and is left out of the others.
+func Studentized(scores []float64) []float64 {
+	index := make([]float64, len(scores))
+	var finite []int
+	for i, s := range scores {
+		if !math.IsNaN(s) && !math.IsInf(s, 0) {
+			finite = append(finite, i)
+		}
+	}
+	n := len(finite)
+	if n < 3 {
+		return index
+	}
+	others := make([]float64, 0, n-1)
+	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 2)}
+	for _, c := range finite {
+		others = others[:0]
+		for _, o := range finite {
+			if o != c {
+				others = append(others, scores[o])
+			}
+		}
+		mean, sd := stat.MeanStdDev(others, nil)
+		gap := mean - scores[c]
+		if sd <= 1e-12*math.Abs(mean) { // equal but for rounding
+			if gap > 1e-9*math.Abs(mean) {
+				index[c] = maxIndex
+			}
+			continue
+		}
+		p := student.Survival(gap / (sd * math.Sqrt(1+1/float64(n-1))))
+		index[c] = normalQuantile(-math.Expm1(float64(n) * math.Log1p(-p)))
+	}
+	return index
+}
+
+// maxIndex bounds the index: beyond it probabilities underflow.
+const maxIndex = 37.0
+
+// normalQuantile returns z with P(Z > z) = p for a standard normal Z, within [-maxIndex, maxIndex].
+func normalQuantile(p float64) float64 {
+	lo, hi := -maxIndex, maxIndex
+	for range 80 {
+		mid := (lo + hi) / 2
+		if 0.5*math.Erfc(mid/math.Sqrt2) > p {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return (lo + hi) / 2
+}
+
+// MAD returns Neural Cleanse's anomaly index of each score (Wang et al., IEEE S&P 2019): the distance below the median in units
+// of 1.4826 times the median absolute deviation, negative above the median; medians of an even number are the mean of the
+// middle two. When the deviation is 0 the index is 0 at the median and ±37 elsewhere. An infinite or undefined score counts
+// as the largest and gets index 0.
+func MAD(scores []float64) []float64 {
+	index := make([]float64, len(scores))
+	var finite []float64
+	for _, s := range scores {
+		if !math.IsNaN(s) && !math.IsInf(s, 0) {
+			finite = append(finite, s)
+		}
+	}
+	if len(finite) == 0 {
+		return index
+	}
+	m := median(finite)
+	dev := make([]float64, len(finite))
+	for i, s := range finite {
+		dev[i] = math.Abs(s - m)
+	}
+	mad := 1.4826 * median(dev)
+	for i, s := range scores {
+		switch {
+		case math.IsNaN(s) || math.IsInf(s, 0) || s == m:
+		case mad == 0:
+			index[i] = math.Copysign(maxIndex, m-s)
+		default:
+			index[i] = math.Max(-maxIndex, math.Min(maxIndex, (m-s)/mad))
+		}
+	}
+	return index
+}
+
+func median(x []float64) float64 {
+	s := append([]float64(nil), x...)
+	sort.Float64s(s)
+	n := len(s)
+	return (s[(n-1)/2] + s[n/2]) / 2
+}

@@ -1,0 +1,117 @@
+package inspector
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// Clean models are flagged at the same rate whatever the number of classes, scale and shift.
+func TestStudentizedHoldsItsFalsePositiveRate(t *testing.T) {
+	const models = 4000
+	want := 0.5 * math.Erfc(K/math.Sqrt2) // 0.0228
+	se := math.Sqrt(want * (1 - want) / models)
+	for _, classes := range []int{5, 8, 10, 20, 50, 100, 200, 400} {
+		rng := rand.New(rand.NewPCG(1, uint64(classes)))
+		n := models
+		if classes > 100 {
+			n = models / 4
+		}
+		studentized, mad := 0, 0
+		for range n {
+			s := make([]float64, classes)
+			for i := range s {
+				s[i] = 1e3 + 7*rng.NormFloat64()
+			}
+			if largest(Studentized(s)) > K {
+				studentized++
+			}
+			if largest(MAD(s)) > K {
+				mad++
+			}
+		}
+		rate := float64(studentized) / float64(n)
+		t.Logf("%3d classes: studentized %.4f (nominal %.4f), MAD index > 2: %.3f", classes, rate, want, float64(mad)/float64(n))
+		if tol := 4 * se * math.Sqrt(float64(models)/float64(n)); math.Abs(rate-want) > tol {
+			t.Errorf("%d classes: %.4f of the clean models flagged, want %.4f ± %.4f", classes, rate, want, tol)
+		}
+	}
+}
+
+func TestStudentizedFindsAnOutlier(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	for _, classes := range []int{8, 20, 100} {
+		s := make([]float64, classes)
+		for i := range s {
+			s[i] = rng.NormFloat64()
+		}
+		s[3] = -10
+		index := Studentized(s)
+		if index[3] <= K {
+			t.Errorf("%d classes: an outlier of 10 standard deviations has index %.2f", classes, index[3])
+		}
+		for i, v := range index {
+			if i != 3 && v > K {
+				t.Errorf("%d classes: class %d has index %.2f beside the outlier", classes, i, v)
+			}
+		}
+	}
+}
+
+func TestIndicesIgnoreScaleAndShift(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	s := make([]float64, 12)
+	u := make([]float64, 12)
+	for i := range s {
+		s[i] = rng.NormFloat64()
+		u[i] = 250*s[i] - 1e4
+	}
+	for _, rule := range []string{"studentized", "mad"} {
+		a, b := Indices(rule, s), Indices(rule, u)
+		for i := range a {
+			if math.Abs(a[i]-b[i]) > 1e-6 {
+				t.Errorf("%s: class %d has index %v, scaled and shifted %v", rule, i, a[i], b[i])
+			}
+		}
+	}
+}
+
+// Against values computed by hand: scores 1..4 and 100 with the median 3 and a deviation of 1; and a t of known quantile.
+func TestIndicesKnownValues(t *testing.T) {
+	got := MAD([]float64{1, 2, 3, 4, -97})
+	for i, want := range []float64{1 / 1.4826, 0, -1 / 1.4826, -2 / 1.4826, 37} { // median 2, deviations 1 0 1 2 99
+		if math.Abs(got[i]-want) > 1e-9 {
+			t.Errorf("MAD index %d is %v, want %v", i, got[i], want)
+		}
+	}
+	// K = 4, others -1 0 1: mean 0, sd 1, t = 4.302653*sqrt(4/3)/sqrt(4/3) has a one-sided p of 0.025 with 2 degrees of freedom.
+	s := []float64{-1, 0, 1, -4.302652729696142 * math.Sqrt(4.0/3)}
+	p := 1 - math.Pow(1-0.025, 4)
+	if z := Studentized(s)[3]; math.Abs(0.5*math.Erfc(z/math.Sqrt2)-p) > 1e-6 {
+		t.Errorf("index %v stands for p = %v, want %v", z, 0.5*math.Erfc(z/math.Sqrt2), p)
+	}
+}
+
+func TestIndicesOfBadScores(t *testing.T) {
+	nan, inf := math.NaN(), math.Inf(1)
+	for _, rule := range []string{"studentized", "mad"} {
+		for _, s := range [][]float64{{}, {1}, {1, 2}, {nan, nan, nan}, {1, 1, 1, 1}, {nan, 1, 2, 3, inf}, {0, 0, 0, -1}} {
+			for i, v := range Indices(rule, s) {
+				if math.IsNaN(v) || math.IsInf(v, 0) {
+					t.Errorf("%s: index %d of %v is %v", rule, i, s, v)
+				}
+			}
+		}
+	}
+	if v := Studentized([]float64{nan, 1, 1.1, 0.9, 1, -50}); v[0] != 0 || v[5] < K {
+		t.Errorf("beside a failed inversion: %v", v)
+	}
+}
+
+func largest(x []float64) float64 {
+	m := math.Inf(-1)
+	for _, v := range x {
+		m = math.Max(m, v)
+	}
+	return m
+}
