@@ -1,0 +1,277 @@
+// Package cpu executes programs on the processor's cores: matrix products by OpenBLAS, everything else by C kernels that
+// the compiler vectorises, in parallel over tiles.
+//
+// Every instruction is cut into tiles whose shapes depend on its operands alone, and every sum has a fixed order, so that
+// results are the same bits for any number of threads.
+package cpu
+
+/*
+#cgo CFLAGS: -O3 -fopenmp-simd -Wall
+#cgo LDFLAGS: -lm -ldl
+#include "ci.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"clipinspector/engine"
+	"clipinspector/engine/plain"
+)
+
+// Options choose how an engine works. None of them changes a result.
+type Options struct {
+	Threads int // 0: as many as Go may use (GOMAXPROCS)
+}
+
+// Engine executes programs on the CPU. It may be used from several goroutines; executions take turns.
+type Engine struct {
+	pool *pool
+	blas library
+
+	mu      sync.Mutex  // held while a program runs
+	scratch [][]float32 // one a worker
+}
+
+// New returns an engine. It always works: where OpenBLAS is missing, a slower product takes its place and Warning says so.
+func New(o Options) (*Engine, error) {
+	if o.Threads < 0 {
+		return nil, fmt.Errorf("cpu engine: %d threads were asked for, want 0 (all) or more", o.Threads)
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	return &Engine{pool: newPool(o.Threads), blas: loadBLAS(), scratch: make([][]float32, o.Threads)}, nil
+}
+
+// Name returns "cpu".
+func (e *Engine) Name() string { return "cpu" }
+
+// Threads returns the number of threads that share the work.
+func (e *Engine) Threads() int { return e.pool.workers }
+
+// BLAS describes the library that multiplies matrices.
+func (e *Engine) BLAS() string { return e.blas.description }
+
+// Warning is empty, or one line that says that OpenBLAS is missing and how to install it.
+func (e *Engine) Warning() string { return e.blas.warning }
+
+// Fingerprint names the library, its kernels and the instruction set, which together decide the bits of a result.
+func (e *Engine) Fingerprint() string { return "cpu " + e.blas.fingerprint + " simd=" + simdName() }
+
+// Close ends the engine's goroutines.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pool.close()
+	return nil
+}
+
+// buffer is memory of the Go heap.
+type buffer struct{ data []float32 }
+
+// NewBuffer returns n zeroed numbers.
+func (e *Engine) NewBuffer(n int) (engine.Buffer, error) {
+	if n < 0 {
+		return nil, fmt.Errorf("cpu: a buffer of %d numbers was asked for", n)
+	}
+	return &buffer{make([]float32, n)}, nil
+}
+
+func (b *buffer) Len() int { return len(b.data) }
+
+func (b *buffer) Write(offset int, src []float32) error {
+	copy(b.data[offset:offset+len(src)], src)
+	return nil
+}
+
+func (b *buffer) Read(offset int, dst []float32) error {
+	copy(dst, b.data[offset:offset+len(dst)])
+	return nil
+}
+
+func (b *buffer) Free() { b.data = nil }
+
+type executable struct {
+	e     *Engine
+	steps []step
+}
+
+// Compile allocates the arena and turns every instruction into steps.
+func (e *Engine) Compile(p *engine.Program) (engine.Executable, error) {
+	if err := plain.Check(p); err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
+	}
+	arena := aligned(p.Arena)
+	slots := make([][]float32, len(p.Slots))
+	for i, s := range p.Slots {
+		if s.Bound == nil {
+			slots[i] = arena[s.Offset : s.Offset+s.Len]
+			continue
+		}
+		b, ok := s.Bound.(*buffer)
+		if !ok {
+			return nil, fmt.Errorf("cpu: slot %d is bound to a buffer of another engine (%T)", i, s.Bound)
+		}
+		slots[i] = b.data[:s.Len]
+	}
+	c := &compiler{e: e}
+	for i := 0; i < len(p.Instrs); i++ {
+		ins := &p.Instrs[i]
+		in, out := plain.Operands(ins.In, slots), plain.Operands(ins.Out, slots)
+		if ins.Op == engine.MatMul && i+1 < len(p.Instrs) {
+			if next := &p.Instrs[i+1]; fuses(ins, next) {
+				c.matMul(ins, in, out, next.Attr.Func, plain.Operands(next.Out, slots)[0])
+				i++
+				continue
+			}
+		}
+		c.compile(ins, in, out)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for w := range e.scratch {
+		if len(e.scratch[w]) < c.scratch {
+			e.scratch[w] = aligned(c.scratch)
+		}
+	}
+	return &executable{e, c.steps}, nil
+}
+
+// Run executes the program and returns when it is done.
+func (x *executable) Run() error {
+	x.e.mu.Lock()
+	defer x.e.mu.Unlock()
+	for i := range x.steps {
+		x.e.pool.do(&x.steps[i])
+	}
+	return nil
+}
+
+func (x *executable) Free() { x.steps = nil }
+
+// compiler collects the steps of a program.
+type compiler struct {
+	e       *Engine
+	steps   []step
+	scratch int // numbers of scratch that a worker needs
+}
+
+// add appends a step of n tiles.
+func (c *compiler) add(n int, run func(tile, worker int)) {
+	if n > 0 {
+		c.steps = append(c.steps, step{n, run})
+	}
+}
+
+// tileSize is the number of elements of a tile of cheap elementwise work: some microseconds, far more than it costs to
+// hand a tile out, and small enough for the second-level cache.
+const tileSize = 16384
+
+// ranges appends a step that cuts n items, each of the given number of elements, into tiles of about tileSize elements.
+func (c *compiler) ranges(n, each int, run func(from, to int)) {
+	per := max(1, tileSize/max(1, each))
+	c.add((n+per-1)/per, func(t, _ int) { run(t*per, min(n, (t+1)*per)) })
+}
+
+// compile appends the steps of one instruction.
+func (c *compiler) compile(ins *engine.Instr, in, out [][]float32) {
+	switch ins.Op {
+	case engine.MatMul:
+		c.matMul(ins, in, out, 0, nil)
+	case engine.Attention:
+		c.attention(ins, in, out)
+	case engine.AttentionGrad:
+		c.attentionGrad(ins, in, out)
+	case engine.LayerNorm:
+		c.layerNorm(ins, in, out)
+	case engine.LayerNormGrad:
+		c.layerNormGrad(ins, in, out)
+	case engine.LayerNormParamGrad:
+		c.layerNormParamGrad(ins, in, out)
+	case engine.Unary:
+		c.unary(ins, in, out)
+	case engine.UnaryGrad:
+		c.unaryGrad(ins, in, out)
+	case engine.Binary:
+		c.binary(ins, in, out)
+	case engine.SumTo:
+		c.sumTo(ins, in, out)
+	case engine.BroadcastTo:
+		c.broadcastTo(ins, in, out)
+	case engine.MaxAxis:
+		c.maxAxis(ins, in, out)
+	case engine.MaxAxisGrad:
+		c.maxAxisGrad(ins, in, out)
+	case engine.Slice:
+		c.slice(ins, in, out)
+	case engine.Pad:
+		c.pad(ins, in, out)
+	case engine.Concat:
+		c.concat(ins, in, out)
+	case engine.Permute:
+		c.permute(ins, in, out)
+	case engine.Gather:
+		c.gather(ins, in, out)
+	case engine.ScatterAdd:
+		c.scatterAdd(ins, in, out)
+	case engine.Softmax, engine.SoftmaxGrad, engine.CrossEntropy, engine.CrossEntropyGrad:
+		c.softmaxFamily(ins, in, out)
+	case engine.ArgMax:
+		c.argMax(ins, in, out)
+	case engine.Normalize, engine.NormalizeGrad:
+		c.normalize(ins, in, out)
+	case engine.Patchify, engine.Unpatchify:
+		c.patches(ins, in, out)
+	case engine.GridSample:
+		c.gridSample(ins, in, out)
+	case engine.GridSampleGrad:
+		c.gridSampleGrad(ins, in, out)
+	case engine.Assign:
+		c.copies(1, 0, 0, out[0], 0, 0, in[0], len(out[0]))
+	case engine.SGD:
+		c.sgd(ins, in, out)
+	case engine.Adam:
+		c.adam(ins, in, out)
+	default: // Margin and its gradient: a few numbers an image
+		c.add(1, func(int, int) { plain.Exec(ins, in, out) })
+	}
+}
+
+// fp returns the address of a slice's first number for C; nil for an absent or empty one.
+func fp(x []float32) *C.float {
+	if len(x) == 0 {
+		return nil
+	}
+	return (*C.float)(unsafe.Pointer(&x[0]))
+}
+
+// aligned returns n zeroed numbers that begin at a multiple of 64 bytes.
+func aligned(n int) []float32 {
+	x := make([]float32, n+16)
+	skip := (64 - int(uintptr(unsafe.Pointer(&x[0]))&63)) / 4 % 16
+	return x[skip : skip+n : skip+n]
+}
+
+// last returns the width of a row.
+func last(o engine.Operand) int {
+	if len(o.Shape) == 0 {
+		return 1
+	}
+	return o.Shape[len(o.Shape)-1]
+}
+
+// around returns the product of the dimensions before an axis, the axis itself, and the product of those behind it.
+func around(shape []int, axis int) (outer, n, inner int) {
+	return engine.Size(shape[:axis]), shape[axis], engine.Size(shape[axis+1:])
+}
+
+func bit(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,130 @@
+// LayerNorm with its gradients, and scaling to unit length.
+//
+// The trick: one row at a time, which stays in the first-level cache over the two or three passes that accuracy asks for
+// (mean first, then the variance of the centred row), with vectorised reductions. The residual is added on the way.
+#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
+#include "ci.h"
+#include <math.h>
+
+KERNEL void ci_layernorm(long rows, long w, const float *restrict x, const float *restrict residual,
+                         const float *restrict gamma, const float *restrict beta, float eps, float *restrict y,
+                         float *restrict stats, float *restrict h) {
+    for (long r = 0; r < rows; r++) {
+        const float *row = x + r * w;
+        float *out = y + r * w;
+        float s = 0;
+        if (residual) {
+            // Where nobody keeps h, y holds it until the second pass.
+            float *restrict hr = h ? h + r * w : out;
+            const float *restrict xr = row, *restrict rr = residual + r * w;
+#pragma omp simd reduction(+ : s)
+            for (long i = 0; i < w; i++) {
+                float v = xr[i] + rr[i];
+                hr[i] = v;
+                s += v;
+            }
+            row = hr;
+        } else {
+#pragma omp simd reduction(+ : s)
+            for (long i = 0; i < w; i++) s += row[i];
+        }
+        float mean = s / w, q = 0;
+#pragma omp simd reduction(+ : q)
+        for (long i = 0; i < w; i++) {
+            float v = row[i] - mean;
+            q += v * v;
+        }
+        float rstd = 1.0f / sqrtf(q / w + eps);
+#pragma omp simd
+        for (long i = 0; i < w; i++) out[i] = (row[i] - mean) * rstd * gamma[i] + beta[i];
+        stats[2 * r] = mean;
+        stats[2 * r + 1] = rstd;
+        if (h && !residual)
+            for (long i = 0; i < w; i++) h[r * w + i] = row[i];
+    }
+}
+
+// dx = rstd*(g - mean(g) - n*mean(g*n)) + dh with g = dy*gamma, n = (h-mean)*rstd.
+KERNEL void ci_layernorm_grad(long rows, long w, const float *restrict h, const float *restrict gamma,
+                              const float *restrict stats, const float *restrict dy, const float *restrict dh,
+                              float *restrict dx) {
+    for (long r = 0; r < rows; r++) {
+        const float *restrict hr = h + r * w, *restrict dr = dy + r * w;
+        float *restrict out = dx + r * w;
+        float mean = stats[2 * r], rstd = stats[2 * r + 1], sg = 0, sgn = 0;
+#pragma omp simd reduction(+ : sg, sgn)
+        for (long i = 0; i < w; i++) {
+            float g = dr[i] * gamma[i], n = (hr[i] - mean) * rstd;
+            sg += g;
+            sgn += g * n;
+        }
+        sg /= w;
+        sgn /= w;
+        if (dh) {
+            const float *restrict er = dh + r * w;
+#pragma omp simd
+            for (long i = 0; i < w; i++)
+                out[i] = rstd * (dr[i] * gamma[i] - sg - (hr[i] - mean) * rstd * sgn) + er[i];
+        } else {
+#pragma omp simd
+            for (long i = 0; i < w; i++) out[i] = rstd * (dr[i] * gamma[i] - sg - (hr[i] - mean) * rstd * sgn);
+        }
+    }
+}
+
+// Columns [lo, hi), at most 64 of them, over all rows.
+KERNEL void ci_layernorm_param_grad(long rows, long w, long lo, long hi, const float *restrict h,
+                                    const float *restrict stats, const float *restrict dy, float *restrict dgamma,
+                                    float *restrict dbeta) {
+    double gamma[64] = {0}, beta[64] = {0};
+    long m = hi - lo;
+    for (long r0 = 0; r0 < rows; r0 += 64) {
+        float g[64] = {0}, b[64] = {0};
+        for (long r = r0; r < r0 + 64 && r < rows; r++) {
+            const float *restrict hr = h + r * w + lo, *restrict dr = dy + r * w + lo;
+            float mean = stats[2 * r], rstd = stats[2 * r + 1];
+#pragma omp simd
+            for (long i = 0; i < m; i++) {
+                g[i] += dr[i] * (hr[i] - mean) * rstd;
+                b[i] += dr[i];
+            }
+        }
+        for (long i = 0; i < m; i++) {
+            gamma[i] += g[i];
+            beta[i] += b[i];
+        }
+    }
+    for (long i = 0; i < m; i++) {
+        dgamma[lo + i] = (float)gamma[i];
+        dbeta[lo + i] = (float)beta[i];
+    }
+}
+
+KERNEL void ci_normalize(long rows, long w, const float *restrict x, float *restrict y, float *restrict norm) {
+    for (long r = 0; r < rows; r++) {
+        const float *restrict row = x + r * w;
+        float *restrict out = y + r * w;
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (long i = 0; i < w; i++) s += row[i] * row[i];
+        float n = sqrtf(s);
+        n = n < 1e-12f ? 1e-12f : n;
+        float f = 1.0f / n;
+#pragma omp simd
+        for (long i = 0; i < w; i++) out[i] = row[i] * f;
+        norm[r] = n;
+    }
+}
+
+KERNEL void ci_normalize_grad(long rows, long w, const float *restrict y, const float *restrict norm,
+                              const float *restrict dy, float *restrict dx) {
+    for (long r = 0; r < rows; r++) {
+        const float *restrict yr = y + r * w, *restrict dr = dy + r * w;
+        float *restrict out = dx + r * w;
+        float s = 0, f = 1.0f / norm[r];
+#pragma omp simd reduction(+ : s)
+        for (long i = 0; i < w; i++) s += yr[i] * dr[i];
+#pragma omp simd
+        for (long i = 0; i < w; i++) out[i] = (dr[i] - yr[i] * s) * f;
+    }
+}

@@ -1,0 +1,145 @@
+// Softmax in all its places: by itself, inside cross entropy, inside attention.
+//
+// The trick: a row is read three times while it sits in the first-level cache (largest, exponentials and their sum,
+// scaling), each time in a vectorised loop. The rows of attention are padded to whole vectors, so that no scalar
+// remainder is left: at 26 or 50 positions that remainder would cost as much as the rest.
+#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
+#include "ci.h"
+#include "vecmath.h"
+
+INLINE float row_max(long n, const float *x) {
+    float m = -INFINITY;
+#pragma omp simd reduction(max : m)
+    for (long i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+INLINE float row_sum_exp(long n, const float *x, float m) {
+    float s = 0;
+#pragma omp simd reduction(+ : s)
+    for (long i = 0; i < n; i++) s += vexp(x[i] - m);
+    return s;
+}
+
+KERNEL void ci_softmax(long rows, long w, const float *restrict x, float *restrict y) {
+    for (long r = 0; r < rows; r++) {
+        const float *restrict row = x + r * w;
+        float *restrict out = y + r * w;
+        float m = row_max(w, row), s = 0;
+#pragma omp simd reduction(+ : s)
+        for (long i = 0; i < w; i++) {
+            float e = vexp(row[i] - m);
+            out[i] = e;
+            s += e;
+        }
+        float f = 1.0f / s;
+#pragma omp simd
+        for (long i = 0; i < w; i++) out[i] *= f;
+    }
+}
+
+KERNEL void ci_softmax_grad(long rows, long w, const float *restrict y, const float *restrict dy, float *restrict dx) {
+    for (long r = 0; r < rows; r++) {
+        const float *restrict yr = y + r * w, *restrict dr = dy + r * w;
+        float *restrict out = dx + r * w;
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (long i = 0; i < w; i++) s += yr[i] * dr[i];
+#pragma omp simd
+        for (long i = 0; i < w; i++) out[i] = yr[i] * (dr[i] - s);
+    }
+}
+
+KERNEL void ci_cross_entropy(long rows, long w, const float *restrict x, const float *restrict label,
+                             float *restrict loss) {
+    for (long r = 0; r < rows; r++) {
+        const float *row = x + r * w;
+        float m = row_max(w, row), s = row_sum_exp(w, row, m);
+        loss[r] = m - row[(long)label[r]] + logf(s);
+    }
+}
+
+KERNEL void ci_cross_entropy_grad(long rows, long w, const float *restrict x, const float *restrict label,
+                                  const float *restrict dloss, float *restrict dx) {
+    for (long r = 0; r < rows; r++) {
+        const float *restrict row = x + r * w;
+        float *restrict out = dx + r * w;
+        float m = row_max(w, row), s = 0;
+#pragma omp simd reduction(+ : s)
+        for (long i = 0; i < w; i++) {
+            float e = vexp(row[i] - m);
+            out[i] = e;
+            s += e;
+        }
+        // 1 - p of the label is the sum of the others: no cancellation where the label is nearly certain.
+        long t = (long)label[r];
+        float f = dloss[r] / s;
+        out[t] = 0;
+        float others = 0;
+#pragma omp simd reduction(+ : others)
+        for (long i = 0; i < w; i++) others += out[i];
+#pragma omp simd
+        for (long i = 0; i < w; i++) out[i] *= f;
+        out[t] = -others * f;
+    }
+}
+
+// Rows of scores become exponentials relative to the row's largest; inverse[i] is one over their sum. Columns s..ld and
+// hidden positions become zero.
+KERNEL void ci_attention_softmax(long s, long ld, int causal, float *restrict p, float *restrict lse,
+                                 float *restrict inverse) {
+    for (long i = 0; i < s; i++) {
+        float *restrict row = p + i * ld;
+        long n = causal ? i + 1 : s;
+        for (long j = n; j < ld; j++) row[j] = -INFINITY;
+        float m = row_max(ld, row), sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (long j = 0; j < ld; j++) {
+            float e = vexp(row[j] - m);
+            row[j] = e;
+            sum += e;
+        }
+        inverse[i] = 1.0f / sum;
+        lse[i] = m + logf(sum);
+    }
+}
+
+// Rows of scores become probabilities, given the logarithms of the rows' sums.
+KERNEL void ci_attention_exp(long s, long ld, int causal, const float *restrict lse, float *restrict p) {
+    for (long i = 0; i < s; i++) {
+        float *restrict row = p + i * ld, l = lse[i];
+        long n = causal ? i + 1 : s;
+        for (long j = n; j < ld; j++) row[j] = -INFINITY;
+#pragma omp simd
+        for (long j = 0; j < ld; j++) row[j] = vexp(row[j] - l);
+    }
+}
+
+// dp becomes the gradient of the unscaled scores: scale * p * (dp - delta of the row).
+KERNEL void ci_attention_ds(long s, long ld, float scale, const float *restrict p, const float *restrict delta,
+                            float *restrict dp) {
+    for (long i = 0; i < s; i++) {
+        const float *restrict pr = p + i * ld;
+        float *restrict dr = dp + i * ld, t = delta[i];
+#pragma omp simd
+        for (long j = 0; j < s; j++) dr[j] = scale * pr[j] * (dr[j] - t);
+    }
+}
+
+KERNEL void ci_attention_delta(long s, long d, long w, const float *restrict o, const float *restrict go,
+                               float *restrict delta) {
+    for (long i = 0; i < s; i++) {
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (long c = 0; c < d; c++) sum += o[i * w + c] * go[i * w + c];
+        delta[i] = sum;
+    }
+}
+
+KERNEL void ci_scale_rows(long s, long d, long ld, const float *restrict factor, float *restrict x) {
+    for (long i = 0; i < s; i++) {
+        float f = factor[i];
+#pragma omp simd
+        for (long c = 0; c < d; c++) x[i * ld + c] *= f;
+    }
+}

@@ -1,0 +1,72 @@
+// Functions of one number written so that gcc turns a loop over them into vector code: no branches, no calls, polynomials
+// after range reduction. Relative error about 1e-7.
+#ifndef VECMATH_H
+#define VECMATH_H
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include "ci.h"
+
+INLINE float bits_float(int32_t i) {
+    float f;
+    memcpy(&f, &i, 4);
+    return f;
+}
+
+// exp(x) = 2^n * exp(r), |r| <= log(2)/2. The power is applied in two halves, so that neither overflows where the result
+// does not.
+INLINE float vexp(float x) {
+    x = x < -105.0f ? -105.0f : x;
+    x = x > 90.0f ? 90.0f : x;
+    float n = x * 1.44269504f + 12582912.0f; // 1.5*2^23: rounds to a whole number in the low bits
+    n -= 12582912.0f;
+    float r = x - n * 0.693145752f;
+    r = r - n * 1.42860677e-6f;
+    float p = 1.37805939e-3f;
+    p = p * r + 8.37312452e-3f;
+    p = p * r + 4.16695364e-2f;
+    p = p * r + 1.66664720e-1f;
+    p = p * r + 4.99999851e-1f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    int32_t i = (int32_t)n, half = i >> 1;
+    return p * bits_float((half + 127) << 23) * bits_float((i - half + 127) << 23);
+}
+
+INLINE float vsigmoid(float x) { return 1.0f / (1.0f + vexp(-x)); }
+
+INLINE float vtanh(float x) {
+    float t = fabsf(x), s = x * x;
+    float e = vexp(-2.0f * t);
+    float big = (1.0f - e) / (1.0f + e);
+    float p = -5.70498872745e-3f;
+    p = p * s + 2.06390887954e-2f;
+    p = p * s - 5.37397155531e-2f;
+    p = p * s + 1.33314422036e-1f;
+    p = p * s - 3.33332819422e-1f;
+    float small = t + t * s * p;
+    float r = t < 0.625f ? small : big;
+    return copysignf(r, x);
+}
+
+// verf is N. Juffa's: a polynomial near zero, 1 - exp(polynomial) away from it.
+INLINE float verf(float x) {
+    float t = fabsf(x), s = x * x;
+    float r = -1.72853470e-5f * t + 3.83197126e-4f;
+    float u = -3.88396438e-3f * t + 2.42546219e-2f;
+    r = r * s + u;
+    r = r * t - 1.06777877e-1f;
+    r = r * t - 6.34846687e-1f;
+    r = r * t - 1.28717512e-1f;
+    r = r * t - t;
+    float big = copysignf(1.0f - vexp(r), x);
+    float q = -5.96761703e-4f;
+    q = q * s + 4.99119423e-3f;
+    q = q * s - 2.67681349e-2f;
+    q = q * s + 1.12819925e-1f;
+    q = q * s - 3.76125336e-1f;
+    q = q * s + 1.28379166e-1f;
+    float small = q * x + x;
+    return t > 0.927734375f ? big : small;
+}
+#endif
