@@ -87,23 +87,32 @@ func (l *layer) draw(img []rgb, size int) {
 	if l.figure.kind == shapeOval {
 		leap = 0
 	}
-	shaded := l.shade != point{}
+	everywhere := l.figure.kind == shapeAll
+	flat, shaded := l.fill.tex == plain, l.shade != point{}
+	density, stepX, stepY := 1/px, back.a/n, back.c/n
 	var memo fields
 	for j := y0; j <= y1; j++ {
-		py := (float64(j) + 0.5) / n
+		rowX, rowY := back.apply(0.5/n, (float64(j)+0.5)/n)
 		row := img[j*size : (j+1)*size]
 		for i := x0; i <= x1; i++ {
-			x, y := back.apply((float64(i)+0.5)/n, py)
+			x, y := mad(stepX, float64(i), rowX), mad(stepY, float64(i), rowY)
 			cover := alpha
-			if l.figure.kind != shapeAll {
+			if !everywhere {
 				d := l.figure.distance(x, y)
 				if d >= 0.5*px {
-					i += int(max(0, float64((d-0.5*px)*leap)-1))
+					if k := float64((d-0.5*px)*leap) - 1; k >= 1 {
+						i += int(k)
+					}
 					continue
 				}
-				cover *= min(1, 0.5-d/px)
+				if d > -0.5*px {
+					cover *= mad(-density, d, 0.5)
+				}
 			}
-			c := l.fill.at(x, y, px, &memo)
+			c := l.fill.a
+			if !flat {
+				c = l.fill.at(x, y, px, &memo)
+			}
 			if shaded {
 				c = c.times(1 + dot(l.shade.x, l.shade.y, x, y))
 			}

@@ -70,9 +70,19 @@ func (f *shape) polygon(x, y float64) float64 {
 	for _, p := range f.points {
 		ex, ey := prev.x-p.x, prev.y-p.y
 		dx, dy := x-p.x, y-p.y
-		h := clamp01(dot(dx, dy, ex, ey) / (dot(ex, ey, ex, ey) + 1e-12))
-		bx, by := mad(-h, ex, dx), mad(-h, ey, dy)
-		if d := dot(bx, by, bx, by); d < best {
+		// The nearest point of the edge is an end or the foot of the perpendicular.
+		along, length := dot(dx, dy, ex, ey), dot(ex, ey, ex, ey)
+		var d float64
+		switch {
+		case along <= 0:
+			d = dot(dx, dy, dx, dy)
+		case along >= length:
+			d = dot(x-prev.x, y-prev.y, x-prev.x, y-prev.y)
+		default:
+			across := float64(dx*ey) - float64(dy*ex)
+			d = float64(across*across) / length
+		}
+		if d < best {
 			best = d
 		}
 		if (p.y > y) != (prev.y > y) && (float64(ex*dy) > float64(ey*dx)) == (ey > 0) {
