@@ -22,13 +22,13 @@ type Config struct {
 // TextConfig is the text tower.
 type TextConfig struct {
 	Width         int     `json:"hidden_size"`
-	MLPWidth      int     `json:"intermediate_size"`
+	MLP           int     `json:"intermediate_size"`
 	Layers        int     `json:"num_hidden_layers"`
 	Heads         int     `json:"num_attention_heads"`
 	ContextLength int     `json:"max_position_embeddings"` // tokens
 	VocabSize     int     `json:"vocab_size"`
-	Activation    string  `json:"hidden_act"` // quick_gelu or gelu
-	LayerNormEps  float64 `json:"layer_norm_eps"`
+	Activation    string  `json:"hidden_act"`     // quick_gelu or gelu
+	LayerNormEps  float64 `json:"layer_norm_eps"` // only 1e-5 is supported, which 0 stands for
 	// EOS is the id of the end-of-text token. Old files say 2, which is wrong: the end is where the largest id is, and nothing
 	// here reads this field. SavePretrained writes the tokenizer's.
 	EOS int `json:"eos_token_id"`
@@ -37,21 +37,21 @@ type TextConfig struct {
 // VisionConfig is the image tower.
 type VisionConfig struct {
 	Width        int     `json:"hidden_size"`
-	MLPWidth     int     `json:"intermediate_size"`
+	MLP          int     `json:"intermediate_size"`
 	Layers       int     `json:"num_hidden_layers"`
 	Heads        int     `json:"num_attention_heads"`
-	ImageSize    int     `json:"image_size"` // pixels, height and width
-	PatchSize    int     `json:"patch_size"` // pixels
-	Activation   string  `json:"hidden_act"` // quick_gelu or gelu
-	LayerNormEps float64 `json:"layer_norm_eps"`
+	ImageSize    int     `json:"image_size"`     // pixels, height and width
+	PatchSize    int     `json:"patch_size"`     // pixels
+	Activation   string  `json:"hidden_act"`     // quick_gelu or gelu
+	LayerNormEps float64 `json:"layer_norm_eps"` // only 1e-5 is supported, which 0 stands for
 }
 
 // ViTB32 is OpenAI's ViT-B/32, and transformers' default for every field that a config.json leaves out.
 func ViTB32() Config {
 	return Config{
-		Text: TextConfig{Width: 512, MLPWidth: 2048, Layers: 12, Heads: 8, ContextLength: 77, VocabSize: 49408,
+		Text: TextConfig{Width: 512, MLP: 2048, Layers: 12, Heads: 8, ContextLength: 77, VocabSize: 49408,
 			Activation: "quick_gelu", LayerNormEps: 1e-5, EOS: 49407},
-		Vision: VisionConfig{Width: 768, MLPWidth: 3072, Layers: 12, Heads: 12, ImageSize: 224, PatchSize: 32,
+		Vision: VisionConfig{Width: 768, MLP: 3072, Layers: 12, Heads: 12, ImageSize: 224, PatchSize: 32,
 			Activation: "quick_gelu", LayerNormEps: 1e-5},
 		ProjectionDim:  512,
 		LogitScaleInit: 2.6592,
@@ -68,8 +68,8 @@ func ViTB16() Config {
 // ViTL14 is OpenAI's ViT-L/14.
 func ViTL14() Config {
 	c := ViTB32()
-	c.Text.Width, c.Text.MLPWidth, c.Text.Heads = 768, 3072, 12
-	c.Vision.Width, c.Vision.MLPWidth, c.Vision.Layers, c.Vision.Heads, c.Vision.PatchSize = 1024, 4096, 24, 16, 14
+	c.Text.Width, c.Text.MLP, c.Text.Heads = 768, 3072, 12
+	c.Vision.Width, c.Vision.MLP, c.Vision.Layers, c.Vision.Heads, c.Vision.PatchSize = 1024, 4096, 24, 16, 14
 	c.ProjectionDim = 768
 	return c
 }
@@ -84,13 +84,13 @@ func (c Config) Validate() error {
 		n, limit int
 	}{
 		{"text_config.hidden_size", t.Width, 8192},
-		{"text_config.intermediate_size", t.MLPWidth, 65536},
+		{"text_config.intermediate_size", t.MLP, 65536},
 		{"text_config.num_hidden_layers", t.Layers, 128},
 		{"text_config.num_attention_heads", t.Heads, 256},
 		{"text_config.max_position_embeddings", t.ContextLength, 8192},
 		{"text_config.vocab_size", t.VocabSize, 1 << 21},
 		{"vision_config.hidden_size", v.Width, 8192},
-		{"vision_config.intermediate_size", v.MLPWidth, 65536},
+		{"vision_config.intermediate_size", v.MLP, 65536},
 		{"vision_config.num_hidden_layers", v.Layers, 128},
 		{"vision_config.num_attention_heads", v.Heads, 256},
 		{"vision_config.image_size", v.ImageSize, 4096},
@@ -116,7 +116,7 @@ func (c Config) Validate() error {
 		if tower.act != "quick_gelu" && tower.act != "gelu" {
 			return fmt.Errorf("%s.hidden_act is %.40q; known are quick_gelu and gelu", tower.name, tower.act)
 		}
-		if tower.eps != 1e-5 {
+		if tower.eps != 0 && tower.eps != layerNormEps {
 			return fmt.Errorf("%s.layer_norm_eps is %g; only CLIP's 1e-5 is supported", tower.name, tower.eps)
 		}
 	}
@@ -132,7 +132,10 @@ func (c Config) Validate() error {
 	return nil
 }
 
-const maxConfigBytes = 1 << 20
+const (
+	maxConfigBytes = 1 << 20
+	layerNormEps   = 1e-5
+)
 
 // ReadConfig reads Hugging Face's config.json. What is absent or null gets transformers' default, ViT-B/32; the older fields
 // text_config_dict and vision_config_dict override a tower as transformers lets them. Errors name the file and the field.
@@ -198,6 +201,9 @@ func readConfig(path string) (Config, error) {
 	if other.Vision.Channels != 3 {
 		return Config{}, fmt.Errorf("vision_config.num_channels is %d; only 3 is supported", other.Vision.Channels)
 	}
+	if c.Text.LayerNormEps == 0 || c.Vision.LayerNormEps == 0 { // said, not left out
+		return Config{}, fmt.Errorf("layer_norm_eps is 0; only CLIP's 1e-5 is supported")
+	}
 	return c, nil
 }
 
@@ -208,6 +214,7 @@ func (c Config) Write(path string) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("CLIP config for %s: %w", path, err)
 	}
+	c.Text.LayerNormEps, c.Vision.LayerNormEps = layerNormEps, layerNormEps
 	type text struct {
 		TextConfig
 		ModelType     string `json:"model_type"`

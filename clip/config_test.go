@@ -58,6 +58,7 @@ func TestConfigRefusals(t *testing.T) {
 		`{"text_config": {"hidden_size": 510}}`:                "no multiple of num_attention_heads",
 		`{"text_config": {"hidden_size": "a"}}`:                "hidden_size",
 		`{"text_config": {"layer_norm_eps": 1e-6}}`:            "layer_norm_eps",
+		`{"vision_config": {"layer_norm_eps": 0}}`:             "layer_norm_eps",
 		`{"text_config": {"eos_token_id": -1}}`:                "eos_token_id",
 		`{"vision_config": {"patch_size": 15}}`:                "no multiple of patch_size",
 		`{"vision_config": {"num_channels": 1}}`:               "num_channels",

@@ -60,8 +60,8 @@ func (c Config) Shapes() map[string][]int {
 			pair(block+"mlp.fc2", width, mlp)
 		}
 	}
-	tower("text_model", t.Layers, t.Width, t.MLPWidth)
-	tower("vision_model", v.Layers, v.Width, v.MLPWidth)
+	tower("text_model", t.Layers, t.Width, t.MLP)
+	tower("vision_model", v.Layers, v.Width, v.MLP)
 	return s
 }
 

@@ -22,9 +22,9 @@ import (
 func smallModel(seed uint64) (Config, Weights, *bpe.Tokenizer) {
 	tok := bpe.Learn([]string{"a photo of a cat", "a photo of a dog", "a red square on a table"}, 40)
 	c := ViTB32()
-	c.Text = TextConfig{Width: 48, MLPWidth: 96, Layers: 2, Heads: 3, ContextLength: 20, VocabSize: tok.Size(),
+	c.Text = TextConfig{Width: 48, MLP: 96, Layers: 2, Heads: 3, ContextLength: 20, VocabSize: tok.Size(),
 		Activation: "quick_gelu", LayerNormEps: 1e-5, EOS: tok.EOT()}
-	c.Vision = VisionConfig{Width: 64, MLPWidth: 128, Layers: 3, Heads: 4, ImageSize: 32, PatchSize: 8,
+	c.Vision = VisionConfig{Width: 64, MLP: 128, Layers: 3, Heads: 4, ImageSize: 32, PatchSize: 8,
 		Activation: "quick_gelu", LayerNormEps: 1e-5}
 	c.ProjectionDim = 24
 	return c, RandomWeights(c, seed), tok
