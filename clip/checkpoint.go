@@ -1,0 +1,79 @@
+package clip
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/clip/safetensors"
+)
+
+// A checkpoint is one file, so that it is replaced as a whole: the weights in the form that the towers use, the moments of
+// AdamW under "m/" and "v/", and, as metadata, the step and what the training is.
+const checkpointFile = "checkpoint.safetensors"
+
+// save writes the state after so many steps.
+func (t *trainer) save(step int) error {
+	dir := t.options.Checkpoints
+	if dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("saving a checkpoint: %w", err)
+	}
+	state, err := t.read(sortedNames(t.arrays))
+	if err != nil {
+		return fmt.Errorf("saving a checkpoint: %w", err)
+	}
+	f := &safetensors.File{Tensors: map[string]*tensor.Dense{},
+		Metadata: map[string]string{"step": strconv.Itoa(step), "training": t.identity}}
+	for name, p := range state {
+		f.Tensors[name] = tensor.New(tensor.WithShape(p.shape...), tensor.WithBacking(p.data))
+	}
+	if err := safetensors.WriteAtomic(filepath.Join(dir, "bpe.txt"), func(w io.Writer) error { return t.tokenizer.Write(w) }); err != nil {
+		return fmt.Errorf("saving a checkpoint: %w", err)
+	}
+	if err := safetensors.Write(filepath.Join(dir, checkpointFile), f); err != nil {
+		return fmt.Errorf("saving a checkpoint: %w", err)
+	}
+	return nil
+}
+
+// resume loads a checkpoint where there is one and returns the number of steps that are done.
+func (t *trainer) resume() (int, error) {
+	if t.options.Checkpoints == "" {
+		return 0, nil
+	}
+	path := filepath.Join(t.options.Checkpoints, checkpointFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	f, err := safetensors.Read(path)
+	if err != nil {
+		return 0, err
+	}
+	if got := f.Metadata["training"]; got != t.identity {
+		return 0, fmt.Errorf("%s belongs to another training; remove it or choose another folder\n  there: %s\n  here:  %s", path, got, t.identity)
+	}
+	step, err := strconv.Atoi(f.Metadata["step"])
+	if err != nil || step < 0 || step > t.options.Steps {
+		return 0, fmt.Errorf("%s: step %q of %d", path, f.Metadata["step"], t.options.Steps)
+	}
+	for _, name := range sortedNames(t.arrays) {
+		a := t.arrays[name]
+		d := f.Tensors[name]
+		if d == nil || d.Shape().TotalSize() != a.Buffer.Len() {
+			return 0, fmt.Errorf("%s: tensor %s is missing or has another size", path, name)
+		}
+		if err := a.Buffer.Write(0, safetensors.Values(d)); err != nil {
+			return 0, err
+		}
+	}
+	return step, t.program.Write(t.count, []float32{float32(step)})
+}

@@ -1,0 +1,435 @@
+package clip
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/clip/bpe"
+	"clipinspector/clip/safetensors"
+	"clipinspector/engine"
+)
+
+// Mean and Std are CLIP's normalisation of pixels in [0,1], by channel. It is part of the model: callers never apply it.
+var (
+	Mean = [3]float64{0.48145466, 0.4578275, 0.40821073}
+	Std  = [3]float64{0.26862954, 0.26130258, 0.27577711}
+)
+
+// Names of packed weights: q, k and v lie one after another in one matrix, and the patch embedding has a bias where the
+// normalisation of the pixels is folded into it.
+const (
+	patchWeight = "embeddings.patch_embedding.weight"
+	patchBias   = "embeddings.patch_embedding.bias"
+	tokenWeight = "text_model.embeddings.token_embedding.weight"
+)
+
+// Model is a frozen CLIP on a device. Its methods may be called from one goroutine at a time.
+type Model struct {
+	Config    Config
+	Tokenizer *bpe.Tokenizer // may be nil for a model that encodes no texts
+
+	eng         engine.Engine
+	arrays      map[string]engine.Array
+	tokens      []float32 // token embeddings on the host, row by row
+	logScale    float64
+	fingerprint string
+}
+
+// NewModel copies the weights to the device. CLIP's normalisation of the pixels is folded into the patch embedding, so that
+// neither the tower nor gradients to pixels pay for it. The model keeps no reference to w except to the token embeddings.
+func NewModel(e engine.Engine, c Config, w Weights, t *bpe.Tokenizer) (*Model, error) {
+	if t != nil && t.Size() != c.Text.VocabSize {
+		return nil, fmt.Errorf("CLIP model: the tokenizer has %d tokens, the text tower %d", t.Size(), c.Text.VocabSize)
+	}
+	packed, err := pack(c, w)
+	if err != nil {
+		return nil, fmt.Errorf("CLIP model: %w", err)
+	}
+	m := &Model{Config: c, Tokenizer: t, eng: e, arrays: map[string]engine.Array{}, fingerprint: fingerprint(c, w, t)}
+	m.logScale = float64(packed["logit_scale"].data[0])
+	m.tokens = packed[tokenWeight].data
+	fold(packed, c)
+	for _, name := range sortedNames(packed) {
+		if name == "logit_scale" || name == tokenWeight {
+			continue
+		}
+		p := packed[name]
+		a, err := engine.UploadSlice(e, p.data, p.shape...)
+		if err != nil {
+			m.Free()
+			return nil, fmt.Errorf("CLIP model: %s: %w", name, err)
+		}
+		m.arrays[name] = a
+	}
+	return m, nil
+}
+
+// Free gives the device memory back.
+func (m *Model) Free() {
+	for _, a := range m.arrays {
+		a.Free()
+	}
+	m.arrays = nil
+}
+
+// Engine returns the device that holds the model.
+func (m *Model) Engine() engine.Engine { return m.eng }
+
+// Fingerprint identifies architecture, weights and vocabulary: 16 hexadecimal digits, independent of the engine.
+func (m *Model) Fingerprint() string { return m.fingerprint }
+
+// LogitScale returns the factor between cosine similarities and logits (exp of the stored logarithm).
+func (m *Model) LogitScale() float64 { return math.Exp(m.logScale) }
+
+// EmbedTokens looks up the embeddings of token ids: [len(ids),W], without positions. It panics on an id outside the
+// vocabulary.
+func (m *Model) EmbedTokens(ids []int) *tensor.Dense {
+	w := m.Config.Text.Width
+	out := make([]float32, len(ids)*w)
+	m.embed(out, ids)
+	return tensor.New(tensor.WithShape(len(ids), w), tensor.WithBacking(out))
+}
+
+func (m *Model) embed(dst []float32, ids []int) {
+	w := m.Config.Text.Width
+	for i, id := range ids {
+		copy(dst[i*w:(i+1)*w], m.tokens[id*w:(id+1)*w])
+	}
+}
+
+// Bind makes the weights values of a recording. Each is bound when a tower first needs it, and once.
+func (m *Model) Bind(g *autodiff.Graph) *Towers { return bind(g, m.Config, m.arrays) }
+
+// Towers are the image and the text tower in one recording.
+type Towers struct {
+	g      *autodiff.Graph
+	c      Config
+	arrays map[string]engine.Array
+	values map[string]autodiff.Value
+}
+
+func bind(g *autodiff.Graph, c Config, arrays map[string]engine.Array) *Towers {
+	return &Towers{g, c, arrays, map[string]autodiff.Value{}}
+}
+
+// find returns a weight, or None where the model has none of that name.
+func (t *Towers) find(name string) autodiff.Value {
+	v, ok := t.values[name]
+	if !ok {
+		if a, known := t.arrays[name]; known {
+			v = t.g.Bind(a)
+			t.values[name] = v
+		}
+	}
+	return v
+}
+
+func (t *Towers) get(name string) autodiff.Value {
+	v := t.find(name)
+	if !v.Valid() {
+		panic(fmt.Sprintf("clip: no weight %q", name))
+	}
+	return v
+}
+
+func (t *Towers) linear(name string, x autodiff.Value) autodiff.Value {
+	return x.Linear(t.get(name+".weight"), t.get(name+".bias"))
+}
+
+func (t *Towers) norm(name string, x autodiff.Value) autodiff.Value {
+	return x.LayerNorm(t.get(name+".weight"), t.get(name+".bias"))
+}
+
+// addNorm returns LayerNorm(sum + x) and sum + x; sum may be None.
+func (t *Towers) addNorm(name string, sum, x autodiff.Value) (y, h autodiff.Value) {
+	if !sum.Valid() {
+		return t.norm(name, x), x
+	}
+	return sum.AddLayerNorm(x, t.get(name+".weight"), t.get(name+".bias"))
+}
+
+// block is a pre-norm transformer block. It is recorded in two halves, so that the last block of a tower can drop the rows
+// that nobody reads in between. The sum of each half with the residual stream x is left to the next LayerNorm, which
+// fuses it.
+type block struct {
+	t      *Towers
+	name   string
+	heads  int
+	causal bool
+	act    string
+}
+
+// attention returns the heads' output for x + sum (before out_proj), and the stream x + sum.
+func (b block) attention(x, sum autodiff.Value) (o, h autodiff.Value) {
+	y, h := b.t.addNorm(b.name+"layer_norm1", sum, x)
+	return b.t.linear(b.name+"self_attn.qkv", y).Attention(b.heads, b.causal), h
+}
+
+// rest returns the output of the MLP and the stream that it is to be added to.
+func (b block) rest(o, x autodiff.Value) (sum, h autodiff.Value) {
+	a := b.t.linear(b.name+"self_attn.out_proj", o)
+	y, h := b.t.addNorm(b.name+"layer_norm2", a, x)
+	y = b.t.linear(b.name+"mlp.fc1", y).Apply(activations[b.act])
+	return b.t.linear(b.name+"mlp.fc2", y), h
+}
+
+// activations are the functions that config.json may name as hidden_act.
+var activations = map[string]engine.Func{"quick_gelu": engine.QuickGELU, "gelu": engine.GELU}
+
+// EncodeImages returns the features [N,D] of images [N,3,S,S] in [0,1]. One program for batch images is recorded and
+// replayed; the last batch is padded with zeros.
+func (m *Model) EncodeImages(ctx context.Context, images *tensor.Dense, batch int) (*tensor.Dense, error) {
+	size := m.Config.Vision.ImageSize
+	s := images.Shape()
+	data, ok := images.Data().([]float32)
+	if !ok || len(s) != 4 || s[1] != 3 || s[2] != size || s[3] != size {
+		return nil, fmt.Errorf("encoding images: got %v of shape %v; the model wants float32 [N,3,%d,%d]", images.Dtype(), s, size, size)
+	}
+	n, d, per := s[0], m.Config.ProjectionDim, 3*size*size
+	batch = max(1, min(batch, n))
+	out := make([]float32, n*d)
+	g := autodiff.New(m.eng)
+	x := g.Input(batch, 3, size, size)
+	y := m.Bind(g).Image(x, ImagePrompts{})
+	p, err := g.Compile(y)
+	if err != nil {
+		return nil, fmt.Errorf("encoding images: %w", err)
+	}
+	defer p.Free()
+	for i := 0; i < n; i += batch {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		k := min(batch, n-i)
+		in := data[i*per : (i+k)*per]
+		if k < batch {
+			in = append(slices.Clone(in), make([]float32, (batch-k)*per)...)
+		}
+		if err := replay(p, y, out[i*d:(i+k)*d], input{x, in}); err != nil {
+			return nil, fmt.Errorf("encoding images: %w", err)
+		}
+	}
+	return tensor.New(tensor.WithShape(n, d), tensor.WithBacking(out)), nil
+}
+
+// textBatch is how many texts are encoded at a time.
+const textBatch = 64
+
+// EncodeTexts returns the features [N,D] of texts. All are cut after the longest one's end: exact, since the tower is
+// causal. A text that does not fit the context is an error.
+func (m *Model) EncodeTexts(ctx context.Context, texts []string) (*tensor.Dense, error) {
+	if m.Tokenizer == nil {
+		return nil, fmt.Errorf("encoding texts: the model has no tokenizer")
+	}
+	ids := make([][]int, len(texts))
+	eot := make([]int, len(texts))
+	length := 1
+	for i, text := range texts {
+		var err error
+		if ids[i], err = m.Tokenizer.Tokenize(text, m.Config.Text.ContextLength); err != nil {
+			return nil, fmt.Errorf("encoding texts: %w", err)
+		}
+		eot[i] = EndOfText(ids[i])
+		length = max(length, eot[i]+1)
+	}
+	n, d, w := len(texts), m.Config.ProjectionDim, m.Config.Text.Width
+	if n == 0 {
+		return nil, fmt.Errorf("encoding texts: there are none")
+	}
+	batch := min(n, textBatch)
+	g := autodiff.New(m.eng)
+	x, rows := g.Input(batch, length, w), g.Input(batch)
+	y := m.Bind(g).text(x, rows)
+	p, err := g.Compile(y)
+	if err != nil {
+		return nil, fmt.Errorf("encoding texts: %w", err)
+	}
+	defer p.Free()
+	out := make([]float32, n*d)
+	in, at := make([]float32, batch*length*w), make([]float32, batch)
+	for i := 0; i < n; i += batch {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		k := min(batch, n-i)
+		clear(in)
+		for j := range batch {
+			at[j] = float32(j * length)
+			if j < k {
+				m.embed(in[j*length*w:], ids[i+j][:length])
+				at[j] += float32(eot[i+j])
+			}
+		}
+		if err := replay(p, y, out[i*d:(i+k)*d], input{x, in}, input{rows, at}); err != nil {
+			return nil, fmt.Errorf("encoding texts: %w", err)
+		}
+	}
+	return tensor.New(tensor.WithShape(n, d), tensor.WithBacking(out)), nil
+}
+
+// EndOfText returns the position of the end-of-text token: the first of the largest ids, as OpenAI's model finds it.
+func EndOfText(ids []int) int {
+	at := 0
+	for i, id := range ids {
+		if id > ids[at] {
+			at = i
+		}
+	}
+	return at
+}
+
+type input struct {
+	v    autodiff.Value
+	data []float32
+}
+
+// replay runs p once on the inputs and reads the first rows of y.
+func replay(p *autodiff.Program, y autodiff.Value, dst []float32, in ...input) error {
+	for _, i := range in {
+		if err := p.Write(i.v, i.data); err != nil {
+			return err
+		}
+	}
+	if err := p.Run(); err != nil {
+		return err
+	}
+	return p.Array(y).Buffer.Read(0, dst)
+}
+
+// parameter is a weight on the host in the form that the towers use.
+type parameter struct {
+	data  []float32
+	shape []int
+}
+
+// pack turns Hugging Face's tensors into what the towers use: q, k and v in one matrix, the patch embedding as a matrix. The
+// numbers are copied where they are rearranged and shared otherwise.
+func pack(c Config, w Weights) (map[string]parameter, error) {
+	if err := w.Check(c); err != nil {
+		return nil, err
+	}
+	out := map[string]parameter{}
+	for name, t := range w {
+		if prefix, suffix, ok := cutQKV(name); ok {
+			if suffix[0] != 'q' {
+				continue
+			}
+			kind := suffix[len("q_proj."):]
+			var p parameter
+			for _, x := range []string{"q", "k", "v"} {
+				part := w[prefix+x+"_proj."+kind]
+				p.data = append(p.data, safetensors.Values(part)...)
+				p.shape = slices.Clone([]int(part.Shape()))
+			}
+			p.shape[0] *= 3
+			out[prefix+"qkv."+kind] = p
+			continue
+		}
+		p := parameter{safetensors.Values(t), slices.Clone([]int(t.Shape()))}
+		switch {
+		case name == "vision_model."+patchWeight:
+			p.shape = []int{p.shape[0], len(p.data) / p.shape[0]}
+		case len(p.shape) == 0:
+			p.shape = []int{1}
+		}
+		out[name] = p
+	}
+	return out, nil
+}
+
+// unpack is the inverse of pack. The numbers are copied.
+func unpack(c Config, packed map[string]parameter) Weights {
+	w := Weights{}
+	put := func(name string, data []float32, shape ...int) {
+		w[name] = tensor.New(tensor.WithShape(shape...), tensor.WithBacking(slices.Clone(data)))
+	}
+	for name, p := range packed {
+		if prefix, kind, ok := cutPacked(name); ok {
+			n := len(p.data) / 3
+			shape := slices.Clone(p.shape)
+			shape[0] /= 3
+			for i, x := range []string{"q", "k", "v"} {
+				put(prefix+x+"_proj."+kind, p.data[i*n:(i+1)*n], shape...)
+			}
+			continue
+		}
+		switch name {
+		case "vision_model." + patchWeight:
+			put(name, p.data, p.shape[0], 3, c.Vision.PatchSize, c.Vision.PatchSize)
+		case "logit_scale":
+			w[name] = tensor.New(tensor.FromScalar(p.data[0]))
+		default:
+			put(name, p.data, p.shape...)
+		}
+	}
+	return w
+}
+
+const attn = "self_attn."
+
+// cutQKV cuts "...self_attn.q_proj.weight" behind "self_attn.".
+func cutQKV(name string) (prefix, suffix string, ok bool) {
+	prefix, suffix, ok = strings.Cut(name, attn)
+	ok = ok && len(suffix) > 0 && strings.ContainsRune("qkv", rune(suffix[0])) && strings.HasPrefix(suffix[1:], "_proj.")
+	return prefix + attn, suffix, ok
+}
+
+// cutPacked cuts "...self_attn.qkv.weight" into "...self_attn." and "weight".
+func cutPacked(name string) (prefix, kind string, ok bool) {
+	prefix, kind, ok = strings.Cut(name, attn+"qkv.")
+	return prefix + attn, kind, ok
+}
+
+// fold moves the normalisation of pixels into the patch embedding: w·(x-mean)/std = (w/std)·x - sum w·mean/std.
+func fold(packed map[string]parameter, c Config) {
+	const pre = "vision_model."
+	w := packed[pre+patchWeight]
+	area := c.Vision.PatchSize * c.Vision.PatchSize
+	data, bias := make([]float32, len(w.data)), make([]float32, w.shape[0])
+	row := 3 * area
+	for o := range bias {
+		var sum float64
+		for i := range row {
+			ch := i / area
+			v := float64(w.data[o*row+i]) / Std[ch]
+			data[o*row+i] = float32(v)
+			sum -= v * Mean[ch]
+		}
+		bias[o] = float32(sum)
+	}
+	packed[pre+patchWeight] = parameter{data, w.shape}
+	packed[pre+patchBias] = parameter{bias, []int{len(bias)}}
+}
+
+func sortedNames[T any](m map[string]T) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+func fingerprint(c Config, w Weights, t *bpe.Tokenizer) string {
+	h := sha256.New()
+	if err := json.NewEncoder(h).Encode(c); err != nil {
+		panic(fmt.Sprintf("clip: config is no JSON: %v", err)) // it is a plain struct
+	}
+	fmt.Fprintln(h, w.Fingerprint())
+	if t != nil {
+		if err := t.Write(h); err != nil {
+			panic(fmt.Sprintf("clip: hashing the vocabulary: %v", err)) // a hash takes everything
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
