@@ -1,7 +1,7 @@
 // Optimiser steps in one pass over the parameters and their state.
 #pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
 #include "ci.h"
-#include <math.h>
+#include "vecmath.h"
 
 KERNEL void ci_sgd(long n, float *restrict param, const float *restrict grad, float *restrict v, float lr, float momentum,
                    float decay, int first) {
@@ -36,6 +36,6 @@ KERNEL void ci_adam(long n, float *restrict param, const float *restrict grad, f
         float mi = b1 * m[i] + a1 * g, vi = b2 * v[i] + a2 * g * g;
         m[i] = mi;
         v[i] = vi;
-        param[i] = p - step * mi / (sqrtf(vi * rc2) + eps);
+        param[i] = p - step * mi / (vsqrt(vi * rc2) + eps);
     }
 }

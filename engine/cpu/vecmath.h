@@ -33,6 +33,18 @@ INLINE float vexp(float x) {
     return p * bits_float((half + 127) << 23) * bits_float((i - half + 127) << 23);
 }
 
+// sqrt(x) for x >= 0, without the library's function, whose error reporting keeps gcc from vectorising it: Newton's steps
+// for 1/sqrt(x) from a guess of its bits, and a last one for the root itself.
+INLINE float vsqrt(float x) {
+    int32_t i;
+    memcpy(&i, &x, 4);
+    float y = bits_float(0x5f3759df - (i >> 1));
+    y = y * (1.5f - 0.5f * x * y * y);
+    y = y * (1.5f - 0.5f * x * y * y);
+    float s = x * y;
+    return s + 0.5f * y * (x - s * s);
+}
+
 INLINE float vsigmoid(float x) { return 1.0f / (1.0f + vexp(-x)); }
 
 INLINE float vtanh(float x) {
