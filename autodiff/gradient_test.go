@@ -10,12 +10,6 @@ import (
 	"clipinspector/engine/plain"
 )
 
-// testEngines are the engines that are held against the float64 reference; cpu_test.go adds its own.
-var testEngines = []struct {
-	name string
-	open func() (engine.Engine, error)
-}{{"plain", func() (engine.Engine, error) { return plain.New[float32](), nil }}}
-
 func freshSeed(t *testing.T) int {
 	seed := int(rand.Uint32N(1 << 30))
 	t.Logf("seed %d", seed)
@@ -127,31 +121,24 @@ func TestGradientsOneByOne(t *testing.T) {
 // Other engines agree with the float64 reference, outputs and gradients.
 func TestEnginesAgainstFloat64(t *testing.T) {
 	seed := freshSeed(t)
-	for _, te := range testEngines {
-		t.Run(te.name, func(t *testing.T) {
-			e, err := te.open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer e.Close()
-			for _, c := range opCases() {
-				t.Run(c.name, func(t *testing.T) {
-					wrt := c.differentiable()
-					want := c.record(t, plain.New[float64](), seed, wrt)
-					got := c.record(t, e, seed, wrt)
-					for i := range want.out {
-						near(t, fmt.Sprintf("output %d", i), data(t, got.p, got.out[i]), data(t, want.p, want.out[i]), 1e-4, 0.01)
-					}
-					for i, k := range wrt {
-						near(t, fmt.Sprintf("gradient of operand %d", k), got.gradient(t, i, c.in[k]), want.gradient(t, i, c.in[k]), 1e-4, 0.01)
-					}
-					first := data(t, got.p, got.loss)
-					got.run(t)
-					if !slices.Equal(first, data(t, got.p, got.loss)) {
-						t.Error("a second run gives another loss")
-					}
-				})
-			}
-		})
-	}
+	onEngines(t, func(t *testing.T, e engine.Engine, tol float64) {
+		for _, c := range opCases() {
+			t.Run(c.name, func(t *testing.T) {
+				wrt := c.differentiable()
+				want := c.record(t, plain.New[float64](), seed, wrt)
+				got := c.record(t, e, seed, wrt)
+				for i := range want.out {
+					near(t, fmt.Sprintf("output %d", i), data(t, got.p, got.out[i]), data(t, want.p, want.out[i]), tol, 0.01)
+				}
+				for i, k := range wrt {
+					near(t, fmt.Sprintf("gradient of operand %d", k), got.gradient(t, i, c.in[k]), want.gradient(t, i, c.in[k]), tol, 0.01)
+				}
+				first := data(t, got.p, got.loss)
+				got.run(t)
+				if !slices.Equal(first, data(t, got.p, got.loss)) {
+					t.Error("a second run gives another loss")
+				}
+			})
+		}
+	})
 }
