@@ -27,9 +27,9 @@ func Captioned(index int, seed uint64) (Scene, string) {
 	var s *sketch
 	var n note
 	switch k := rng.IntN(100); {
-	case k < 64:
+	case k < 76:
 		s, n = families[rng.IntN(len(families))].told(rng)
-	case k < 85:
+	case k < 90:
 		s, n = figureTold(rng)
 	default:
 		s, n = strangers.told(rng)
@@ -60,7 +60,7 @@ func (f *family) told(rng *rand.Rand) (*sketch, note) {
 
 // figureTold draws one figure, or two side by side or one above the other.
 func figureTold(rng *rand.Rand) (*sketch, note) {
-	s := newSketch(rng, "figure")
+	s := newSketch(rng, "figure", -1)
 	s.backdrop()
 	n := note{ground: hues[s.ground.hue].name}
 	if !s.chance(0.25) {

@@ -47,8 +47,16 @@ type tone struct {
 }
 
 // drawTone draws a hue and a shade of it that still deserves the name.
-func drawTone(rng *rand.Rand) tone {
-	h := rng.IntN(len(hues))
+func drawTone(rng *rand.Rand) tone { return shadeOf(rng, rng.IntN(len(hues))) }
+
+// mostly is the share of a class's examples that come in its typical hue.
+const mostly = 0.7
+
+// typicalHue returns the hue that a class of a set mostly comes in; classes of one set differ in it.
+func typicalHue(set, class int) int { return (5*class + 3*set) % len(hues) }
+
+// shadeOf draws a shade of a hue.
+func shadeOf(rng *rand.Rand, h int) tone {
 	c := hues[h].base
 	k := mad(0.3, rng.Float64(), 0.82)
 	c = c.times(k)

@@ -4,20 +4,21 @@
 // reproduced on any machine.
 //
 // Every set is the small cousin of a real one in what makes it hard: parts and silhouettes for cars and aircraft,
-// heads and coats for pets, poses for actions, layouts for places. Colour, size, position, light and clutter are drawn
-// independently of the class.
+// heads and coats for pets, poses for actions, layouts for places. Classes have typical colours, as things have, but a colour
+// alone does not tell a class; size, position, light and clutter are drawn independently of it.
 package miniworld
 
 import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
 // Version is raised whenever the pixels or words that a seed gives change, since models and cached features are only
 // comparable within one version.
-func Version() int { return 1 }
+func Version() int { return 2 }
 
 // Dataset is one classification set. Its fields describe it; Scene draws its examples.
 type Dataset struct {
@@ -98,7 +99,11 @@ func (d *Dataset) Scene(class int, split string, index int, seed uint64) Scene {
 
 // sketch draws the figures of one example.
 func (f *family) sketch(rng *rand.Rand, class int) *sketch {
-	s := newSketch(rng, f.subjects[class].name)
+	typical := -1
+	if set := slices.Index(families, f); set >= 0 {
+		typical = typicalHue(set, class)
+	}
+	s := newSketch(rng, f.subjects[class].name, typical)
 	if f.stage != nil {
 		f.stage(s)
 	}

@@ -19,12 +19,17 @@ type sketch struct {
 	accent tone // a colour that stands out from both
 }
 
-// newSketch draws the colours. They are independent of the class: shape must tell, not colour.
-func newSketch(rng *rand.Rand, kind string) *sketch {
+// newSketch draws the colours. Things of the world have colours that they often come in: typical is the hue of most examples of a
+// class, -1 for things that come in all of them. A colour says little by itself, since each hue is typical of a class in
+// most sets and random in a third of the examples, on any ground.
+func newSketch(rng *rand.Rand, kind string, typical int) *sketch {
 	s := &sketch{rng: rng, scene: &Scene{Kind: kind}, at: affine{a: 0.5, d: 0.5, x: 0.5, y: 0.5}}
 	s.scene.layers = make([]layer, 0, 32)
-	s.ground = drawTone(rng)
-	s.main = apart(rng, 0.42, s.ground.rgb)
+	s.main = drawTone(rng)
+	if typical >= 0 && rng.Float64() < mostly {
+		s.main = shadeOf(rng, typical)
+	}
+	s.ground = apart(rng, 0.42, s.main.rgb)
 	s.second = apart(rng, 0.38, s.main.rgb, s.ground.rgb)
 	s.accent = apart(rng, 0.32, s.main.rgb, s.second.rgb)
 	s.shade = point{s.uniform(-0.2, 0.2), s.uniform(-0.3, 0.05)}
@@ -154,17 +159,17 @@ func (s *sketch) pose(small, large, tilt float64, mirror bool) {
 		sx = -sx
 	}
 	turn := mad(2*tilt, s.rng.Float64()-0.5, 0)
-	s.at = place(s.jitter(0.5, free*0.8), s.jitter(0.5, free*0.8), sx, size/stretch, turn)
+	s.at = place(s.jitter(0.5, free*0.5), s.jitter(0.5, free*0.5), sx, size/stretch, turn)
 }
 
 // finish draws light and camera and returns the scene.
 func (s *sketch) finish() Scene {
 	s.scene.light = light{
-		gain:     rgb{s.uniform(0.8, 1.15), s.uniform(0.8, 1.15), s.uniform(0.8, 1.15)},
-		slope:    point{s.uniform(-0.4, 0.4), s.uniform(-0.4, 0.4)},
-		contrast: s.uniform(0.7, 1.1),
+		gain:     rgb{s.uniform(0.88, 1.1), s.uniform(0.88, 1.1), s.uniform(0.88, 1.1)},
+		slope:    point{s.uniform(-0.3, 0.3), s.uniform(-0.3, 0.3)},
+		contrast: s.uniform(0.85, 1.1),
 	}
-	s.scene.camera = camera{blur: s.uniform(0, 0.016), noise: s.uniform(0, 0.04), seed: s.rng.Uint64()}
+	s.scene.camera = camera{blur: s.uniform(0, 0.01), noise: s.uniform(0, 0.025), seed: s.rng.Uint64()}
 	s.scene.layers = slices.Clip(s.scene.layers)
 	return *s.scene
 }
