@@ -99,7 +99,7 @@ func TestMisuse(t *testing.T) {
 // What is not reached has no gradient, and None stays None.
 func TestNoGradient(t *testing.T) {
 	g := New(plain.New[float64]())
-	x, y, label := g.Input(2, 3), g.Input(2, 3), g.Input(2)
+	y, x, label := g.Input(2, 3), g.Input(2, 3), g.Input(2) // y is value 0, which None must not be taken for
 	loss := x.Detach().Mul(y).CrossEntropy(label).Mean()
 	for i, d := range Grad(loss, None, x, label, None) {
 		if d.Valid() {

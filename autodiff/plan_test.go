@@ -349,6 +349,26 @@ func TestFrozenWeightsCostNothing(t *testing.T) {
 	}
 }
 
+// Sampling computes the gradients of images or of the grid only when they are asked for.
+func TestGridSampleAbsentGradients(t *testing.T) {
+	for _, c := range []struct{ image, grid bool }{{true, false}, {false, true}, {true, true}} {
+		g := New(plain.New[float32]())
+		x, grid := g.Input(2, 1, 4, 4), g.Input(1, 3, 3, 2)
+		var wrt []Value
+		if c.image {
+			wrt = append(wrt, x)
+		}
+		if c.grid {
+			wrt = append(wrt, grid)
+		}
+		Grad(x.GridSample(grid), None, wrt...)
+		n := g.nodes[len(g.nodes)-1]
+		if n.op != engine.GridSampleGrad || (n.out[0] >= 0) != c.image || (n.out[1] >= 0) != c.grid {
+			t.Errorf("%+v: %v with outputs %v", c, n.op, n.out)
+		}
+	}
+}
+
 // What nobody reads is not in the program, whatever was recorded.
 func TestDeadCode(t *testing.T) {
 	count := func(f func(g *Graph, w tower) []Value) int {
