@@ -26,6 +26,8 @@ type pool struct {
 	pending atomic.Int64 // tiles of the current step that are not finished
 	_       [56]byte
 	current atomic.Pointer[step]
+	waiting atomic.Bool   // the caller sleeps until the step is finished
+	done    chan struct{} // wakes it
 	asleep  atomic.Int32
 	closed  atomic.Bool
 	mu      sync.Mutex
@@ -36,7 +38,7 @@ type pool struct {
 const spin = 50 * time.Microsecond
 
 func newPool(workers int) *pool {
-	p := &pool{workers: workers}
+	p := &pool{workers: workers, done: make(chan struct{}, 1)}
 	p.wake = sync.NewCond(&p.mu)
 	for w := 1; w < workers; w++ {
 		go p.work(w)
@@ -62,9 +64,21 @@ func (p *pool) do(s *step) {
 		p.mu.Unlock()
 	}
 	p.take(s, epoch, 0)
-	for i := 0; p.pending.Load() > 0; i++ {
-		if i > 200 {
-			runtime.Gosched()
+	for i, start := 0, (time.Time{}); p.pending.Load() > 0; i++ {
+		if i%256 != 255 {
+			continue
+		}
+		runtime.Gosched()
+		if start.IsZero() {
+			start = time.Now()
+		} else if time.Since(start) > spin {
+			// Whoever takes waiting back has the other's word: either the last tile was finished meanwhile, or its worker
+			// will send.
+			p.waiting.Store(true)
+			if p.pending.Load() > 0 || !p.waiting.CompareAndSwap(true, false) {
+				<-p.done
+			}
+			return
 		}
 	}
 }
@@ -79,7 +93,9 @@ func (p *pool) take(s *step, epoch uint64, worker int) {
 		}
 		if p.state.CompareAndSwap(st, st-1) {
 			s.run(s.tiles-left, worker)
-			p.pending.Add(-1)
+			if p.pending.Add(-1) == 0 && p.waiting.CompareAndSwap(true, false) {
+				p.done <- struct{}{}
+			}
 		}
 	}
 }
