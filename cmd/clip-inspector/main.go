@@ -1,0 +1,99 @@
+// Command clip-inspector finds backdoors in prompt-tuned CLIP models: it runs the suites of configs/, prints their tables,
+// and makes models and encoders. Try `clip-inspector --help`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/experiments"
+
+	_ "clipinspector/baselines" // registers its detectors
+)
+
+// Exit statuses beside 0.
+const (
+	statusFailed      = 1
+	statusNoDevice    = 3
+	statusInterrupted = 130
+)
+
+// errInterrupted is why a command ended that was told to stop.
+var errInterrupted = errors.New("stopped; start the same command again to go on")
+
+// flags are what several verbs share.
+type flags struct {
+	device  string
+	threads int
+	seed    int
+	out     string
+	sets    []string
+}
+
+func main() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		fmt.Fprintln(os.Stderr, "\nstopping: what is under way is given back (again to end at once)")
+		signal.Stop(signals) // the next one ends the process
+		cancel(errInterrupted)
+	}()
+	err := root().ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errInterrupted
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "clip-inspector:", err)
+	}
+	os.Exit(status(err))
+}
+
+func status(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errInterrupted):
+		return statusInterrupted
+	case errors.Is(err, experiments.ErrNoDevice):
+		return statusNoDevice
+	}
+	return statusFailed
+}
+
+func root() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "clip-inspector",
+		Short: "Find backdoors in prompt-tuned CLIP models",
+		Long: `clip-inspector reproduces and extends CLIP-Inspector: it plants backdoors into prompt-tuned CLIP models, looks for
+them with CI and other detectors, and tells with intervals how well each does.
+
+  clip-inspector run                        the default grid: 50 models, three detectors; resumable
+  clip-inspector table --out runs/mini      its table
+  clip-inspector list attacks               what a suite can name, with parameters and defaults
+  clip-inspector doctor                     what this machine has, and what to do about what is missing`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on; this build knows cpu")
+	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
+	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(&f), exportCommand(&f), listCommand(), pretrainCommand(&f),
+		benchCommand(&f), doctorCommand(&f))
+	return c
+}
+
+func (f *flags) addOut(c *cobra.Command, value, doc string) {
+	c.Flags().StringVar(&f.out, "out", value, doc)
+}
+
+func (f *flags) addSets(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.sets, "set", nil, "override a setting of the suite, PATH=VALUE with VALUE in YAML; may be repeated")
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/configs"
+	"clipinspector/experiments"
+)
+
+func runCommand(f *flags) *cobra.Command {
+	var dry bool
+	var workers int
+	c := &cobra.Command{
+		Use:   "run [CONFIG]",
+		Short: "Run a suite: make its models, let its detectors look at them",
+		Long: `run makes every model of a suite and lets every detector look at each. Without CONFIG it runs the embedded
+configs/mini.yaml. Everything is written below --out. What is finished never runs again: a run that was stopped or killed
+goes on when the same command is given, and several processes may work on one folder at once.`,
+		Example: `  clip-inspector run
+  clip-inspector run configs/photo.yaml --dry-run
+  clip-inspector run configs/mini.yaml --set datasets=[mini-pets] --set attacks=[clean,badnets] --out runs/try
+  clip-inspector run --set detectors.ci.epsilon=0.05 --set seeds=[1,2,3]
+  clip-inspector run --set 'sweep.detectors.ci.epsilon=[0.02,0.03]' && clip-inspector table --out runs/mini --by detector.epsilon`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("seed") {
+				f.sets = append(f.sets, fmt.Sprintf("seeds=[%d]", f.seed))
+			}
+			suite, err := load(args, f.sets)
+			if err != nil {
+				return err
+			}
+			o := experiments.Options{Out: f.out, Device: f.device, Workers: workers, Threads: f.threads, Report: os.Stderr}
+			if dry {
+				return experiments.DryRun(suite, o, c.OutOrStdout())
+			}
+			if o.Out == "" {
+				o.Out = experiments.DefaultOut(suite.Name)
+			}
+			progress, err := experiments.Run(c.Context(), suite, o)
+			if progress.Models.Finished == 0 {
+				return err
+			}
+			table, terr := experiments.WriteReports(o.Out, suite.Name)
+			if err != nil {
+				return err
+			}
+			if terr == nil {
+				fmt.Fprintf(c.OutOrStdout(), "table: %s (also .csv, .tex, .json); scores: %s; store: %s\n", table,
+					filepath.Join(o.Out, "scores.jsonl"), filepath.Join(o.Out, experiments.StoreFile))
+			}
+			return terr
+		},
+	}
+	f.addOut(c, "", "folder for everything that the run writes (default runs/NAME of the suite)")
+	f.addSets(c)
+	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
+	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for each thread)")
+	c.Flags().IntVar(&f.seed, "seed", 0, "run this seed alone: short for --set seeds=[N]")
+	return c
+}
+
+// load reads the suite named, or the embedded default.
+func load(args, sets []string) (*experiments.File, error) {
+	if len(args) == 0 {
+		return experiments.Parse(configs.MiniPath, configs.Mini, sets)
+	}
+	return experiments.Load(args[0], sets)
+}

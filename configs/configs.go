@@ -1,0 +1,12 @@
+// Package configs holds the suites that come with the program.
+package configs
+
+import _ "embed"
+
+// MiniPath is how messages name the embedded default suite.
+const MiniPath = "configs/mini.yaml"
+
+// Mini is the default suite: the complete grid on the mini world.
+//
+//go:embed mini.yaml
+var Mini []byte

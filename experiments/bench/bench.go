@@ -1,0 +1,148 @@
+// Package bench measures what an engine reaches: an image tower forward and backward to its pixels, beside the matrix
+// products of the same program run back to back, in the same run with the same threads.
+package bench
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"clipinspector/autodiff"
+	"clipinspector/clip"
+	"clipinspector/engine"
+)
+
+// Case is one tower to measure.
+type Case struct {
+	Name   string
+	Config clip.Config
+	Batch  int
+}
+
+// Tower is an image tower at the batch of an inversion step.
+func Tower(c clip.Config) Case { return Case{"encoder", c, 64} }
+
+// Cases are the towers that `bench` measures: an encoder's own and OpenAI's ViT-B/32.
+func Cases(encoder clip.Config) []Case {
+	return []Case{Tower(encoder), {"ViT-B/32", clip.ViTB32(), 16}}
+}
+
+// Result is what was measured of a case.
+type Result struct {
+	Case
+	FLOP     float64 // of one pass forward and backward, matrix products and attention
+	Seconds  float64 // of one pass
+	Products float64 // operations a second of the program's matrix products alone, back to back
+	Arena    int64   // bytes of intermediate values
+}
+
+// Rate is the operations a second of the whole pass.
+func (r Result) Rate() float64 { return r.FLOP / r.Seconds }
+
+// Run measures a case with random weights, repeating each part for at least the given time.
+func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
+	fail := func(err error) (Result, error) { return Result{}, fmt.Errorf("bench %s: %w", c.Name, err) }
+	c.Config.Text.Layers, c.Config.Text.VocabSize = 1, 2 // only the image tower is measured
+	r := Result{Case: c}
+	keep := &recorder{Engine: e}
+	m, err := clip.NewModel(keep, c.Config, clip.RandomWeights(c.Config, 1), nil)
+	if err != nil {
+		return fail(err)
+	}
+	defer m.Free()
+	g := autodiff.New(keep)
+	size := c.Config.Vision.ImageSize
+	x := g.Input(c.Batch, 3, size, size)
+	features := m.Bind(g).Image(x, clip.ImagePrompts{})
+	grad := autodiff.Grad(features.Square().Sum(), autodiff.None, x)[0]
+	p, err := g.Compile(grad)
+	if err != nil {
+		return fail(err)
+	}
+	defer p.Free()
+	pixels := make([]float32, x.Size())
+	for i := range pixels {
+		pixels[i] = float32(i%255) / 255
+	}
+	if err := p.Write(x, pixels); err != nil {
+		return fail(err)
+	}
+	one := make([]float32, 1)
+	wait := func() error { return p.Array(grad).Buffer.Read(0, one) }
+	if r.Seconds, err = repeat(p.Run, wait, atLeast); err != nil {
+		return fail(err)
+	}
+	r.FLOP, r.Arena = float64(p.Stats().FLOP), p.Stats().ArenaBytes
+
+	products := *keep.program
+	products.Instrs = nil
+	var flop float64
+	for _, ins := range keep.program.Instrs {
+		if ins.Op == engine.MatMul {
+			products.Instrs = append(products.Instrs, ins)
+			flop += float64(autodiff.FLOP(ins))
+		}
+	}
+	exec, err := e.Compile(&products)
+	if err != nil {
+		return fail(err)
+	}
+	defer exec.Free()
+	seconds, err := repeat(exec.Run, wait, atLeast)
+	if err != nil {
+		return fail(err)
+	}
+	r.Products = flop / seconds
+	return r, nil
+}
+
+// recorder keeps the last program that was compiled.
+type recorder struct {
+	engine.Engine
+	program *engine.Program
+}
+
+// Compile implements engine.Engine.
+func (r *recorder) Compile(p *engine.Program) (engine.Executable, error) {
+	r.program = p
+	return r.Engine.Compile(p)
+}
+
+// repeat returns the seconds of one run: the shortest of several groups, since other work on the machine only ever adds.
+func repeat(run, wait func() error, atLeast time.Duration) (float64, error) {
+	best := 0.0
+	for range 4 {
+		start, n := time.Now(), 0
+		for n == 0 || time.Since(start) < atLeast/4 {
+			if err := run(); err != nil {
+				return 0, err
+			}
+			n++
+		}
+		if err := wait(); err != nil {
+			return 0, err
+		}
+		if s := time.Since(start).Seconds() / float64(n); best == 0 || s < best {
+			best = s
+		}
+	}
+	return best, nil
+}
+
+// Print measures cases and writes a line each.
+func Print(w io.Writer, e engine.Engine, cases []Case, atLeast time.Duration) error {
+	fmt.Fprintf(w, "engine: %s\n%-14s %6s %14s %12s %10s %16s %8s %12s\n", e.Fingerprint(),
+		"image tower", "batch", "operations", "ms a pass", "GFLOP/s", "products GFLOP/s", "share", "arena MB")
+	for _, c := range cases {
+		r, err := Run(e, c, atLeast)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%-14s %6d %14.3g %12.2f %10.1f %16.1f %7.0f%% %12.1f\n", c.Name, c.Batch, r.FLOP, 1e3*r.Seconds,
+			r.Rate()/1e9, r.Products/1e9, 100*r.Rate()/r.Products, float64(r.Arena)/(1<<20)); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(w, "(a pass: forward, and back to the pixels; products: the matrix products of the same pass run back to back, activations left out)")
+	return err
+}

@@ -1,0 +1,75 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"clipinspector/inspector"
+	"clipinspector/prompts"
+	"clipinspector/results"
+)
+
+// errModelLost says that a model that the store calls finished is not on the disk as it was written.
+var errModelLost = errors.New("the model is lost or damaged on the disk")
+
+// runDetection lets a detector look at the model of a cell as it lies on the disk, and writes the triggers that it
+// recovered below the output folder.
+func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress func(done, total int)) (results.DetectionResult, error) {
+	start := time.Now()
+	var none results.DetectionResult
+	row, ok, err := k.store.Model(job.Model.Cell.Key)
+	if err != nil {
+		return none, err
+	}
+	if !ok || row.State != results.Finished {
+		return none, fmt.Errorf("%w: it is not finished", errModelLost)
+	}
+	path := filepath.Join(k.out, row.Result.Path)
+	switch hash, err := hashFile(path); {
+	case err != nil:
+		return none, fmt.Errorf("%w: %w", errModelLost, err)
+	case hash != row.Result.Hash:
+		return none, fmt.Errorf("%w: %s is not the file that was written", errModelLost, path)
+	}
+	c, err := k.clip(job.Model.encoder)
+	if err != nil {
+		return none, err
+	}
+	m, err := prompts.Read(path, c)
+	if err != nil {
+		return none, err
+	}
+	images, err := k.world.poolImages(ctx, job.pool)
+	if err != nil {
+		return none, err
+	}
+	d, err := inspector.Find(job.Detector.Name)
+	if err != nil {
+		return none, err
+	}
+	report, err := d.Inspect(ctx, inspector.Input{
+		Model: m, Pool: images, Settings: job.Detector.Settings, Progress: progress,
+		Seed: draw("detection", job.Model.Seed, "/", job.Model.Dataset.Name, "/", job.Model.Attack.Name),
+	})
+	if err != nil {
+		return none, err
+	}
+	r := results.DetectionResult{Index: report.Index, Backdoored: report.Backdoored, Suspect: report.Suspect,
+		ImagePasses: report.ImagePasses, Path: DetectionPath(job.Cell.Key), Versions: k.versions}
+	for i, s := range report.Classes {
+		r.Classes = append(r.Classes, results.ClassScore{Class: i, Loss: s.Loss, ASR: s.ASR, Score: s.Score, Index: s.Index,
+			Norm: s.Norm, Reached: s.Reached})
+	}
+	full, err := makeFolder(k.out, r.Path)
+	if err == nil {
+		err = writeRecovered(full, report.Classes)
+	}
+	if err != nil {
+		return none, fmt.Errorf("writing the recovered triggers: %w", err)
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}

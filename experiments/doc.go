@@ -1,0 +1,18 @@
+// Package experiments turns a suite into verdicts.
+//
+// A suite is a YAML file: which datasets, attacks, seeds and detectors (Load). Together with the data, the pool and the
+// encoder it becomes a plan (World.Plan): model cells, one prompt-tuned model each, and detection cells, one detector on
+// one model each, with an identity that names everything that decides the outcome. Run leases the cells of the plan from
+// the store one by one, runs them and writes down what they leave behind; any number of workers and processes may do so at
+// once, and a run that was killed goes on where it was.
+//
+// A cell's seed decides everything in it: the export of a suite is the same bytes for any number of threads, workers and
+// resumptions on one engine.
+package experiments
+
+// ModelVersion is raised when the same settings give another model: it is part of every model cell's identity.
+const ModelVersion = 1
+
+// DetectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
+// detection cell's identity.
+const DetectionVersion = 1

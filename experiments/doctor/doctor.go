@@ -1,0 +1,176 @@
+// Package doctor looks at a machine and says what this program will find there, and what to do about what is missing.
+package doctor
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"clipinspector/datasets"
+	"clipinspector/engine/cpu"
+	"clipinspector/experiments"
+)
+
+// Finding is one thing that was looked at.
+type Finding struct {
+	What   string
+	State  string // what is there
+	Remedy string // what to do; empty when nothing need be done
+	Needed bool   // nothing works without it
+}
+
+// Examine looks at the machine, the folder of real data and the output folder.
+func Examine(out string) []Finding {
+	return append([]Finding{processor(), library(), memory(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
+}
+
+// Print writes the findings, and returns an error when something is missing that nothing works without.
+func Print(w io.Writer, out string) error {
+	var missing []string
+	for _, f := range Examine(out) {
+		mark := "ok"
+		if f.Remedy != "" {
+			mark = "--"
+			if f.Needed {
+				mark = "!!"
+				missing = append(missing, f.What)
+			}
+		}
+		if _, err := fmt.Fprintf(w, "%s  %-14s %s\n", mark, f.What, f.State); err != nil {
+			return err
+		}
+		if f.Remedy != "" {
+			if _, err := fmt.Fprintf(w, "    %-14s %s\n", "", f.Remedy); err != nil {
+				return err
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("this machine lacks: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+func processor() Finding {
+	name := runtime.GOARCH
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for _, line := range strings.Split(string(text), "\n") {
+			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+				name = strings.TrimSpace(v)
+				break
+			}
+		}
+	}
+	return Finding{What: "processor", State: fmt.Sprintf("%s, %d cores", name, runtime.NumCPU())}
+}
+
+func library() Finding {
+	f := Finding{What: "BLAS"}
+	e, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		return Finding{What: "BLAS", State: err.Error(), Remedy: "the CPU engine does not start: report this", Needed: true}
+	}
+	defer e.Close()
+	f.State = e.BLAS() + " (" + e.Fingerprint() + ")"
+	f.Remedy = e.Warning()
+	return f
+}
+
+func memory() Finding {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return Finding{What: "memory", State: "unknown"}
+	}
+	var kb int64
+	for _, line := range strings.Split(string(text), "\n") {
+		if n, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kb); n == 1 && err == nil {
+			break
+		}
+	}
+	f := Finding{What: "memory", State: fmt.Sprintf("%.1f GB available", float64(kb)/1e6)}
+	if kb < 1_000_000 {
+		f.Remedy = "the mini suite wants about 1 GB: close other programs, or use --threads 1"
+	}
+	return f
+}
+
+func tool(name string, args ...string) Finding {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return Finding{What: name, State: "not found", Remedy: "only needed to build: ./run.sh says how to install it"}
+	}
+	text, err := exec.Command(path, args...).Output()
+	line, _, _ := strings.Cut(string(text), "\n")
+	if err != nil {
+		line = path + " does not run: " + err.Error()
+	}
+	return Finding{What: name, State: line}
+}
+
+func gpu() Finding {
+	f := Finding{What: "GPU"}
+	version, err := os.ReadFile("/proc/driver/nvidia/version")
+	if err != nil {
+		f.State = "no NVIDIA driver; everything runs on the CPU"
+		return f
+	}
+	line, _, _ := strings.Cut(string(version), "\n")
+	f.State = strings.TrimSpace(line)
+	f.Remedy = "this build has no CUDA engine: the GPU stays unused"
+	return f
+}
+
+func output(out string) Finding {
+	f := Finding{What: "output", State: out + " can be written"}
+	if err := experiments.Writable(out); err != nil {
+		f.State, f.Needed = err.Error(), true
+		f.Remedy = "choose another folder by --out"
+	}
+	return f
+}
+
+func data() []Finding {
+	root := os.Getenv(datasets.RootEnv)
+	if root == "" {
+		root = datasets.DefaultRoot
+	}
+	if abs, err := filepath.Abs(root); err == nil {
+		root = abs
+	}
+	var have, lack []string
+	for _, name := range datasets.Names() {
+		family, _, err := datasets.Describe(name)
+		if err != nil || family == "mini" {
+			continue
+		}
+		if _, err := datasets.Open(name, datasets.Options{}); err == nil {
+			have = append(have, name)
+		} else {
+			lack = append(lack, name)
+		}
+	}
+	f := Finding{What: "real data", State: fmt.Sprintf("%s: %s", root, orNone(have))}
+	if len(have) == 0 {
+		f.Remedy = "only needed beyond the mini world: lay datasets out as CoOp's DATASETS.md says and set " + datasets.RootEnv
+	}
+	out := []Finding{f}
+	if len(lack) > 0 {
+		out = append(out, Finding{What: "", State: "not there: " + strings.Join(lack, ", ")})
+	}
+	pool, err := datasets.OpenPool("imagenet-ood", datasets.Options{})
+	if err != nil {
+		return append(out, Finding{What: "OOD pool", State: "imagenet-ood is not there; the mini world has a pool of its own"})
+	}
+	return append(out, Finding{What: "OOD pool", State: fmt.Sprintf("imagenet-ood: %d pictures", pool.Len())})
+}
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "no dataset"
+	}
+	return strings.Join(list, ", ")
+}

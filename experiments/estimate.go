@@ -1,0 +1,193 @@
+package experiments
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"clipinspector/attacks"
+	"clipinspector/clip"
+	"clipinspector/experiments/bench"
+	"clipinspector/prompts"
+	"clipinspector/results"
+)
+
+// Work is an amount of computing.
+type Work struct {
+	Passes float64 // images through the image tower, with or without a backward pass
+	FLOP   float64 // of matrix products and attention
+}
+
+func (w *Work) add(o Work) {
+	w.Passes += o.Passes
+	w.FLOP += o.FLOP
+}
+
+// Estimate is the work of a plan, cell by cell arithmetic of the towers without running anything.
+type Estimate struct {
+	Models, Detections Work
+	ByName             []NamedWork // attacks, then detectors, in the plan's order
+}
+
+// NamedWork is the work of all cells of one attack or detector.
+type NamedWork struct {
+	Kind  results.Kind
+	Name  string
+	Cells int
+	Work  Work
+}
+
+// Estimate adds up the work of all cells.
+func (p *Plan) Estimate() Estimate {
+	var e Estimate
+	at := map[string]int{}
+	add := func(kind results.Kind, name string, w Work) {
+		id := string(kind) + name
+		i, ok := at[id]
+		if !ok {
+			i = len(e.ByName)
+			at[id] = i
+			e.ByName = append(e.ByName, NamedWork{Kind: kind, Name: name})
+		}
+		e.ByName[i].Cells++
+		e.ByName[i].Work.add(w)
+	}
+	for _, m := range p.Models {
+		w := m.work()
+		e.Models.add(w)
+		add(results.KindModel, m.Attack.Name, w)
+	}
+	for _, d := range p.Detections {
+		w := d.work()
+		e.Detections.add(w)
+		add(results.KindDetection, d.Detector.Name, w)
+	}
+	return e
+}
+
+// tower is the FLOP of one sequence through a transformer tower, forward; a pass back to its input costs as much again.
+func tower(tokens, width, mlp, layers int) float64 {
+	n, w := float64(tokens), float64(width)
+	return float64(layers) * (2*n*w*(4*w+2*float64(mlp)) + 4*n*n*w)
+}
+
+func imageFLOP(c clip.Config) float64 {
+	v := c.Vision
+	patches := (v.ImageSize / v.PatchSize) * (v.ImageSize / v.PatchSize)
+	return tower(patches+1, v.Width, v.MLP, v.Layers) + 2*float64(patches*v.Width*3*v.PatchSize*v.PatchSize)
+}
+
+// promptFLOP is the forward FLOP of all classes' prompts.
+func (m *ModelJob) promptFLOP() float64 {
+	c := m.encoder.Config.Text
+	longest := 0
+	for _, name := range m.set.prompts {
+		longest = max(longest, len(m.encoder.tokenizer.Encode(name+"."))+1)
+	}
+	context := m.Suite.Learner.Settings.Int("context")
+	if words := m.Suite.Learner.Settings.String("init"); words != "" {
+		context = len(m.encoder.tokenizer.Encode(words))
+	}
+	return float64(len(m.set.prompts)) * tower(1+context+longest, c.Width, c.MLP, c.Layers)
+}
+
+func (m *ModelJob) conditional() bool {
+	l, err := prompts.FindLearner(m.Suite.Learner.Name)
+	return err == nil && l.Conditional
+}
+
+// work of a model cell: features of the few-shot images, tuning steps, and the images that measure it.
+func (m *ModelJob) work() Work {
+	image, text := imageFLOP(m.encoder.Config), m.promptFLOP()
+	k := len(m.set.prompts)
+	shots, test, ood := float64(k*m.Suite.Shots), float64(m.set.Len("test")), float64(len(m.ood.indices))
+	batch := float64(min(m.Suite.Tuning.Int("batch"), k*m.Suite.Shots))
+	epochs := float64(m.Suite.Tuning.Int("epochs"))
+	attack, err := attacks.Find(m.Attack.Name)
+	if err != nil {
+		return Work{}
+	}
+	perStep := 2 * text // class vectors, forward and back
+	if m.conditional() {
+		perStep *= batch
+		text *= test // class vectors of every image
+	}
+	steps := epochs * float64(int(shots/batch))
+	w := Work{Passes: shots + test, FLOP: (shots+test)*image + steps*perStep + text}
+	if !attack.Backdoors() {
+		return w
+	}
+	w.add(Work{Passes: test + ood, FLOP: (test+ood)*image + text})
+	if attack.Learn == nil {
+		w.add(Work{Passes: shots, FLOP: shots * image})
+	} else {
+		l := attack.Learn(m.Attack.Settings)
+		passes := (epochs + float64(l.Warmup)) * shots
+		w.add(Work{Passes: passes, FLOP: 2 * passes * image})
+	}
+	if m.conditional() {
+		w.FLOP += steps * perStep // the triggered half
+	}
+	return w
+}
+
+// work of a detection cell: every class goes through the optimising images once an epoch or round, forward and back, and
+// through the measuring images.
+func (d *DetectionJob) work() Work {
+	s := d.Detector.Settings
+	number := func(name string, absent int) float64 {
+		if v, ok := s[name].(int); ok {
+			return float64(v)
+		}
+		return float64(absent)
+	}
+	k := float64(len(d.Model.set.prompts))
+	optimise, measure := number("optimise", len(d.pool.indices)), number("measure", 0)
+	passes := optimise * number("epochs", 1)
+	if budget, ok := s["budget"].(string); ok && budget == "authors" {
+		passes = min(optimise, number("images", int(optimise))) * number("rounds", 1)
+	}
+	image := imageFLOP(d.Model.encoder.Config)
+	each := 0.0
+	if d.Model.conditional() {
+		each = d.Model.promptFLOP()
+	}
+	return Work{Passes: k * (passes + measure), FLOP: k * (2*passes*(image+each) + measure*(image+each))}
+}
+
+// DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.
+func DryRun(f *File, o Options, w io.Writer) error {
+	workers, threads := share(o.Workers, o.Threads)
+	e, err := OpenEngine(o.Device, threads)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	world := NewWorld()
+	plan, err := world.Plan(f, e.Fingerprint())
+	if err != nil {
+		return err
+	}
+	estimate := plan.Estimate()
+	measured, err := bench.Run(e, bench.Tower(plan.Models[0].encoder.Config), time.Second)
+	if err != nil {
+		return err
+	}
+	rate := measured.Rate()
+	var b strings.Builder
+	fmt.Fprintf(&b, "suite %s: %d models, %d detections\n\n", f.Name, len(plan.Models), len(plan.Detections))
+	fmt.Fprintf(&b, "%-12s %-16s %7s %15s %12s\n", "cells of", "", "cells", "image passes", "operations")
+	for _, n := range estimate.ByName {
+		fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n", n.Kind, n.Name, n.Cells, n.Work.Passes, n.Work.FLOP)
+	}
+	total := estimate.Models
+	total.add(estimate.Detections)
+	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.Detections), total.Passes, total.FLOP)
+	left := time.Duration(total.FLOP / (rate * float64(workers)) * float64(time.Second))
+	fmt.Fprintf(&b, "about %s on %s: the image tower runs at %.3g operations a second forward and back, workers: %d, threads each: %d\n",
+		left.Round(time.Second), e.Name(), rate, workers, threads)
+	fmt.Fprintf(&b, "(operations: multiplications and additions of matrix products and attention; upper bound for detectors that stop early)\n")
+	_, err = io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,89 @@
+package experiments
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/clip/safetensors"
+	"clipinspector/inspector"
+)
+
+// What a run leaves below its output folder.
+const (
+	StoreFile     = "results.sqlite"
+	modelFile     = "model.safetensors"
+	triggerFile   = "trigger.safetensors"
+	recoveredFile = "triggers.safetensors"
+)
+
+// ModelPath is where the model of a cell lies below the output folder; its trigger lies beside it as trigger.safetensors.
+func ModelPath(key string) string { return filepath.Join("models", key, modelFile) }
+
+// DetectionPath is where the triggers that a detection recovered lie below the output folder.
+func DetectionPath(key string) string { return filepath.Join("detections", key, recoveredFile) }
+
+// makeFolder makes a folder for a file below the output folder and puts its entry on the disk.
+func makeFolder(out, path string) (string, error) {
+	full := filepath.Join(out, path)
+	folder := filepath.Dir(full)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
+	for _, d := range []string{filepath.Dir(folder), out} {
+		f, err := os.Open(d)
+		if err != nil {
+			return "", err
+		}
+		err = f.Sync()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return full, nil
+}
+
+// hashFile is the SHA-256 of a file in hexadecimal.
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// writeRecovered stores the recovered triggers of all classes in half precision: tensors CLASS/NAME, and the kinds in the
+// metadata.
+func writeRecovered(path string, classes []inspector.ClassResult) error {
+	f := &safetensors.File{Tensors: map[string]*tensor.Dense{}, Metadata: map[string]string{}}
+	kinds := make([]string, len(classes))
+	for c, r := range classes {
+		if r.Trigger == nil {
+			continue
+		}
+		kinds[c] = r.Trigger.Kind()
+		for name, t := range r.Trigger.Tensors() {
+			f.Tensors[fmt.Sprintf("%03d/%s", c, name)] = t
+		}
+	}
+	raw, err := json.Marshal(kinds)
+	if err != nil {
+		return err
+	}
+	f.Metadata["kinds"] = string(raw)
+	return safetensors.Write(path, f, safetensors.As(safetensors.F16))
+}

@@ -1,0 +1,182 @@
+package experiments
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"time"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/attacks"
+	"clipinspector/autodiff"
+	"clipinspector/clip"
+	"clipinspector/engine"
+	"clipinspector/prompts"
+	"clipinspector/results"
+	"clipinspector/triggers"
+)
+
+// similarityImages is how many test images PSNR and SSIM of a trigger are measured on.
+const similarityImages = 64
+
+// runModel makes the model of a cell: it tunes prompts on the few-shot sample, with the attack's poison, measures the
+// model, and writes model and trigger below the output folder.
+func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.Progress) (results.ModelResult, error) {
+	start := time.Now()
+	u := job.Suite
+	var none results.ModelResult
+	c, err := k.clip(job.encoder)
+	if err != nil {
+		return none, err
+	}
+	images, labels, err := k.world.shots(ctx, job.set, u.Shots, job.Seed)
+	if err != nil {
+		return none, err
+	}
+	learner, err := prompts.FindLearner(u.Learner.Name)
+	if err != nil {
+		return none, err
+	}
+	attack, err := attacks.Find(job.Attack.Name)
+	if err != nil {
+		return none, err
+	}
+	cell := []any{job.Seed, "/", job.Dataset.Name}
+	m, err := prompts.New(c, learner, u.Learner.Settings, job.set.prompts, source64("prompts", cell...))
+	if err != nil {
+		return none, err
+	}
+	poison := attack.Poison(job.Attack.Settings, job.set.size, job.Target, source64("trigger", append(cell, "/", attack.Name)...))
+	trigger, err := prompts.Tune(ctx, m, prompts.Data{Images: images, Labels: labels}, u.Tuning, poison, draw("tuning", cell...), progress)
+	if err != nil {
+		return none, err
+	}
+	r := results.ModelResult{Backdoored: attack.Backdoors(), Target: job.Target, Classes: len(m.Classes),
+		ASR: math.NaN(), ASRAll: math.NaN(), ASROOD: math.NaN(), PSNR: math.NaN(), SSIM: math.NaN(),
+		Path: ModelPath(job.Cell.Key), Versions: k.versions}
+	if err := k.measure(ctx, job, m, trigger, &r); err != nil {
+		return none, err
+	}
+	path, err := makeFolder(k.out, r.Path)
+	if err != nil {
+		return none, fmt.Errorf("writing the model: %w", err)
+	}
+	if trigger != nil {
+		if err := triggers.Write(filepath.Join(filepath.Dir(path), triggerFile), trigger); err != nil {
+			return none, err
+		}
+	}
+	if err := m.Write(path); err != nil {
+		return none, err
+	}
+	if r.Hash, err = hashFile(path); err != nil {
+		return none, fmt.Errorf("reading the model back: %w", err)
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// measure fills in ACC, and for a backdoored model ASR on test and OOD images and how visible the trigger is.
+func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, r *results.ModelResult) error {
+	test, labels, err := k.world.test(ctx, job.set)
+	if err != nil {
+		return err
+	}
+	predicted, err := k.predict(ctx, job, m, "test "+job.set.key, test, nil)
+	if err != nil {
+		return err
+	}
+	r.ACC = prompts.Accuracy(predicted, labels)
+	if trigger == nil {
+		return nil
+	}
+	if predicted, err = k.predict(ctx, job, m, "", test, trigger); err != nil {
+		return err
+	}
+	r.ASRAll, r.ASR = prompts.SuccessRate(predicted, labels, job.Target)
+	ood, err := k.world.poolImages(ctx, job.ood)
+	if err != nil {
+		return err
+	}
+	if predicted, err = k.predict(ctx, job, m, "", ood, trigger); err != nil {
+		return err
+	}
+	r.ASROOD, _ = prompts.SuccessRate(predicted, nil, job.Target)
+	sample, err := some(test, similarityImages)
+	if err != nil {
+		return err
+	}
+	changed, err := apply(k.engine, sample, trigger)
+	if err != nil {
+		return err
+	}
+	r.PSNR, r.SSIM = triggers.PSNR(sample, changed), triggers.SSIM(sample, changed)
+	return nil
+}
+
+// predict returns the predicted class of images. With a key the features of the frozen tower, which all models of a
+// dataset share, are kept.
+func (k *worker) predict(ctx context.Context, job *ModelJob, m *prompts.Model, key string, images *tensor.Dense, t triggers.Trigger) ([]int, error) {
+	var logits *tensor.Dense
+	var err error
+	if key != "" && m.Learner.Image == nil {
+		var features *tensor.Dense
+		features, err = k.world.images.get(ctx, "features "+job.encoder.fingerprint+" "+key, func() (*tensor.Dense, error) {
+			return prompts.Encode(ctx, m.CLIP, images, nil)
+		})
+		if err == nil {
+			logits, err = m.LogitsOf(ctx, features)
+		}
+	} else {
+		logits, err = m.Logits(ctx, images, t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return prompts.ArgMax(logits), nil
+}
+
+// some returns n images spread evenly over a set, or all when there are fewer.
+func some(images *tensor.Dense, n int) (*tensor.Dense, error) {
+	have := images.Shape()[0]
+	n = min(n, have)
+	data := images.Data().([]float32)
+	each := len(data) / have
+	out := make([]float32, 0, n*each)
+	for i := range n {
+		at := i * have / n
+		out = append(out, data[at*each:(at+1)*each]...)
+	}
+	shape := append([]int{n}, images.Shape()[1:]...)
+	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(out)), nil
+}
+
+// apply returns images with the trigger.
+func apply(e engine.Engine, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
+	g := autodiff.New(e)
+	x := g.Const(images.Data().([]float32), images.Shape()...)
+	y := t.Apply(x)
+	p, err := g.Compile(y)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Free()
+	if err := p.Run(); err != nil {
+		return nil, err
+	}
+	return p.Array(y).Download()
+}
+
+// clip puts an encoder on the worker's device, once.
+func (k *worker) clip(e *Encoder) (*clip.Model, error) {
+	if m := k.clips[e.fingerprint]; m != nil {
+		return m, nil
+	}
+	m, err := e.On(k.engine)
+	if err == nil {
+		k.clips[e.fingerprint] = m
+	}
+	return m, err
+}

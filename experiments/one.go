@@ -1,0 +1,70 @@
+package experiments
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+
+	"clipinspector/attacks"
+	"clipinspector/results"
+	"clipinspector/settings"
+)
+
+// One cuts a suite file down to a single model, which no detector looks at: the given dataset, attack and seed with the
+// file's other settings. An attack that the file does not list has its default settings.
+func One(f *File, dataset, attack string, seed int) (*File, error) {
+	if len(f.Suites) != 1 {
+		return nil, fmt.Errorf("%s sweeps over %d combinations: one model needs one", f.Path, len(f.Suites))
+	}
+	u := f.Suites[0]
+	d := DatasetSpec{Name: dataset}
+	if i := slices.IndexFunc(u.Datasets, func(x DatasetSpec) bool { return x.Name == dataset }); i >= 0 {
+		d = u.Datasets[i]
+	}
+	var a Choice
+	if i := slices.IndexFunc(u.Attacks, func(x Choice) bool { return x.Name == attack }); i >= 0 {
+		a = u.Attacks[i]
+	} else {
+		known, err := attacks.Find(attack)
+		if err != nil {
+			return nil, err
+		}
+		a.Name = attack
+		if a.Settings, err = settings.Resolve(known.Params, nil); err != nil {
+			return nil, err
+		}
+	}
+	u.Name = fmt.Sprintf("%s-%s-%d", dataset, attack, seed)
+	u.Datasets, u.Attacks, u.Seeds, u.Detectors = []DatasetSpec{d}, []Choice{a}, []int{seed}, nil
+	return &File{Path: f.Path, Text: f.Text, Sets: f.Sets, Name: u.Name, Suites: []Suite{u}}, nil
+}
+
+// PrintModels writes a line of figures for every finished model of a suite, and where it lies.
+func PrintModels(w io.Writer, out, suite string) error {
+	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	models, err := s.Models(suite)
+	if err != nil {
+		return err
+	}
+	for _, m := range models {
+		if m.State != results.Finished {
+			continue
+		}
+		r := m.Result
+		line := fmt.Sprintf("%s, %s, seed %d: accuracy %.3f", m.Cell.Dataset, m.Cell.Attack, m.Cell.Seed, r.ACC)
+		if r.Backdoored && !math.IsNaN(r.ASR) {
+			line += fmt.Sprintf("; backdoor to class %d: ASR %.3f (test images of other classes), %.3f (out of distribution), PSNR %.1f dB, SSIM %.3f",
+				r.Target, r.ASR, r.ASROOD, r.PSNR, r.SSIM)
+		}
+		if _, err := fmt.Fprintf(w, "%s\n  %s\n", line, filepath.Join(out, r.Path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

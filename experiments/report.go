@@ -1,0 +1,175 @@
+package experiments
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"clipinspector/results"
+)
+
+// report shows how far a run has come: a bar on a terminal, a line every ten seconds or ten percent elsewhere.
+type report struct {
+	w     io.Writer
+	bar   *progressbar.ProgressBar
+	store *results.Store
+	suite string
+	// weight is the estimated work of one cell of a kind, so that a bar of models and detections moves evenly.
+	weight map[results.Kind]float64
+	total  float64
+
+	mu      sync.Mutex
+	running map[string]*running
+	start   time.Time
+	first   float64 // share that was done at the start
+	said    float64 // share and time of the last line
+	saidAt  time.Time
+	stop    chan struct{}
+	done    chan struct{}
+}
+
+type running struct {
+	weight, part float64
+}
+
+func newReport(w io.Writer, s *results.Store, p *Plan, workers int) *report {
+	e := p.Estimate()
+	r := &report{w: w, store: s, suite: p.File.Name, running: map[string]*running{}, start: time.Now(),
+		weight: map[results.Kind]float64{results.KindModel: mean(e.Models.FLOP, len(p.Models)),
+			results.KindDetection: mean(e.Detections.FLOP, len(p.Detections))},
+		stop: make(chan struct{}), done: make(chan struct{})}
+	r.total = e.Models.FLOP + e.Detections.FLOP
+	if w == nil {
+		close(r.done)
+		return r
+	}
+	progress, share := r.state()
+	r.first, r.said, r.saidAt = share, share, r.start
+	left := progress.Models.Pending + progress.Detections.Pending
+	threads := "one worker"
+	if workers > 1 {
+		threads = fmt.Sprintf("%d workers", workers)
+	}
+	r.line("suite %s: %d models, %d detections; %d cells to run, %s", r.suite, len(p.Models), len(p.Detections), left, threads)
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		r.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())
+	}
+	go r.run()
+	return r
+}
+
+func mean(sum float64, n int) float64 { return sum / float64(max(1, n)) }
+
+// begin notes that a cell runs; the function returned notes that it does no longer.
+func (r *report) begin(kind results.Kind, key string) (end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running[key] = &running{weight: r.weight[kind]}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.running, key)
+	}
+}
+
+// step returns what a cell tells its progress to.
+func (r *report) step(key string) func(done, total int) {
+	return func(done, total int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if c := r.running[key]; c != nil && total > 0 {
+			c.part = float64(done) / float64(total)
+		}
+	}
+}
+
+// state returns the suite's progress and the share of the work that is done.
+func (r *report) state() (results.Progress, float64) {
+	p, err := r.store.Progress(r.suite)
+	if err != nil || r.total == 0 {
+		return p, 0
+	}
+	done := float64(p.Models.Finished+p.Models.Failed)*r.weight[results.KindModel] +
+		float64(p.Detections.Finished+p.Detections.Failed)*r.weight[results.KindDetection]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.running {
+		done += c.weight * c.part
+	}
+	return p, min(1, done/r.total)
+}
+
+// line prints one line, above the bar where there is one.
+func (r *report) line(format string, args ...any) {
+	if r.w == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bar != nil {
+		_ = r.bar.Clear() // a terminal that is gone has nobody to tell
+	}
+	fmt.Fprintf(r.w, format+"\n", args...)
+}
+
+func (r *report) run() {
+	defer close(r.done)
+	every := 2 * time.Second
+	if r.bar != nil {
+		every = 500 * time.Millisecond
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-ticker.C:
+			r.show()
+		}
+	}
+}
+
+func (r *report) show() {
+	p, share := r.state()
+	text := fmt.Sprintf("%d/%d models, %d/%d detections", p.Models.Finished, p.Models.Planned, p.Detections.Finished, p.Detections.Planned)
+	if failed := p.Models.Failed + p.Detections.Failed; failed > 0 {
+		text += fmt.Sprintf(", %d failed", failed)
+	}
+	elapsed := time.Since(r.start)
+	if moved := share - r.first; moved > 0.002 && share < 1 {
+		left := time.Duration(float64(elapsed) * (1 - share) / moved)
+		text += fmt.Sprintf(", about %s left", left.Round(time.Second))
+	}
+	if r.bar != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.bar.Describe(text)
+		_ = r.bar.Set(min(999, int(1000*share))) // a terminal that is gone has nobody to tell
+		return
+	}
+	if now := time.Now(); share-r.said >= 0.1 || now.Sub(r.saidAt) >= 10*time.Second {
+		r.said, r.saidAt = share, now
+		r.line("%3.0f %%  %s", 100*share, text)
+	}
+}
+
+func (r *report) close() {
+	if r.w == nil {
+		return
+	}
+	close(r.stop)
+	<-r.done
+	if r.bar != nil {
+		_ = r.bar.Finish() // a terminal that is gone has nobody to tell
+	}
+	p, _ := r.state()
+	r.line("%d of %d models and %d of %d detections are finished, after %s", p.Models.Finished, p.Models.Planned,
+		p.Detections.Finished, p.Detections.Planned, time.Since(r.start).Round(time.Second))
+}

@@ -1,0 +1,143 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"clipinspector/engine"
+	"clipinspector/results"
+)
+
+// Options say where and how a suite runs. None of them changes a result, except that scores belong to one kind of device.
+type Options struct {
+	Out     string        // folder that everything is written to; runs/NAME when empty
+	Device  string        // "cpu"
+	Workers int           // cells at a time; 0: one for each thread
+	Threads int           // of all workers together; 0: all cores
+	Lease   time.Duration // how long a killed process keeps others from its cells; 0: 15 seconds
+	Report  io.Writer     // progress: a bar on a terminal, lines elsewhere; nil for none
+}
+
+// attempts is how many runs try a failing cell before it is left alone.
+const attempts = 3
+
+// DefaultOut is the folder of a suite when none is named.
+func DefaultOut(suite string) string { return filepath.Join("runs", suite) }
+
+// Run plans a suite into the store below o.Out and runs every cell that is not finished yet. Other processes may run the
+// same suite into the same folder at once. A cell that fails is recorded and reported, and the others go on. When ctx ends
+// the cells at hand are given back. It returns how far the suite has come; the error is not nil when that is not to the end.
+func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
+	var none results.Progress
+	if o.Out == "" {
+		o.Out = DefaultOut(f.Name)
+	}
+	if o.Lease <= 0 {
+		o.Lease = 15 * time.Second
+	}
+	count, threads := share(o.Workers, o.Threads)
+	engines, err := openEngines(o.Device, count, threads)
+	defer func() {
+		for _, e := range engines {
+			_ = e.Close() // nothing is left to lose
+		}
+	}()
+	if err != nil {
+		return none, err
+	}
+	world := NewWorld()
+	plan, err := world.Plan(f, engines[0].Fingerprint())
+	if err != nil {
+		return none, err
+	}
+	if err := os.MkdirAll(o.Out, 0o755); err != nil {
+		return none, fmt.Errorf("making the output folder: %w", err)
+	}
+	store, err := results.Open(filepath.Join(o.Out, StoreFile))
+	if err != nil {
+		return none, err
+	}
+	defer store.Close()
+	versions := Versions(engines[0])
+	if err := plan.store(store, versions); err != nil {
+		return none, err
+	}
+	if _, err := store.RetryFailed(f.Name, attempts); err != nil {
+		return none, err
+	}
+	report := newReport(o.Report, store, plan, count)
+	group, groupCtx := errgroup.WithContext(ctx)
+	for i, e := range engines {
+		k := newWorker(i, e, world, plan, store, o, versions, report)
+		group.Go(func() error { return k.work(groupCtx) })
+	}
+	err = group.Wait()
+	report.close()
+	progress, perr := store.Progress(f.Name)
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err == nil && perr != nil:
+		err = perr
+	case err == nil:
+		err = unfinished(store, f.Name, progress)
+	}
+	return progress, err
+}
+
+func openEngines(device string, count, threads int) (engines []engine.Engine, err error) {
+	for range count {
+		e, err := OpenEngine(device, threads)
+		if err != nil {
+			return engines, err
+		}
+		engines = append(engines, e)
+	}
+	return engines, nil
+}
+
+// ErrFailedCells says that a run came to its end with cells that failed.
+var ErrFailedCells = errors.New("some cells failed")
+
+func unfinished(store *results.Store, suite string, p results.Progress) error {
+	if p.Models.Failed == 0 && p.Detections.Failed == 0 {
+		return nil
+	}
+	first := "see the messages above"
+	models, err := store.Models(suite)
+	if err != nil {
+		return err
+	}
+	for _, m := range models {
+		if m.State == results.Failed {
+			first = fmt.Sprintf("the first: %s, %s, seed %d: %s", m.Cell.Dataset, m.Cell.Attack, m.Cell.Seed, m.Message)
+			break
+		}
+	}
+	return fmt.Errorf("%w: %d of %d models and %d of %d detections (%d more wait for those models); %s; run again to retry them",
+		ErrFailedCells, p.Models.Failed, p.Models.Planned, p.Detections.Failed, p.Detections.Planned, p.Detections.Blocked, first)
+}
+
+// Versions says which program on which engine computes: kept beside every result, and no part of any identity.
+func Versions(e engine.Engine) map[string]string {
+	v := map[string]string{"engine": e.Fingerprint(), "go": runtime.Version(), "model": strconv.Itoa(ModelVersion),
+		"detection": strconv.Itoa(DetectionVersion)}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {
+				v[s.Key] = s.Value
+			}
+		}
+	}
+	return v
+}

@@ -1,0 +1,119 @@
+package experiments
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"clipinspector/clip/safetensors"
+	"clipinspector/results"
+)
+
+// openSuite opens the store of an output folder and finds the suite meant: the named one, or the only one there.
+func openSuite(out, suite string) (*results.Store, string, error) {
+	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	if err != nil {
+		return nil, "", err
+	}
+	suites, err := s.Suites()
+	if err == nil {
+		var names []string
+		for _, u := range suites {
+			names = append(names, u.Name)
+			if u.Name == suite {
+				return s, suite, nil
+			}
+		}
+		switch {
+		case len(names) == 1 && suite == "":
+			return s, names[0], nil
+		case len(names) == 0:
+			err = fmt.Errorf("%s holds no suite yet: run one into it first", s.Path())
+		case suite == "":
+			err = fmt.Errorf("%s holds several suites: choose one by --suite: %s", s.Path(), strings.Join(names, ", "))
+		default:
+			err = fmt.Errorf("%s has no suite %q; there are %s", s.Path(), suite, strings.Join(names, ", "))
+		}
+	}
+	_ = s.Close() // the first error is the one to tell
+	return nil, "", err
+}
+
+// Table writes the tables of a suite in one of results.Formats, with rows grouped by the given paths.
+func Table(w io.Writer, out, suite, format string, by []string) error {
+	s, suite, err := openSuite(out, suite)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	sum, err := results.Summarise(s, suite, by)
+	if err != nil {
+		return err
+	}
+	return results.Render(w, sum, format)
+}
+
+// Export writes the canonical bytes of a suite: see results.Store.Export.
+func Export(w io.Writer, out, suite string) error {
+	s, suite, err := openSuite(out, suite)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Export(w, suite)
+}
+
+// reports are the files that WriteReports writes, by format.
+var reports = []struct{ file, format string }{{"table.md", "markdown"}, {"table.csv", "csv"}, {"table.tex", "latex"}, {"table.json", "json"}}
+
+// WriteReports writes the tables of a suite in every format and its canonical export (scores.jsonl) into the output folder,
+// and returns the path of the table to read.
+func WriteReports(out, suite string) (string, error) {
+	put := func(name string, write func(io.Writer) error) error {
+		var b bytes.Buffer
+		if err := write(&b); err != nil {
+			return err
+		}
+		return safetensors.WriteAtomic(filepath.Join(out, name), func(w io.Writer) error {
+			_, err := w.Write(b.Bytes())
+			return err
+		})
+	}
+	for _, r := range reports {
+		if err := put(r.file, func(w io.Writer) error { return Table(w, out, suite, r.format, nil) }); err != nil {
+			return "", err
+		}
+	}
+	err := put("scores.jsonl", func(w io.Writer) error { return Export(w, out, suite) })
+	return filepath.Join(out, reports[0].file), err
+}
+
+// Writable tells whether files can be made in a folder, or in the nearest one above it that exists.
+func Writable(folder string) error {
+	for {
+		info, err := os.Stat(folder)
+		if err == nil && !info.IsDir() {
+			return fmt.Errorf("%s is no folder", folder)
+		}
+		if err == nil {
+			break
+		}
+		parent := filepath.Dir(folder)
+		if parent == folder {
+			return err
+		}
+		folder = parent
+	}
+	f, err := os.CreateTemp(folder, ".writable-*")
+	if err != nil {
+		return err
+	}
+	name := f.Name()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Remove(name)
+}

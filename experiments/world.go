@@ -1,0 +1,232 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/datasets"
+)
+
+// World is what suites refer to by name, opened: encoders, datasets and pools. It is shared by all workers; pictures are
+// loaded once and the least recently used are given up.
+type World struct {
+	mu       sync.Mutex
+	encoders map[string]*Encoder
+	sets     map[string]*set
+	pools    map[string]*pool
+	images   cache
+}
+
+// NewWorld returns a world with nothing opened.
+func NewWorld() *World {
+	return &World{encoders: map[string]*Encoder{}, sets: map[string]*set{}, pools: map[string]*pool{}, images: cache{limit: 8}}
+}
+
+// Encoder opens an encoder, once.
+func (w *World) Encoder(name string) (*Encoder, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e := w.encoders[name]; e != nil {
+		return e, nil
+	}
+	e, err := OpenEncoder(name)
+	if err != nil {
+		return nil, err
+	}
+	w.encoders[name] = e
+	return e, nil
+}
+
+// set is a dataset as a suite sees it.
+type set struct {
+	datasets.Dataset
+	key     string
+	size    int // px, of the encoder's input
+	prompts []string
+}
+
+func (d DataSpec) options(size int) datasets.Options {
+	o := datasets.Options{Root: d.Root, Seed: uint64(d.Seed), Size: d.Size}
+	if o.Size == 0 {
+		o.Size = size
+	}
+	return o
+}
+
+// dataset opens a dataset with the suite's restrictions, for an encoder that takes images of the given size.
+func (w *World) dataset(u *Suite, spec DatasetSpec, size int) (*set, error) {
+	key := fmt.Sprintf("%s/%d/%v/%d/%d", spec.Name, spec.Classes, u.Data, u.TestImages, size)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := w.sets[key]; s != nil {
+		return s, nil
+	}
+	ds, err := datasets.Open(spec.Name, u.Data.options(size))
+	if err != nil {
+		return nil, err
+	}
+	if spec.Classes > len(ds.Classes()) {
+		return nil, fmt.Errorf("dataset %s: %d classes were asked for, it has %d", spec.Name, spec.Classes, len(ds.Classes()))
+	}
+	if spec.Classes > 0 && spec.Classes < len(ds.Classes()) {
+		if ds, err = datasets.Subset(ds, datasets.All(spec.Classes)); err != nil {
+			return nil, err
+		}
+	}
+	if u.TestImages > 0 {
+		ds = datasets.Limit(ds, datasets.Test, u.TestImages)
+	}
+	s := &set{Dataset: ds, key: key, size: size}
+	for _, c := range ds.Classes() {
+		s.prompts = append(s.prompts, datasets.PromptName(c))
+	}
+	w.sets[key] = s
+	return s, nil
+}
+
+// test returns the test images and their labels.
+func (w *World) test(ctx context.Context, s *set) (*tensor.Dense, []int, error) {
+	images, err := w.images.get(ctx, "test "+s.key, func() (*tensor.Dense, error) {
+		images, _, err := datasets.LoadSplit(ctx, s.Dataset, datasets.Test, nil, s.size)
+		return images, err
+	})
+	return images, datasets.Labels(s.Dataset, datasets.Test, nil), err
+}
+
+// shots returns the few-shot training sample of a seed.
+func (w *World) shots(ctx context.Context, s *set, shots, seed int) (*tensor.Dense, []int, error) {
+	train, _, err := datasets.FewShot(s.Dataset, shots, seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	images, err := w.images.get(ctx, fmt.Sprintf("shots %s %d %d", s.key, shots, seed), func() (*tensor.Dense, error) {
+		images, _, err := datasets.LoadSplit(ctx, s.Dataset, datasets.Train, train, s.size)
+		return images, err
+	})
+	return images, datasets.Labels(s.Dataset, datasets.Train, train), err
+}
+
+// pool is a pool with the pictures that are used of it.
+type pool struct {
+	datasets.Pool
+	indices     []int
+	size        int
+	fingerprint string
+}
+
+// pool opens a pool for the models of one dataset. Pictures whose name is a class of the dataset are left out, unless the
+// suite keeps them.
+func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
+	key := fmt.Sprintf("%v/%v/%s", spec, u.Data, s.key)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.pools[key]; p != nil {
+		return p, nil
+	}
+	o := u.Data.options(s.size)
+	rendered := spec.Name == "mini" || spec.Name == "noise"
+	if rendered {
+		o.Seed, o.PoolLen = uint64(spec.Seed), spec.Images
+	}
+	opened, err := datasets.OpenPool(spec.Name, o)
+	if err != nil {
+		return nil, err
+	}
+	if !spec.Overlap {
+		if opened, err = withoutClasses(opened, s); err != nil {
+			return nil, err
+		}
+	}
+	p := &pool{Pool: opened, size: s.size}
+	n := spec.Images
+	if n == 0 {
+		n = opened.Len()
+	}
+	if n > opened.Len() {
+		return nil, fmt.Errorf("pool %s: %d images were asked for, it has %d that show no class of %s: lower the number of images",
+			spec.Name, n, opened.Len(), s.Name())
+	}
+	p.indices = datasets.All(opened.Len())
+	if !rendered {
+		rng := rand.New(rand.NewPCG(uint64(spec.Seed), 0x706f6f6c))
+		rng.Shuffle(len(p.indices), func(i, j int) { p.indices[i], p.indices[j] = p.indices[j], p.indices[i] })
+	}
+	p.indices = p.indices[:n]
+	p.fingerprint = digest(opened.Fingerprint(), p.indices, s.size)
+	w.pools[key] = p
+	return p, nil
+}
+
+func withoutClasses(p datasets.Pool, s *set) (datasets.Pool, error) {
+	kept, excluded := datasets.ExcludeOverlap(p, s.Classes())
+	if kept.Len() == 0 {
+		return nil, fmt.Errorf("pool %s: every picture shows a class of %s (%s): set overlap: true to use them nevertheless",
+			p.Name(), s.Name(), strings.Join(excluded[:min(3, len(excluded))], ", "))
+	}
+	return kept, nil
+}
+
+func (w *World) poolImages(ctx context.Context, p *pool) (*tensor.Dense, error) {
+	return w.images.get(ctx, "pool "+p.fingerprint, func() (*tensor.Dense, error) {
+		return datasets.LoadPool(ctx, p.Pool, p.indices, p.size)
+	})
+}
+
+// cache keeps the most recently used images. Two goroutines that ask for the same wait for one load.
+type cache struct {
+	mu    sync.Mutex
+	limit int
+	items []*cached // most recently used first
+}
+
+type cached struct {
+	key   string
+	once  chan struct{} // closed when loaded
+	value *tensor.Dense
+	err   error
+}
+
+func (c *cache) get(ctx context.Context, key string, load func() (*tensor.Dense, error)) (*tensor.Dense, error) {
+	for {
+		c.mu.Lock()
+		i := slices.IndexFunc(c.items, func(x *cached) bool { return x.key == key })
+		if i < 0 {
+			item := &cached{key: key, once: make(chan struct{})}
+			c.items = slices.Insert(c.items, 0, item)
+			c.items = c.items[:min(len(c.items), c.limit)]
+			c.mu.Unlock()
+			item.value, item.err = load()
+			if item.err != nil {
+				c.drop(item)
+			}
+			close(item.once)
+			return item.value, item.err
+		}
+		item := c.items[i]
+		c.items = slices.Insert(slices.Delete(c.items, i, i+1), 0, item)
+		c.mu.Unlock()
+		select {
+		case <-item.once:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		// The one who loaded was told to stop, which says nothing about this one.
+		if errors.Is(item.err, context.Canceled) && ctx.Err() == nil {
+			continue
+		}
+		return item.value, item.err
+	}
+}
+
+func (c *cache) drop(item *cached) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.items = slices.DeleteFunc(c.items, func(x *cached) bool { return x == item })
+}
