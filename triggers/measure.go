@@ -22,10 +22,11 @@ func Measure(t Trigger) Strength {
 		m := floats(t.Mask)
 		for _, v := range m {
 			if v > 0.01 {
-				s.Area += 1 / float64(len(m))
+				s.Area++
 			}
 			s.Opacity = math.Max(s.Opacity, float64(v))
 		}
+		s.Area /= float64(len(m))
 	case Additive:
 		for _, v := range floats(t.Delta) {
 			s.LInf = math.Max(s.LInf, math.Abs(float64(v)))

@@ -33,7 +33,7 @@ func Read(path string) (Trigger, error) {
 // Draw pictures what a trigger does, independent of any image. Masked: the pattern on grey, weighted by the mask. Additive:
 // the perturbation around grey, scaled to full contrast. Warp: a chequered image, warped.
 func Draw(t Trigger) *image.NRGBA {
-	s := t.Size()
+	s, scale := t.Size(), math.Max(1e-6, Measure(t).LInf)
 	out := image.NewNRGBA(image.Rect(0, 0, s, s))
 	set := func(x, y int, v [3]float64) {
 		var c [3]uint8
@@ -51,7 +51,7 @@ func Draw(t Trigger) *image.NRGBA {
 					m := float64(floats(t.Mask)[y*s+x])
 					v[c] = 0.5*(1-m) + m*float64(floats(t.Pattern)[(c*s+y)*s+x])
 				case Additive:
-					v[c] = 0.5 + 0.5*float64(floats(t.Delta)[(c*s+y)*s+x])/math.Max(1e-6, Measure(t).LInf)
+					v[c] = 0.5 + 0.5*float64(floats(t.Delta)[(c*s+y)*s+x])/scale
 				case Warp:
 					g := floats(t.Grid)
 					px := (float64(g[2*(y*s+x)]) + 1) / 2 * float64(s-1)

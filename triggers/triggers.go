@@ -105,7 +105,7 @@ func (t Warp) Apply(pixels autodiff.Value) autodiff.Value {
 
 // FromTensors rebuilds a stored trigger. Missing tensors, wrong shapes and values out of range give an error.
 func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
-	get := func(name string, rank, channels int) (*tensor.Dense, error) {
+	get := func(name string, rank, channels int, least float32) (*tensor.Dense, error) {
 		d := t[name]
 		if d == nil {
 			return nil, fmt.Errorf("a %s trigger needs a tensor %q", kind, name)
@@ -116,19 +116,19 @@ func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 			return nil, fmt.Errorf("tensor %q of a %s trigger has shape %v", name, kind, s)
 		}
 		for _, v := range floats(d) {
-			if !(v >= -1 && v <= 1) {
-				return nil, fmt.Errorf("tensor %q of a %s trigger holds %v, want -1 to 1", name, kind, v)
+			if !(v >= least && v <= 1) {
+				return nil, fmt.Errorf("tensor %q of a %s trigger holds %v, want %v to 1", name, kind, v, least)
 			}
 		}
 		return d, nil
 	}
 	switch kind {
 	case "masked":
-		m, err := get("mask", 2, 1)
+		m, err := get("mask", 2, 1, 0)
 		if err != nil {
 			return nil, err
 		}
-		p, err := get("pattern", 3, 3)
+		p, err := get("pattern", 3, 3, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -137,19 +137,19 @@ func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 		}
 		return Masked{m, p}, nil
 	case "additive":
-		d, err := get("delta", 3, 3)
+		d, err := get("delta", 3, 3, -1)
 		if err != nil {
 			return nil, err
 		}
 		return Additive{d}, nil
 	case "warp":
-		g, err := get("grid", 3, 2)
+		g, err := get("grid", 3, 2, -1)
 		if err != nil {
 			return nil, err
 		}
 		return Warp{g}, nil
 	}
-	return nil, fmt.Errorf("unknown kind of trigger %q; known are masked, additive, warp", kind)
+	return nil, fmt.Errorf("unknown kind of trigger %.40q; known are masked, additive, warp", kind)
 }
 
 // Dense makes a tensor of numbers in row-major order.
