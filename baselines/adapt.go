@@ -6,7 +6,6 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/autodiff"
 	"clipinspector/inspector"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -45,7 +44,6 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 	if err != nil {
 		return nil, err
 	}
-	inv.Adam = autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-7} // Keras' epsilon in Neural Cleanse
 	inv.Rates = []float32{float32(s.Float("rate"))}
 	inv.Batch = min(s.Int("batch"), len(optimise))
 	inv.Steps, inv.Rounds = 1, len(optimise)/inv.Batch

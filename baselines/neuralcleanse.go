@@ -29,14 +29,23 @@ func init() {
 const tanhScale = 1 / (2 - 1e-7)
 
 func neuralCleanse(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
+	return run(ctx, in, cleanseInversion(in.Settings), func(t triggers.Trigger) float64 { // L1 norm of the mask
+		var sum float64
+		for _, v := range floats(t.(triggers.Masked).Mask) {
+			sum += math.Abs(float64(v))
+		}
+		return sum
+	})
+}
+
+func cleanseInversion(s settings.Values) inspector.Inversion {
 	unit := func(u autodiff.Value) autodiff.Value { return u.Tanh().Affine(tanhScale, 0.5) }
 	// broadcast gives variables [C,...] the shape [C,1,channels,S,S].
 	broadcast := func(u autodiff.Value, channels int) autodiff.Value {
 		s := u.Dim(-1)
 		return u.Reshape(u.Dim(0), 1, channels, s, s)
 	}
-	s := in.Settings
-	inv := inspector.Inversion{
+	return inspector.Inversion{
 		Start: func(size int, rng *rand.Rand) []*tensor.Dense {
 			return []*tensor.Dense{atanhUniform(rng, size, size), atanhUniform(rng, 3, size, size)}
 		},
@@ -51,18 +60,12 @@ func neuralCleanse(ctx context.Context, in inspector.Input) (*inspector.Report, 
 		Trigger: func(v []*tensor.Dense) triggers.Trigger {
 			return triggers.Masked{Mask: mapped(v[0], unitTanh), Pattern: mapped(v[1], unitTanh)}
 		},
+		Adam: autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-7}, // Keras' epsilon
 		Control: func() inspector.Controller {
 			return &cleanse{cost: cost{bound: s.Float("asr"), patience: s.Int("patience"), up: s.Float("up"), down: math.Pow(s.Float("down"), 1.5), initial: s.Float("cost")},
 				stop: s.Int("early-stop"), best: math.Inf(1), stopBest: math.Inf(1)}
 		},
 	}
-	return run(ctx, in, inv, func(t triggers.Trigger) float64 { // L1 norm of the mask
-		var sum float64
-		for _, v := range floats(t.(triggers.Masked).Mask) {
-			sum += math.Abs(float64(v))
-		}
-		return sum
-	})
 }
 
 // cleanse is Neural Cleanse's schedule for one class: the cost starts at 0, is set after patience successful rounds in a row,

@@ -9,6 +9,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/inspector"
+	"clipinspector/settings"
 	"clipinspector/triggers"
 )
 
@@ -25,8 +26,13 @@ func init() {
 const smallest = 1.0 / 255
 
 func pixelBackdoor(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
-	s := in.Settings
-	inv := inspector.Inversion{
+	return run(ctx, in, pixelInversion(in.Settings), func(t triggers.Trigger) float64 {
+		return float64(changedPixels(floats(t.(triggers.Additive).Delta)))
+	})
+}
+
+func pixelInversion(s settings.Values) inspector.Inversion {
+	return inspector.Inversion{
 		Start: func(size int, rng *rand.Rand) []*tensor.Dense {
 			return []*tensor.Dense{drawn(rng.Float64, 3, size, size), drawn(rng.Float64, 3, size, size)}
 		},
@@ -51,6 +57,7 @@ func pixelBackdoor(ctx context.Context, in inspector.Input) (*inspector.Report, 
 			}
 			return triggers.Additive{Delta: pos}
 		},
+		Adam: autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-8}, // PyTorch's epsilon
 		Control: func() inspector.Controller {
 			c := &pixels{cost: cost{bound: s.Float("asr"), patience: s.Int("patience"), up: s.Float("up"), down: math.Pow(s.Float("down"), 1.5), initial: s.Float("cost")},
 				best: math.Inf(1), count: math.MaxInt}
@@ -58,9 +65,6 @@ func pixelBackdoor(ctx context.Context, in inspector.Input) (*inspector.Report, 
 			return c
 		},
 	}
-	return run(ctx, in, inv, func(t triggers.Trigger) float64 {
-		return float64(changedPixels(floats(t.(triggers.Additive).Delta)))
-	})
 }
 
 // pixels is Pixel-Backdoor's schedule for one class: the perturbation of a successful round with a smaller penalty and

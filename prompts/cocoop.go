@@ -16,9 +16,6 @@ func init() {
 		Params:      contextParams,
 		Conditional: true,
 		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
-			if _, err := m.newLayout(0); err != nil {
-				return nil, err
-			}
 			ctx, err := m.initialContext(1, rng)
 			if err != nil {
 				return nil, err

@@ -8,6 +8,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
+	"clipinspector/clip"
 	"clipinspector/settings"
 )
 
@@ -24,9 +25,6 @@ func init() {
 			{Name: "class-specific", Doc: "a context of its own for each class (CoOp's CSC)", Default: false},
 		}, contextParams...),
 		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
-			if _, err := m.newLayout(0); err != nil {
-				return nil, err
-			}
 			contexts := 1
 			if m.Settings.Bool("class-specific") {
 				contexts = len(m.Classes)
@@ -52,31 +50,42 @@ type layout struct {
 	eot    []int // [K]
 }
 
-// contextLength is the number of context tokens: of the words in init, or as set.
-func (m *Model) contextLength() int {
-	if words := strings.Fields(m.Settings.String("init")); len(words) > 0 {
-		return len(m.CLIP.Tokenizer.Encode(strings.Join(words, " ")))
+// contextTokens are the tokens of the words in init; none when the context is to be drawn.
+func (m *Model) contextTokens() ([]int, error) {
+	words := m.Settings.String("init")
+	if strings.TrimSpace(words) == "" {
+		return nil, nil
 	}
-	return m.Settings.Int("context")
+	row, err := m.CLIP.Tokenizer.Tokenize(words, m.CLIP.Config.Text.ContextLength)
+	if err != nil {
+		return nil, fmt.Errorf("init: %w", err)
+	}
+	ids := row[1:clip.EndOfText(row)]
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("init: %.40q holds no token", words)
+	}
+	return ids, nil
 }
 
-// newLayout lays the prompts out for a context of n tokens; n = 0 takes the model's own.
+// newLayout lays the prompts out for a context of n tokens.
 func (m *Model) newLayout(n int) (*layout, error) {
-	if n == 0 {
-		n = m.contextLength()
-	}
 	t, w := m.CLIP.Tokenizer, m.CLIP.Config.Text.Width
 	var l layout
 	l.sot = m.CLIP.EmbedTokens([]int{t.SOT()})
 	ids := make([][]int, len(m.Classes))
 	longest := 0
+	limit := m.CLIP.Config.Text.ContextLength
 	for k, name := range m.Classes {
-		ids[k] = append(t.Encode(name+"."), t.EOT())
+		row, err := t.Tokenize(name+".", limit)
+		if err != nil {
+			return nil, fmt.Errorf("class name: %w", err)
+		}
+		ids[k] = row[1 : clip.EndOfText(row)+1] // without the start
 		longest = max(longest, len(ids[k]))
 		l.eot = append(l.eot, n+len(ids[k]))
 	}
 	l.length = 1 + n + longest
-	if limit := m.CLIP.Config.Text.ContextLength; l.length > limit {
+	if l.length > limit {
 		return nil, fmt.Errorf("a prompt of %d context tokens and the longest class name takes %d tokens; the text tower holds %d: use a shorter context", n, l.length, limit)
 	}
 	data := make([]float32, len(ids)*longest*w)
@@ -87,13 +96,24 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	return &l, nil
 }
 
-// initialContext draws contexts [n,W], or [contexts,n,W] when there are several.
+// initialContext draws contexts [n,W], or [contexts,n,W] when there are several. It fails when the prompts do not fit into
+// the text tower.
 func (m *Model) initialContext(contexts int, rng *rand.Rand) (*tensor.Dense, error) {
-	n, w := m.contextLength(), m.CLIP.Config.Text.Width
+	words, err := m.contextTokens()
+	if err != nil {
+		return nil, err
+	}
+	n, w := len(words), m.CLIP.Config.Text.Width
+	if n == 0 {
+		n = m.Settings.Int("context")
+	}
+	if _, err := m.newLayout(n); err != nil {
+		return nil, err
+	}
 	data := make([]float32, 0, contexts*n*w)
 	for range contexts {
-		if words := m.Settings.String("init"); strings.TrimSpace(words) != "" {
-			data = append(data, floats(m.CLIP.EmbedTokens(m.CLIP.Tokenizer.Encode(words)))...)
+		if len(words) > 0 {
+			data = append(data, floats(m.CLIP.EmbedTokens(words))...)
 			continue
 		}
 		for range n * w {

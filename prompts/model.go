@@ -56,7 +56,7 @@ func FindLearner(name string) (*Learner, error) {
 		}
 		names = append(names, l.Name)
 	}
-	return nil, fmt.Errorf("unknown prompt learner %q; known are %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("unknown prompt learner %.40q; known are %s", name, strings.Join(names, ", "))
 }
 
 // Model is a prompt-tuned CLIP: what a provider delivers and an auditor inspects.
@@ -69,11 +69,14 @@ type Model struct {
 	vectors  *tensor.Dense            // [K,D] of an unconditional learner, computed once; see Record
 }
 
-// New returns a model with freshly drawn prompts. It fails when there are fewer than two classes or a class name does not fit
-// into the text tower's context.
+// maxClasses bounds the memory that a stranger's model may ask for; the largest set that CoOp uses has 1,000 classes.
+const maxClasses = 10000
+
+// New returns a model with freshly drawn prompts. It fails when there are fewer than two classes or more than 10,000, or a
+// class name does not fit into the text tower's context.
 func New(c *clip.Model, l *Learner, s settings.Values, classes []string, rng *rand.Rand) (*Model, error) {
-	if len(classes) < 2 {
-		return nil, fmt.Errorf("a prompt-tuned model needs at least two classes, got %d", len(classes))
+	if len(classes) < 2 || len(classes) > maxClasses {
+		return nil, fmt.Errorf("a prompt-tuned model has 2 to %d classes, got %d", maxClasses, len(classes))
 	}
 	m := &Model{CLIP: c, Learner: l, Settings: s, Classes: slices.Clone(classes)}
 	var err error

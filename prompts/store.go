@@ -57,10 +57,20 @@ func Read(path string, c *clip.Model) (*Model, error) {
 	if err != nil {
 		return fail("%v", err)
 	}
+	for _, name := range sortedKeys(f.Tensors) {
+		if m.Params[name] == nil {
+			return fail("the tensor %.40q is none of a %s model", name, h.Learner)
+		}
+	}
 	for _, name := range sortedKeys(m.Params) {
 		t := f.Tensors[name]
 		if t == nil || !slices.Equal(t.Shape(), m.Params[name].Shape()) {
 			return fail("the tensor %q of a %s model is missing or not of shape %v", name, h.Learner, m.Params[name].Shape())
+		}
+		for _, v := range floats(t) {
+			if v-v != 0 { // infinite or not a number
+				return fail("the tensor %q holds %v", name, v)
+			}
 		}
 		m.Params[name] = t
 	}

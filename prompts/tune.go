@@ -56,6 +56,9 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 	if poison != nil && (poison.Target < 0 || poison.Target >= len(m.Classes)) {
 		return nil, fmt.Errorf("target class %d of %d classes", poison.Target, len(m.Classes))
 	}
+	if have := data.Images.Shape()[0]; t.n != have {
+		return nil, fmt.Errorf("%d labels for %d images to tune on", t.n, have)
+	}
 	rng := rand.New(rand.NewPCG(seed, 0x74756e65))
 	if err := t.load(ctx, data, rng); err != nil {
 		return nil, err
