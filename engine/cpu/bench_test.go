@@ -13,10 +13,11 @@ import (
 
 // recorder writes programs for benchmarks.
 type recorder struct {
-	e    *Engine
-	p    engine.Program
-	rng  *rand.Rand
-	flop float64
+	e        *Engine
+	p        engine.Program
+	rng      *rand.Rand
+	flop     float64
+	elements int // of the operand that a time is shown for
 }
 
 func newRecorder(e *Engine) *recorder { return &recorder{e: e, rng: rand.New(rand.NewPCG(7, 8))} }
@@ -132,7 +133,11 @@ func (r *recorder) run(b *testing.B) {
 	for b.Loop() {
 		x.Run()
 	}
-	report(b, r.flop, cpuTime()-start)
+	spent := cpuTime() - start
+	report(b, r.flop, spent)
+	if r.elements > 0 {
+		b.ReportMetric(1e9*spent/float64(b.N)/float64(r.elements), "cpu-ns/element")
+	}
 }
 
 // report shows the rate by the clock and by time spent on processors.
@@ -215,8 +220,8 @@ func BenchmarkKernels(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%dx%dx%d", name, s.batch, s.s, s.w), func(b *testing.B) {
 				r := newRecorder(newEngine(b, 1))
 				record(r)
+				r.elements = elements
 				r.run(b)
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(elements), "ns/element")
 			})
 		}
 		n, rows := s.batch*s.s*s.w, s.batch*s.s
@@ -261,8 +266,8 @@ func BenchmarkKernels(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			r := newRecorder(newEngine(b, 1))
 			r.emit(op, at, ops{r.weight(in...)}, r.value(out...))
+			r.elements = engine.Size(in)
 			r.run(b)
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(engine.Size(in)), "ns/element")
 		})
 	}
 	each("patchify", engine.Patchify, engine.Attr{Patch: 32}, []int{16, 3, 224, 224}, []int{16, 49, 3072})

@@ -124,9 +124,12 @@ func (e *Engine) Compile(p *engine.Program) (engine.Executable, error) {
 		in, out := plain.Operands(ins.In, slots), plain.Operands(ins.Out, slots)
 		if ins.Op == engine.MatMul && i+1 < len(p.Instrs) {
 			if next := &p.Instrs[i+1]; fuses(ins, next) {
-				c.matMul(ins, in, out, next.Attr.Func, plain.Operands(next.Out, slots)[0])
-				i++
-				continue
+				// The activation may lie where an input of the product was, which is read until the product is done.
+				if z := plain.Operands(next.Out, slots)[0]; !overlap(z, in[0]) && !overlap(z, in[1]) && !overlap(z, in[2]) {
+					c.matMul(ins, in, out, next.Attr.Func, z)
+					i++
+					continue
+				}
 			}
 		}
 		c.compile(ins, in, out)
@@ -247,6 +250,24 @@ func fp(x []float32) *C.float {
 		return nil
 	}
 	return (*C.float)(unsafe.Pointer(&x[0]))
+}
+
+// overlap reports whether two slices share memory.
+func overlap(a, b []float32) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	a0, b0 := uintptr(unsafe.Pointer(&a[0])), uintptr(unsafe.Pointer(&b[0]))
+	return a0 < b0+4*uintptr(len(b)) && b0 < a0+4*uintptr(len(a))
+}
+
+// mustIndex panics where a number is no index below n: C would follow it anywhere.
+func mustIndex(op engine.Op, index []float32, n int) {
+	for _, v := range index {
+		if !(v >= 0 && v < float32(n)) {
+			panic(fmt.Sprintf("cpu: %v: index %v is not in 0..%d", op, v, n-1))
+		}
+	}
 }
 
 // aligned returns n zeroed numbers that begin at a multiple of 64 bytes.

@@ -8,6 +8,7 @@ import (
 
 	"clipinspector/engine"
 	"clipinspector/engine/enginetest"
+	"clipinspector/engine/plain"
 )
 
 func newEngine(t testing.TB, threads int) *Engine {
@@ -152,4 +153,93 @@ func TestSeveralGoroutinesShareAnEngine(t *testing.T) {
 		}()
 	}
 	wg.Wait()
+}
+
+// The planner may give the activation the memory of the product's input, which is dead by then.
+func TestActivationInTheMemoryOfTheInput(t *testing.T) {
+	const rows, width = 700, 64
+	e := newEngine(t, 2)
+	run := func(actAt int) []float32 {
+		x, _ := e.NewBuffer(rows * width)
+		w, _ := e.NewBuffer(width * width)
+		y, _ := e.NewBuffer(rows * width)
+		data := make([]float32, rows*width)
+		for i := range data {
+			data[i] = float32(i%17) / 8
+		}
+		x.Write(0, data)
+		w.Write(0, data[:width*width])
+		n := rows * width
+		shape := []int{rows, width}
+		op := func(slot int) engine.Operand { return engine.Operand{Slot: slot, Shape: shape} }
+		p := &engine.Program{Arena: 3 * n, Slots: []engine.Slot{{Len: n, Bound: x}, {Len: width * width, Bound: w}, {Len: n, Bound: y},
+			{Len: n}, {Len: n, Offset: n}, {Len: n, Offset: actAt}}}
+		p.Instrs = []engine.Instr{
+			{Op: engine.Assign, In: []engine.Operand{op(0)}, Out: []engine.Operand{op(3)}},
+			{Op: engine.MatMul, In: []engine.Operand{op(3), {Slot: 1, Shape: []int{width, width}}, engine.Absent}, Out: []engine.Operand{op(4)},
+				Attr: engine.Attr{Batch: 1, M: rows, N: width, K: width, Alpha: 0.01}},
+			{Op: engine.Unary, In: []engine.Operand{op(4)}, Out: []engine.Operand{op(5)}, Attr: engine.Attr{Func: engine.QuickGELU}},
+			{Op: engine.Assign, In: []engine.Operand{op(5)}, Out: []engine.Operand{op(2)}},
+		}
+		exec, err := e.Compile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec.Run()
+		return read(y)
+	}
+	apart, shared := run(2*rows*width), run(0)
+	for i, v := range apart {
+		if shared[i] != v {
+			t.Fatalf("element %d: %v, want %v", i, shared[i], v)
+		}
+	}
+}
+
+func TestAnIndexOutsideOfItsTablePanics(t *testing.T) {
+	e := newEngine(t, 1)
+	for _, label := range []float32{-1, 3, float32(math.NaN())} {
+		for _, c := range []enginetest.Case{
+			{Op: engine.CrossEntropy, In: []enginetest.Array{{Shape: []int{1, 3}}, {Shape: []int{1}, Data: []float32{label}}},
+				Out: []enginetest.Array{{Shape: []int{1}}}},
+			{Op: engine.ScatterAdd, In: []enginetest.Array{{Shape: []int{1}, Data: []float32{label}}, {Shape: []int{1, 2}}},
+				Out: []enginetest.Array{{Shape: []int{3, 2}}}},
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%v accepts index %v of 3", c.Op, label)
+					}
+				}()
+				c.Exec(e)
+			}()
+		}
+	}
+}
+
+// Exponentials, their sums and everything made of them keep their accuracy at the ends of the range.
+func TestExtremes(t *testing.T) {
+	e := newEngine(t, 1)
+	inf := float32(math.Inf(1))
+	x := []float32{-inf, -200, -104, -88, -87.5, -10, -1e-3, 0, 1e-3, 1, 10, 88, 88.7, 89, 200, inf, float32(math.NaN())}
+	for _, f := range []engine.Func{engine.Exp, engine.QuickGELU, engine.GELU, engine.Tanh, engine.Sigmoid, engine.ReLU} {
+		c := enginetest.Case{Op: engine.Unary, Attr: engine.Attr{Func: f}, In: []enginetest.Array{{Shape: []int{len(x)}, Data: x}},
+			Out: []enginetest.Array{{Shape: []int{len(x)}}}}
+		got, err := c.Exec(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := c.Exec(plain.New[float64]())
+		for i, v := range want[0] {
+			g := got[0][i]
+			tol := 2e-6 // the argument's own rounding, 17.02 for QuickGELU of -10, is in it
+			if f == engine.Exp {
+				tol = 2e-7
+			}
+			same := g == v || (g != g && v != v) || math.Abs(float64(g-v)) <= tol*math.Abs(float64(v))+1e-37
+			if !same && !(f == engine.GELU && math.Abs(float64(g-v)) < 1e-6) && !math.IsInf(float64(x[i]), 0) {
+				t.Errorf("function %d of %v is %v, want %v", f, x[i], g, v)
+			}
+		}
+	}
 }

@@ -66,8 +66,10 @@ func (c *compiler) softmaxFamily(ins *engine.Instr, in, out [][]float32) {
 		case engine.SoftmaxGrad:
 			C.ci_softmax_grad(n, wide, x, fp(in[1][r*w:]), fp(out[0][r*w:]))
 		case engine.CrossEntropy:
+			mustIndex(ins.Op, in[1][r:to], w)
 			C.ci_cross_entropy(n, wide, x, fp(in[1][r:]), fp(out[0][r:]))
 		case engine.CrossEntropyGrad:
+			mustIndex(ins.Op, in[1][r:to], w)
 			C.ci_cross_entropy_grad(n, wide, x, fp(in[1][r:]), fp(in[2][r:]), fp(out[0][r*w:]))
 		}
 	})

@@ -81,6 +81,7 @@ func (c *compiler) gather(ins *engine.Instr, in, out [][]float32) {
 func (c *compiler) scatterAdd(ins *engine.Instr, in, out [][]float32) {
 	w := last(ins.Out[0])
 	const columns = 64
+	c.add(1, func(int, int) { mustIndex(ins.Op, in[0], len(out[0])/w) })
 	c.add((w+columns-1)/columns, func(t, _ int) {
 		C.ci_scatter_add(C.long(len(in[0])), C.long(w), C.long(len(out[0])/w), fp(in[0]), fp(in[1]), fp(out[0]),
 			C.long(t*columns), C.long(min(w, (t+1)*columns)))

@@ -44,7 +44,11 @@ func Run(t *testing.T, e engine.Engine, tol float64) {
 
 	for op := engine.Op(0); int(op) < engine.NumOps; op++ {
 		t.Run(op.String(), func(t *testing.T) {
-			for range 60 {
+			n := 60
+			if testing.Short() {
+				n = 15
+			}
+			for range n {
 				c := Random(rng, op)
 				got, err := c.Exec(e)
 				if err != nil {
