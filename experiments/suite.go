@@ -292,7 +292,7 @@ func (r *reader) dataset(n *yaml.Node) (d DatasetSpec) {
 	return d
 }
 
-// choice reads a name, or settings with a name; an absent node means the default with its own settings.
+// choice reads a name, or settings with a name; where the name is absent it takes the default, if there is one.
 func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string) ([]settings.Param, error)) (c Choice) {
 	if r.err != nil {
 		return c
@@ -302,12 +302,14 @@ func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string
 	switch {
 	case n == nil:
 	case n.Kind == yaml.MappingNode:
-		if at = child(n, "name"); at == nil {
+		if at = child(n, "name"); at == nil && absent == "" {
 			r.err = r.errorf(n, "%s: settings without a name", what)
 			return c
 		}
 		given = n
-		c.Name = r.word(at, what+": name")
+		if at != nil {
+			c.Name = r.word(at, what+": name")
+		}
 	default:
 		at = n
 		c.Name = r.word(n, what)

@@ -1,0 +1,225 @@
+package experiments
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"clipinspector/configs"
+)
+
+const short = `name: s
+clip: builtin:mini
+seeds: [1]
+datasets: [mini-pets]
+attacks: [clean]
+`
+
+func TestMistakesAreRefusedWithTheirLine(t *testing.T) {
+	for _, c := range []struct{ name, text, set, want string }{
+		{"unknown key", short + "sedes: [2]\n", "", `suite.yaml:6: unknown key "sedes"`},
+		{"repeated key", short + "shots: 4\nshots: 5\n", "", `suite.yaml:7: "shots" is already set in line 6`},
+		{"repeated key inside", short + "tuning: {epochs: 1, epochs: 2}\n", "", `suite.yaml:6: "epochs" is already set`},
+		{"fraction for a whole number", short + "shots: 1.5\n", "", "suite.yaml:6: shots: want a whole number, got 1.5"},
+		{"fraction for a parameter", short + "tuning:\n  epochs: 1.5\n", "", `suite.yaml:7: tuning: parameter "epochs": want a whole number, got 1.5`},
+		{"float for a parameter", short + "tuning: {epochs: 2.0}\n", "", `suite.yaml:6: tuning: parameter "epochs": want a whole number, got 2.0`},
+		{"octal", short + "shots: 010\n", "", `suite.yaml:6: shots: write the number "010" in plain decimal`},
+		{"octal of a parameter", short + "tuning: {epochs: 010}\n", "", `suite.yaml:6: tuning: epochs: write the number "010"`},
+		{"hexadecimal", short + "shots: 0x10\n", "", "suite.yaml:6: shots: write the number"},
+		{"underscores", short + "shots: 1_0\n", "", "suite.yaml:6: shots"},
+		{"huge", short + "shots: 99999999999999999999\n", "", "suite.yaml:6: shots"},
+		{"text for a number", short + "shots: \"16\"\n", "", "suite.yaml:6: shots: want a whole number, got 16"},
+		{"out of range", short + "shots: 0\n", "", "suite.yaml:6: shots: want 1 to"},
+		{"not finite", short + "tuning: {rate: .nan}\n", "", "suite.yaml:6: tuning: rate: want a finite"},
+		{"null", short + "shots:\n", "", "suite.yaml:6: shots has no value"},
+		{"second document", short + "---\nname: t\n", "", "suite.yaml:6: a second document"},
+		{"anchor", short + "tuning: &x {epochs: 2}\n", "", "suite.yaml:6: anchors"},
+		{"no YAML", short + "tuning: {epochs: 2\n", "", "suite.yaml:"},
+		{"empty", "# nothing\n", "", "suite.yaml:1: the file is empty"},
+		{"list", "- a\n", "", "suite.yaml:1: want settings"},
+		{"missing", "name: s\n", "", "suite.yaml:1: the suite does not say its clip"},
+		{"bad name", strings.Replace(short, "name: s", "name: ../s", 1), "", "suite.yaml:1: name: want letters"},
+		{"empty list", strings.Replace(short, "[1]", "[]", 1), "", "suite.yaml:3: seeds: the list is empty"},
+		{"repeated seed", strings.Replace(short, "[1]", "[1, 1]", 1), "", "suite.yaml:3: seeds: element 1 is the same"},
+		{"repeated attack", strings.Replace(short, "[clean]", "[sig, {name: sig}]", 1), "", "suite.yaml:5: attacks: element 1 is the same"},
+		{"unknown attack", strings.Replace(short, "[clean]", "\n  - clean\n  - badnet", 1), "", `suite.yaml:7: unknown attack "badnet"; known are badclip, badnets`},
+		{"unknown parameter", strings.Replace(short, "[clean]", "\n  - name: badnets\n    sides: 0.1", 1), "", `suite.yaml:7: attack badnets: unknown parameter "sides"`},
+		{"parameter out of range", strings.Replace(short, "[clean]", "[{name: badnets, side: 2}]", 1), "", `suite.yaml:5: attack badnets: parameter "side": want 0.02 to 1, got 2`},
+		{"nameless attack", strings.Replace(short, "[clean]", "[{side: 0.1}]", 1), "", "suite.yaml:5: attack: settings without a name"},
+		{"unknown learner", short + "learner: cop\n", "", `suite.yaml:6: unknown prompt learner "cop"`},
+		{"unknown detector", short + "detectors: [c]\n", "", `suite.yaml:6: unknown detector "c"`},
+		{"detector parameter", short + "detectors: [{name: ci, epsilon: x}]\n", "", `suite.yaml:6: detector ci: parameter "epsilon": want a number`},
+		{"overlap", short + "pool: {overlap: 1}\n", "", "suite.yaml:6: pool: overlap: want true or false"},
+		{"set: value", short, "tuning.epochs=1.5", "--set tuning.epochs=1.5: tuning"},
+		{"set: key", short, "tunning.epochs=1", `--set tunning.epochs=1: unknown key "tunning"`},
+		{"set: parameter", short, "attacks.clean.side=1", `--set attacks.clean.side=1: attack clean: unknown parameter "side"`},
+		{"set: element", short, "attacks.sig.amplitude=1", `--set attacks.sig.amplitude=1: there is no "attacks.sig"; the list has clean`},
+		{"set: no value", short, "shots", "--set shots: want PATH=VALUE"},
+		{"set: below a value", short, "shots.x=1", "--set shots.x=1"},
+		{"sweep: value", short + "sweep: {shots: [1, x]}\n", "", "suite.yaml:6: shots: want a whole number, got x"},
+		{"sweep: no list", short + "sweep: {shots: 1}\n", "", "suite.yaml:6: sweep: shots: want a list"},
+		{"sweep: name", short + "sweep: {name: [a]}\n", "", `suite.yaml:6: sweep: "name" cannot be swept`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var sets []string
+			if c.set != "" {
+				sets = []string{c.set}
+			}
+			_, err := Parse("suite.yaml", []byte(c.text), sets)
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("got  %v\nwant %s...", err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %v", err)
+			}
+		})
+	}
+}
+
+func TestOverrides(t *testing.T) {
+	text := short + "detectors: [ci, {name: neural-cleanse, rounds: 3}]\n"
+	f := parse(t, text, "tuning.epochs=7", "attacks=[clean, sig]", "attacks.sig.amplitude=0.1", "detectors.ci.k=3", "detectors.1.rounds=9",
+		"learner.context=4", "datasets.mini-pets.classes=3", "pool.images=50", "seeds=[4, 5]", "data={size: 32}")
+	u := f.Suites[0]
+	if u.Tuning.Int("epochs") != 7 || u.Attacks[1].Settings.Float("amplitude") != 0.1 || u.Detectors[0].Settings.Float("k") != 3 ||
+		u.Detectors[1].Settings.Int("rounds") != 9 || u.Datasets[0] != (DatasetSpec{"mini-pets", 3}) || u.Pool.Images != 50 ||
+		!reflect.DeepEqual(u.Seeds, []int{4, 5}) || u.Data.Size != 32 {
+		t.Errorf("%+v", u)
+	}
+	if u.Learner.Name != "coop" || u.Learner.Settings.Int("context") != 4 {
+		t.Errorf("learner %+v", u.Learner)
+	}
+}
+
+func TestSweepsAreCartesian(t *testing.T) {
+	f := parse(t, short+"detectors: [ci]\nsweep: {tuning.epochs: [10, 20], detectors.ci.epsilon: [0.02, 0.03, 0.04]}\n", "sweep.shots=[1, 2]")
+	if len(f.Suites) != 12 {
+		t.Fatalf("%d combinations", len(f.Suites))
+	}
+	got := map[[3]float64]bool{}
+	for _, u := range f.Suites {
+		got[[3]float64{float64(u.Tuning.Int("epochs")), u.Detectors[0].Settings.Float("epsilon"), float64(u.Shots)}] = true
+	}
+	if len(got) != 12 || !got[[3]float64{20, 0.03, 1}] {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestSweepsOverDetectorsShareModels(t *testing.T) {
+	text := tinySuite(tinyCLIP(t)) + "sweep: {detectors.ci.epsilon: [0.02, 0.03]}\n"
+	p, err := NewWorld().Plan(parse(t, text), "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Models) != 6 || len(p.Detections) != 24 { // two of CI, one of either baseline
+		t.Errorf("%d models, %d detections", len(p.Models), len(p.Detections))
+	}
+}
+
+func TestMiniPlan(t *testing.T) {
+	clip := tinyCLIP(t)
+	plan := func(sets ...string) *Plan {
+		f, err := Parse(configs.MiniPath, configs.Mini, append(sets, "clip="+clip))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := NewWorld().Plan(f, "engine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := plan()
+	if len(p.Models) != 50 || len(p.Detections) != 150 || len(p.models) != 50 || len(p.detections) != 150 {
+		t.Fatalf("%d models, %d detections", len(p.Models), len(p.Detections))
+	}
+	targets := map[int]bool{}
+	for _, m := range p.Models {
+		if (m.Attack.Name == "clean") != (m.Target < 0) {
+			t.Errorf("%s: target %d", m.Attack.Name, m.Target)
+		}
+		targets[m.Target] = true
+	}
+	if len(targets) < 5 {
+		t.Errorf("only %d different targets", len(targets))
+	}
+	same, again := 0, plan()
+	for i, m := range again.Models {
+		if m.Cell.Key == p.Models[i].Cell.Key {
+			same++
+		}
+	}
+	if same != 50 {
+		t.Errorf("%d of 50 keys are stable", same)
+	}
+	// What moves a key, and what does not: model keys and detection keys that stay.
+	for _, c := range []struct {
+		set                string
+		models, detections int
+	}{
+		{"detectors.ci.epsilon=0.05", 50, 100},
+		{"attacks.badnets.side=0.1", 40, 120},
+		{"pool.images=600", 50, 0},
+		{"ood.images=100", 0, 0},
+		{"seeds=[2]", 0, 0},
+		{"seeds=[1, 2]", 50, 150},
+		{"tuning.epochs=3", 0, 0},
+		{"name=other", 50, 150},
+	} {
+		q := plan(c.set)
+		models, detections := 0, 0
+		for key := range q.models {
+			if p.models[key] != nil {
+				models++
+			}
+		}
+		for key := range q.detections {
+			if p.detections[key] != nil {
+				detections++
+			}
+		}
+		if models != c.models || detections != c.detections {
+			t.Errorf("%s: %d models and %d detections stay, want %d and %d", c.set, models, detections, c.models, c.detections)
+		}
+	}
+}
+
+func TestAllConfigsParse(t *testing.T) {
+	files, err := filepath.Glob("../configs/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatal(files, err)
+	}
+	for _, path := range files {
+		f, err := Load(path, nil)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if want := strings.TrimSuffix(filepath.Base(path), ".yaml"); f.Name != want {
+			t.Errorf("%s is named %s", path, f.Name)
+		}
+		if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), "# ./run.sh run configs/"+filepath.Base(path)) {
+			t.Errorf("%s does not say how it is run: %v", path, err)
+		}
+	}
+}
+
+func TestOneModelOfASuite(t *testing.T) {
+	f := parse(t, tinySuite(tinyCLIP(t)))
+	one, err := One(f, "mini-dtd", "sig", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := one.Suites[0]
+	if u.Datasets[0].Classes != 4 || u.Attacks[0].Name != "sig" || len(u.Detectors) != 0 || u.Seeds[0] != 3 {
+		t.Errorf("%+v", u)
+	}
+	out := t.TempDir()
+	runTiny(t, one, Options{Out: out})
+	var b strings.Builder
+	if err := PrintModels(&b, out, one.Name); err != nil || !strings.Contains(b.String(), "mini-dtd, sig, seed 3: accuracy") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}

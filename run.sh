@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# ./run.sh                 the default suite (configs/mini.yaml), then its table
+# ./run.sh VERB ...        sets up and builds what is missing, then clip-inspector VERB ...; see ./run.sh --help
+# ./run.sh test            what CI runs: formatting, vet, staticcheck, all tests
+#
+# A fresh Debian 12 or Ubuntu 22.04 needs Go 1.24 or newer and gcc. Everything a run writes lies below --out (default runs/).
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+program=$here/bin/clip-inspector
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "run.sh: $*"; exit 1; }
+
+# need_tools stops with one line when the compilers are not there.
+need_tools() {
+    command -v go >/dev/null || die "Go is missing: install Go 1.24 or newer (https://go.dev/dl; your distribution's may be older) and put it on PATH"
+    local version minor
+    version=$(cd "$here" && go env GOVERSION 2>/dev/null) || die "Go is too old or does not run: install Go 1.24 or newer (https://go.dev/dl)"
+    minor=${version#go1.}
+    minor=${minor%%[!0-9]*}
+    [[ $version == go1.* && ${minor:-0} -ge 24 ]] || die "$version is too old: install Go 1.24 or newer (https://go.dev/dl)"
+    command -v "$(go env CC | cut -d' ' -f1)" >/dev/null || command -v gcc >/dev/null ||
+        die "gcc is missing: type  apt-get install gcc libc6-dev  (Debian, Ubuntu) or  dnf install gcc  (Fedora)"
+}
+
+# need_blas installs OpenBLAS where that is allowed, and says how to do it elsewhere; the program runs without it, slower.
+need_blas() {
+    [[ ${CLIPINSPECTOR_BLAS:-} == none ]] && return
+    PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep 'libopenblas[^ ]*\.so\.0' >/dev/null && return
+    local as_root=()
+    if [[ $EUID -ne 0 ]]; then
+        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo -n); else as_root=(false); fi
+    fi
+    if [[ ${as_root[*]} != false ]] && command -v apt-get >/dev/null; then
+        say "run.sh: installing libopenblas0-pthread (matrix products are several times faster with it)"
+        if { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y --no-install-recommends libopenblas0-pthread; } >/dev/null 2>&1; then return; fi
+        say "run.sh: that did not work; going on with the slower built-in product"
+        return
+    fi
+    say "run.sh: OpenBLAS is missing, going on with the slower built-in product; to install it type  sudo apt-get install libopenblas0-pthread"
+}
+
+# build makes the program when a source is newer than it.
+build() {
+    need_tools
+    if [[ -x $program && -z $(find "$here" \( -name .git -o -path "$here/runs" -o -path "$here/bin" -o -path "$here/.tools" -o -path "$here/docs" \) \
+        -prune -o -type f ! -name '*_test.go' -newer "$program" -print -quit) ]]; then return; fi
+    say "run.sh: building clip-inspector (the first time takes a minute or two)"
+    local vcs=auto
+    git -C "$here" status --porcelain >/dev/null 2>&1 || vcs=false
+    (cd "$here" && CGO_ENABLED=1 go build -buildvcs=$vcs -o "$program" ./cmd/clip-inspector) ||
+        die "building failed: see the lines above"
+    touch "$program"
+}
+
+# staticcheck prints the path of the checker, or nothing when it cannot be had.
+staticcheck() {
+    local version=v0.8.2 tool
+    for tool in "$(command -v staticcheck || true)" "$(go env GOPATH)/bin/staticcheck" "$here/.tools/staticcheck"; do
+        if [[ -x $tool ]]; then printf '%s' "$tool"; return; fi
+    done
+    if GOBIN=$here/.tools go install "honnef.co/go/tools/cmd/staticcheck@$version" >/dev/null 2>&1; then
+        printf '%s' "$here/.tools/staticcheck"
+    fi
+}
+
+run_tests() {
+    need_tools
+    need_blas
+    cd "$here"
+    local status=0 unformatted tool packages
+    unformatted=$(gofmt -l .)
+    if [[ -n $unformatted ]]; then say "not formatted by gofmt:" "$unformatted"; status=1; fi
+    go vet ./... || status=1
+    tool=$(staticcheck)
+    if [[ -n $tool ]]; then
+        "$tool" ./... || status=1
+    else
+        say "staticcheck cannot be had here (no network, or Go is too old for it): skipped"
+    fi
+    # Packages whose goroutines share memory run under the race detector.
+    local racy='^clipinspector/(results|experiments|engine/cpu)$'
+    packages=$(go list ./...)
+    # shellcheck disable=SC2086 # one package a word
+    go test $(grep -Ev "$racy" <<<"$packages") || status=1
+    # shellcheck disable=SC2086
+    go test -race $(grep -E "$racy" <<<"$packages") || status=1
+    exit $status
+}
+
+case ${1:-} in
+test)
+    run_tests
+    ;;
+"")
+    cd "$here"
+    need_blas
+    build
+    "$program" run --out runs/mini >/dev/null || { status=$?; [[ $status -eq 1 && -f runs/mini/table.md ]] || exit $status; }
+    "$program" table --out runs/mini
+    say
+    say "The report lies in runs/mini: table.md (also .csv, .tex, .json), scores.jsonl, the models and the recovered triggers."
+    exit "${status:-0}"
+    ;;
+*)
+    need_blas
+    build
+    exec "$program" "$@"
+    ;;
+esac
