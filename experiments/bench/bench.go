@@ -130,19 +130,21 @@ func repeat(run, wait func() error, atLeast time.Duration) (float64, error) {
 }
 
 // Print measures cases and writes a line each.
-func Print(w io.Writer, e engine.Engine, cases []Case, atLeast time.Duration) error {
+func Print(w io.Writer, e engine.Engine, cases []Case, atLeast time.Duration) ([]Result, error) {
+	var results []Result
 	fmt.Fprintf(w, "engine: %s\n%-14s %6s %14s %12s %10s %16s %8s %12s\n", e.Fingerprint(),
 		"image tower", "batch", "operations", "ms a pass", "GFLOP/s", "products GFLOP/s", "share", "arena MB")
 	for _, c := range cases {
 		r, err := Run(e, c, atLeast)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		results = append(results, r)
 		if _, err := fmt.Fprintf(w, "%-14s %6d %14.3g %12.2f %10.1f %16.1f %7.0f%% %12.1f\n", c.Name, c.Batch, r.FLOP, 1e3*r.Seconds,
 			r.Rate()/1e9, r.Products/1e9, 100*r.Rate()/r.Products, float64(r.Arena)/(1<<20)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	_, err := fmt.Fprintln(w, "(a pass: forward, and back to the pixels; products: the matrix products of the same pass run back to back, activations left out)")
-	return err
+	return results, err
 }

@@ -25,7 +25,7 @@ func TestPrintMeasuresATower(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	var b strings.Builder
-	if err := Print(&b, e, []Case{{"tiny", c, 2}}, time.Millisecond); err != nil || !strings.Contains(b.String(), "tiny") {
+	if _, err := Print(&b, e, []Case{{"tiny", c, 2}}, time.Millisecond); err != nil || !strings.Contains(b.String(), "tiny") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }

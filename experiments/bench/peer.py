@@ -1,0 +1,95 @@
+"""The image tower of CLIP in PyTorch, forward and back to the pixels: the peer of `clip-inspector bench --peer PYTHON`.
+
+Reads cases as JSON from standard input and prints, for each, the seconds of the fastest pass over eager and compiled mode
+and over thread counts. Frozen weights, so that only the pixels get a gradient, as in trigger inversion.
+"""
+import json
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+
+class Block(torch.nn.Module):
+    def __init__(self, width, mlp, heads):
+        super().__init__()
+        self.heads = heads
+        self.ln_1, self.ln_2 = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
+        self.qkv, self.out = torch.nn.Linear(width, 3 * width), torch.nn.Linear(width, width)
+        self.fc, self.proj = torch.nn.Linear(width, mlp), torch.nn.Linear(mlp, width)
+
+    def forward(self, x):
+        b, s, w = x.shape
+        q, k, v = self.qkv(self.ln_1(x)).view(b, s, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
+        a = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.out(a.transpose(1, 2).reshape(b, s, w))
+        h = self.fc(self.ln_2(x))
+        return x + self.proj(h * torch.sigmoid(1.702 * h))
+
+
+class Tower(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        w, p = c["width"], c["patch"]
+        self.conv = torch.nn.Conv2d(3, w, p, p, bias=False)
+        self.token = torch.nn.Parameter(torch.randn(w) * 0.02)
+        self.position = torch.nn.Parameter(torch.randn((c["size"] // p) ** 2 + 1, w) * 0.02)
+        self.pre, self.post = torch.nn.LayerNorm(w), torch.nn.LayerNorm(w)
+        self.blocks = torch.nn.ModuleList(Block(w, c["mlp"], c["heads"]) for _ in range(c["layers"]))
+        self.proj = torch.nn.Linear(w, c["projection"], bias=False)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], 1, -1), x], 1) + self.position
+        x = self.pre(x)
+        for block in self.blocks:
+            x = block(x)
+        return F.normalize(self.proj(self.post(x[:, 0])), dim=-1)
+
+
+def measure(c, threads, compiled):
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    tower = Tower(c).requires_grad_(False)
+    if compiled:
+        tower = torch.compile(tower)
+    x = torch.rand(c["batch"], 3, c["size"], c["size"], requires_grad=True)
+
+    def step():
+        x.grad = None
+        tower(x).square().sum().backward()
+
+    for _ in range(3):
+        step()
+    best = float("inf")
+    for _ in range(4):
+        start, n = time.perf_counter(), 0
+        while n == 0 or time.perf_counter() - start < c["seconds"] / 4:
+            step()
+            n += 1
+        best = min(best, (time.perf_counter() - start) / n)
+    return best
+
+
+def main():
+    request = json.load(sys.stdin)
+    out = []
+    for c in request["cases"]:
+        best = {"seconds": float("inf")}
+        for threads in range(1, request["threads"] + 1):
+            for compiled in (False, True):
+                try:
+                    s = measure(c, threads, compiled)
+                except Exception as e:  # torch.compile needs a compiler; eager mode does not
+                    if not compiled:
+                        raise
+                    print(f"torch.compile: {type(e).__name__}", file=sys.stderr)
+                    continue
+                if s < best["seconds"]:
+                    best = {"seconds": s, "mode": "compiled" if compiled else "eager", "threads": threads}
+        out.append(best)
+    json.dump({"version": torch.__version__, "results": out}, sys.stdout)
+
+
+main()
