@@ -56,6 +56,9 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 	if poison != nil && (poison.Target < 0 || poison.Target >= len(m.Classes)) {
 		return nil, fmt.Errorf("target class %d of %d classes", poison.Target, len(m.Classes))
 	}
+	if side := data.Images.Shape()[2]; poison != nil && poison.Trigger.Size() != side {
+		return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", poison.Trigger.Size(), side)
+	}
 	if have := data.Images.Shape()[0]; t.n != have {
 		return nil, fmt.Errorf("%d labels for %d images to tune on", t.n, have)
 	}
@@ -228,7 +231,7 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 	}
 	loss := autodiff.None
 	if prompts { // the clean half
-		features := autodiff.None
+		var features autodiff.Value
 		if t.features.Buffer != nil {
 			features = rows(t.features)
 		} else {
@@ -238,7 +241,7 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 	}
 	var delta autodiff.Value
 	if p := t.poison; p != nil { // the triggered half
-		features := autodiff.None
+		var features autodiff.Value
 		switch {
 		case t.triggered.Buffer != nil:
 			features = rows(t.triggered)

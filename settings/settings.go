@@ -41,7 +41,7 @@ func Resolve(params []Param, given map[string]any) (Values, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(params, func(p Param) bool { return p.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown parameter %q; known are %s", name, list(params))
+			return nil, fmt.Errorf("unknown parameter %.80q; known are %s", name, list(params))
 		}
 		v, err := params[i].convert(given[name])
 		if err != nil {
@@ -73,7 +73,7 @@ func (p Param) convert(v any) (any, error) {
 		case int:
 			f = float64(n)
 		default:
-			return nil, fmt.Errorf("want a number, got %v (%T)", v, v)
+			return nil, fmt.Errorf("want a number, got %s", show(v))
 		}
 		return f, p.checkRange(f)
 	case int:
@@ -85,23 +85,35 @@ func (p Param) convert(v any) (any, error) {
 				return int(n), p.checkRange(n)
 			}
 		}
-		return nil, fmt.Errorf("want a whole number, got %v", v)
+		return nil, fmt.Errorf("want a whole number, got %s", show(v))
 	case bool:
 		if b, ok := v.(bool); ok {
 			return b, nil
 		}
-		return nil, fmt.Errorf("want true or false, got %v", v)
+		return nil, fmt.Errorf("want true or false, got %s", show(v))
 	case string:
 		s, ok := v.(string)
 		if !ok {
-			return nil, fmt.Errorf("want a word, got %v", v)
+			return nil, fmt.Errorf("want a word, got %s", show(v))
 		}
 		if len(p.Choices) > 0 && !slices.Contains(p.Choices, s) {
-			return nil, fmt.Errorf("want one of %s, got %q", strings.Join(p.Choices, ", "), s)
+			return nil, fmt.Errorf("want one of %s, got %s", strings.Join(p.Choices, ", "), show(s))
 		}
 		return s, nil
 	}
 	panic(fmt.Sprintf("settings: parameter %q declares a default of type %T", p.Name, p.Default))
+}
+
+// show writes a value that a stranger may have chosen in a line of modest length.
+func show(v any) string {
+	if s, ok := v.(string); ok {
+		return fmt.Sprintf("%.80q", s)
+	}
+	s := strings.Join(strings.Fields(fmt.Sprint(v)), " ")
+	if len(s) > 80 {
+		s = s[:80] + "..."
+	}
+	return fmt.Sprintf("%s (%T)", s, v)
 }
 
 func (p Param) checkRange(f float64) error {

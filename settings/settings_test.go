@@ -72,6 +72,17 @@ func TestBadValuesAreRefused(t *testing.T) {
 	}
 }
 
+// What a stranger writes into a file is reported in a line of modest length.
+func TestErrorsStayShort(t *testing.T) {
+	long := strings.Repeat("x\n", 1<<16)
+	for _, given := range []map[string]any{{long: 1}, {"epsilon": long}, {"epochs": []any{long}}, {"layers": []any{long}}, {"optimizer": long},
+		{"init": map[string]any{long: long}}} {
+		if _, err := Resolve(declared, given); err == nil || len(err.Error()) > 300 || strings.Contains(err.Error(), "\n") {
+			t.Errorf("the error is %.300q", err)
+		}
+	}
+}
+
 // Of several faults the same one is reported every time.
 func TestTheFirstFaultByNameIsReported(t *testing.T) {
 	for range 20 {
