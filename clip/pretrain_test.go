@@ -3,11 +3,13 @@ package clip
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"gorgonia.org/tensor"
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/engine/plain"
@@ -79,10 +81,29 @@ func TestPretrainLearnsAndResumes(t *testing.T) {
 	if _, err := Pretrain(ctx, plain.New[float32](), c, o, blots{}, nil); err == nil {
 		t.Error("a checkpoint of another training was taken")
 	}
-	// What was trained with explicit normalisation must act alike with folded weights.
+	// Frozen towers, with the normalisation folded into the weights, know what was trained with it applied to the pixels.
 	m, err := NewModel(plain.New[float32](), whole.Config, whole.Weights, whole.Tokenizer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println(m.LogitScale(), losses)
+	size := c.Vision.ImageSize
+	images, captions := make([]float32, 64*3*size*size), make([]string, 64)
+	if err := (blots{}).Batch(1000, images, captions); err != nil {
+		t.Fatal(err)
+	}
+	features, err := m.EncodeImages(ctx, tensor.New(tensor.WithShape(64, 3, size, size), tensor.WithBacking(images)), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := make([]int, len(captions))
+	for i, s := range captions {
+		labels[i] = slices.Index(blotNames, strings.TrimPrefix(s, "a photo of "))
+	}
+	got, err := m.ZeroShot(ctx, "a photo of {}", blotNames, features, labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got < 0.9 {
+		t.Errorf("zero-shot accuracy %v on what was trained, losses %v", got, losses)
+	}
 }
