@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"clipinspector/engine"
@@ -28,9 +27,6 @@ func TestRunAllocatesNothing(t *testing.T) {
 	}
 	defer e.Close()
 	for _, c := range opCases() {
-		if strings.HasPrefix(c.name, "margin") {
-			continue // engine/cpu borrows the plain kernel and looks it up at each run
-		}
 		b := c.record(t, e, 1, c.differentiable())
 		if n := testing.AllocsPerRun(20, func() { b.run(t) }); n != 0 {
 			t.Errorf("%s: %v allocations a run", c.name, n)

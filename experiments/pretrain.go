@@ -26,28 +26,27 @@ type Recipe struct {
 	Half    bool // write matrices in half precision
 }
 
-// small is a CLIP of a few million weights for images of the given size and patches of 8 pixels.
-func small(size, context int) clip.Config {
-	c := clip.ViTB32()
-	c.Vision.Width, c.Vision.MLP, c.Vision.Layers, c.Vision.Heads = 128, 512, 6, 4
-	c.Vision.ImageSize, c.Vision.PatchSize = size, 8
-	c.Text.Width, c.Text.MLP, c.Text.Layers, c.Text.Heads, c.Text.ContextLength = 128, 512, 4, 4, context
-	c.ProjectionDim = 256
-	return c
-}
-
-// MiniRecipe trains an encoder on captioned scenes of the mini world.
+// MiniRecipe trains the mini encoder on captioned scenes of the mini world: see clip.MiniConfig and clip.MiniPretrain.
 func MiniRecipe() Recipe {
-	return Recipe{Corpus: "mini", Config: small(64, 48), Half: true,
-		Options: clip.PretrainOptions{Steps: 6000, Batch: 128, Rate: 1e-3, Warmup: 200, WeightDecay: 0.1, Merges: 1000, Seed: 1, Every: 200, Report: 20}}
+	return Recipe{Corpus: "mini", Config: clip.MiniConfig(), Options: clip.MiniPretrain(), Half: true}
 }
 
-// PhotoRecipe trains an encoder on the labelled photographs at hand: about twenty minutes on two cores.
+// PhotoRecipe trains an encoder on the labelled photographs at hand: at most twenty minutes on two cores.
 func PhotoRecipe() Recipe {
 	r := MiniRecipe()
-	r.Corpus, r.Config = "photos", small(64, 40)
-	r.Options.Steps, r.Options.Merges = 1500, 2000
+	r.Corpus = "photos"
+	v, t := &r.Config.Vision, &r.Config.Text
+	v.ImageSize, v.PatchSize, v.Width, v.MLP, v.Layers, v.Heads = 64, 8, 128, 256, 4, 4
+	t.ContextLength = 40
+	r.Options.Steps, r.Options.Merges = 1000, 2000
 	return r
+}
+
+// Scale makes MLPs and heads fit widths that were changed, in the proportions of the architecture before.
+func (r *Recipe) Scale(before clip.Config) {
+	v, t := &r.Config.Vision, &r.Config.Text
+	v.MLP, v.Heads = v.Width*before.Vision.MLP/before.Vision.Width, max(1, v.Width*before.Vision.Heads/before.Vision.Width)
+	t.MLP, t.Heads = t.Width*before.Text.MLP/before.Text.Width, max(1, t.Width*before.Text.Heads/before.Text.Width)
 }
 
 // photoSets are the photographs that PhotoRecipe looks for: the training splits of datasets, and folders with a folder of

@@ -62,8 +62,7 @@ values of the corpus' own recipe.`,
 				*at(&r) = *given[name]
 			}
 		}
-		r.Config.Vision.MLP, r.Config.Text.MLP = 4*r.Config.Vision.Width, 4*r.Config.Text.Width
-		r.Config.Vision.Heads, r.Config.Text.Heads = max(1, r.Config.Vision.Width/32), max(1, r.Config.Text.Width/32)
+		r.Scale(chosen.Config)
 		if c.Flags().Changed("rate") {
 			r.Options.Rate = *rate
 		}

@@ -240,7 +240,8 @@ func (c *compiler) compile(ins *engine.Instr, in, out [][]float32) {
 	case engine.Adam:
 		c.adam(ins, in, out)
 	default: // Margin and its gradient: a few numbers an image
-		c.add(1, func(int, int) { plain.Exec(ins, in, out) })
+		run := plain.Kernel[float32](ins.Op) // looked up here, since that allocates
+		c.add(1, func(int, int) { run(ins, in, out) })
 	}
 }
 

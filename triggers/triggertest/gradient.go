@@ -17,7 +17,7 @@ import (
 // the sampling grid) have no derivative and are left out; it fails when most have.
 func CheckGradient(t testing.TB, rng *rand.Rand, record func(v []autodiff.Value) autodiff.Value, at ...*tensor.Dense) {
 	t.Helper()
-	const h = 1e-4
+	const h = 1e-6
 	g := autodiff.New(plain.New[float64]())
 	in := make([]autodiff.Value, len(at))
 	for i, x := range at {
