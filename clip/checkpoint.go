@@ -8,15 +8,21 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/clip/bpe"
 	"clipinspector/clip/safetensors"
 )
 
 // A checkpoint is one file, so that it is replaced as a whole: the weights in the form that the towers use, the moments of
 // AdamW under "m/" and "v/", and, as metadata, the step and what the training is.
-const checkpointFile = "checkpoint.safetensors"
+// The vocabulary lies beside it, in a file of its own.
+const (
+	checkpointFile = "checkpoint.safetensors"
+	vocabularyFile = "bpe.txt"
+)
 
 // save writes the state after so many steps.
 func (t *trainer) save(step int) error {
@@ -36,7 +42,7 @@ func (t *trainer) save(step int) error {
 	for name, p := range state {
 		f.Tensors[name] = tensor.New(tensor.WithShape(p.shape...), tensor.WithBacking(p.data))
 	}
-	if err := safetensors.WriteAtomic(filepath.Join(dir, "bpe.txt"), func(w io.Writer) error { return t.tokenizer.Write(w) }); err != nil {
+	if err := safetensors.WriteAtomic(filepath.Join(dir, vocabularyFile), func(w io.Writer) error { return t.tokenizer.Write(w) }); err != nil {
 		return fmt.Errorf("saving a checkpoint: %w", err)
 	}
 	if err := safetensors.Write(filepath.Join(dir, checkpointFile), f); err != nil {
@@ -76,4 +82,34 @@ func (t *trainer) resume() (int, error) {
 		}
 	}
 	return step, t.program.Write(t.count, []float32{float32(step)})
+}
+
+// ReadCheckpoint returns the model of an unfinished training of architecture c from its checkpoint folder, and the number of
+// steps that are done. Loss is not known.
+func ReadCheckpoint(dir string, c Config) (*Pretrained, int, error) {
+	t, err := bpe.ReadFile(filepath.Join(dir, vocabularyFile))
+	if err != nil {
+		return nil, 0, err
+	}
+	path := filepath.Join(dir, checkpointFile)
+	f, err := safetensors.Read(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	step, err := strconv.Atoi(f.Metadata["step"])
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: step %q", path, f.Metadata["step"])
+	}
+	c.Text.VocabSize, c.Text.EOS = t.Size(), t.EOT()
+	packed := map[string]parameter{}
+	for name, d := range f.Tensors {
+		if !strings.HasPrefix(name, "m/") && !strings.HasPrefix(name, "v/") {
+			packed[name] = parameter{safetensors.Values(d), d.Shape().Clone()}
+		}
+	}
+	w := unpack(c, packed)
+	if err := w.Check(c); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return &Pretrained{Config: c, Weights: w, Tokenizer: t}, step, nil
 }

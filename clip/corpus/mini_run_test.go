@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"clipinspector/clip"
+	"clipinspector/engine"
 	"clipinspector/engine/cpu"
 )
 
@@ -23,6 +24,7 @@ func TestMiniRun(t *testing.T) {
 		Options clip.PretrainOptions
 		Seed    uint64
 		Out     string
+		Look    string // folder of checkpoints: no training, only a look at the last one
 		Threads int
 	}{Config: clip.MiniConfig(), Options: clip.MiniPretrain(), Seed: 1}
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
@@ -33,6 +35,15 @@ func TestMiniRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
+	if r.Look != "" {
+		p, step, err := clip.ReadCheckpoint(r.Look, r.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("step", step)
+		finish(t, e, p, r.Out)
+		return
+	}
 	start := time.Now()
 	ctx := context.Background()
 	p, err := clip.Pretrain(ctx, e, r.Config, r.Options, Mini{Seed: r.Seed}, func(step, total int, loss float64, eta time.Duration) {
@@ -41,8 +52,17 @@ func TestMiniRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Out != "" {
-		if err := clip.SavePretrained(r.Out, p.Config, p.Weights, p.Tokenizer, true); err != nil {
+	finish(t, e, p, r.Out)
+}
+
+// finish saves and measures a model.
+func finish(t *testing.T, e engine.Engine, p *clip.Pretrained, out string) {
+	if out != "" {
+		if err := clip.SavePretrained(out, p.Config, p.Weights, p.Tokenizer, true); err != nil {
+			t.Fatal(err)
+		}
+		var err error // measure what was saved, in half precision
+		if p.Config, p.Weights, p.Tokenizer, err = clip.LoadPretrained(out); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +70,7 @@ func TestMiniRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scores, err := MeasureMini(ctx, m, 50, 1)
+	scores, err := MeasureMini(context.Background(), m, 50, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

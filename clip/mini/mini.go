@@ -1,0 +1,45 @@
+// Package mini holds the weights of the mini CLIP: CLIP's architecture shrunk to a 36-pixel image tower of 13.6 million
+// multiplications an image, pretrained on captioned scenes of the mini world. docs/mini-clip.md tells how it was made and what
+// it is worth. The folder is one that LoadPretrained and transformers' CLIPModel.from_pretrained read too.
+package mini
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+
+	"clipinspector/clip"
+	"clipinspector/clip/bpe"
+	"clipinspector/clip/safetensors"
+)
+
+var (
+	//go:embed config.json
+	configJSON []byte
+	//go:embed model.safetensors
+	weights []byte
+	//go:embed bpe.txt
+	vocabulary []byte
+)
+
+// Load returns the mini CLIP. Every call returns fresh copies.
+func Load() (clip.Config, clip.Weights, *bpe.Tokenizer, error) {
+	c := clip.ViTB32()
+	if err := json.Unmarshal(configJSON, &c); err != nil {
+		return clip.Config{}, nil, nil, fmt.Errorf("embedded mini CLIP: config.json: %w", err)
+	}
+	f, err := safetensors.ReadBytes(weights)
+	if err != nil {
+		return clip.Config{}, nil, nil, fmt.Errorf("embedded mini CLIP: %w", err)
+	}
+	w := clip.Weights(f.Tensors)
+	if err := w.Check(c); err != nil {
+		return clip.Config{}, nil, nil, fmt.Errorf("embedded mini CLIP: %w", err)
+	}
+	t, err := bpe.Read(bytes.NewReader(vocabulary))
+	if err != nil {
+		return clip.Config{}, nil, nil, fmt.Errorf("embedded mini CLIP: %w", err)
+	}
+	return c, w, t, nil
+}
