@@ -8,12 +8,13 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
+	"clipinspector/clip/mini"
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
 )
 
 // builtins are the encoders that the program carries, by what follows "builtin:" in a suite.
-var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.Tokenizer, error){}
+var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.Tokenizer, error){"mini": mini.Load}
 
 // Encoder is a frozen CLIP on the host; each worker puts it on its own device.
 type Encoder struct {
