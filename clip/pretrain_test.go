@@ -12,7 +12,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/safetensors"
-	"clipinspector/engine/plain"
+	"clipinspector/engine/cpu"
 )
 
 // blots is a corpus of plain colours with noise, said in words.
@@ -43,12 +43,43 @@ func (blots) Batch(step int, images []float32, captions []string) error {
 	return nil
 }
 
+// The same seed gives the same bytes for any number of threads, with both optimisers.
+func TestPretrainDoesNotDependOnThreads(t *testing.T) {
+	o := PretrainOptions{Steps: 6, Batch: 40, Rate: 3e-3, Warmup: 2, WeightDecay: 0.1, Merges: 20, Seed: 3}
+	for _, o.MuonRate = range []float64{0, 3e-3} {
+		var first string
+		for _, threads := range []int{1, 2, 3} {
+			e, err := cpu.New(cpu.Options{Threads: threads})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := Pretrain(context.Background(), e, tiny(), o, blots{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Close()
+			if first == "" {
+				first = p.Weights.Fingerprint()
+			}
+			if p.Weights.Fingerprint() != first {
+				t.Errorf("Muon's rate %g: other weights with %d threads", o.MuonRate, threads)
+			}
+		}
+	}
+}
+
 func TestPretrainLearnsAndResumes(t *testing.T) {
 	c := tiny()
-	o := PretrainOptions{Steps: 40, Batch: 8, Rate: 3e-3, Warmup: 4, WeightDecay: 0.1, Merges: 20, Seed: 3, Report: 10}
+	o := PretrainOptions{Steps: 60, Batch: 16, Rate: 3e-3, MuonRate: 5e-3, Warmup: 4, WeightDecay: 0.1, Merges: 20, Seed: 3,
+		Report: 15}
+	e, err := cpu.New(cpu.Options{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
 	ctx := context.Background()
 	var losses []float64
-	whole, err := Pretrain(ctx, plain.New[float32](), c, o, blots{}, func(step, total int, loss float64, eta time.Duration) {
+	whole, err := Pretrain(ctx, e, c, o, blots{}, func(step, total int, loss float64, eta time.Duration) {
 		losses = append(losses, loss)
 	})
 	if err != nil {
@@ -58,17 +89,20 @@ func TestPretrainLearnsAndResumes(t *testing.T) {
 		t.Errorf("losses %v do not fall", losses)
 	}
 	// The same training, stopped twice: by its context and after a checkpoint.
-	o.Checkpoints, o.Every = t.TempDir(), 9
+	o.Checkpoints, o.Every = t.TempDir(), 13
 	stopped, cancel := context.WithCancel(ctx)
-	_, err = Pretrain(stopped, plain.New[float32](), c, o, blots{}, func(step, total int, loss float64, eta time.Duration) {
-		if step == 20 {
+	_, err = Pretrain(stopped, e, c, o, blots{}, func(step, total int, loss float64, eta time.Duration) {
+		if step == 30 {
 			cancel()
 		}
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("a stopped training returned %v", err)
 	}
-	again, err := Pretrain(ctx, plain.New[float32](), c, o, blots{}, nil)
+	if p, step, err := ReadCheckpoint(o.Checkpoints, c); err != nil || step != 30 || p.Weights.Check(p.Config) != nil {
+		t.Errorf("the checkpoint is at step %d, error %v", step, err)
+	}
+	again, err := Pretrain(ctx, e, c, o, blots{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +112,11 @@ func TestPretrainLearnsAndResumes(t *testing.T) {
 		}
 	}
 	o.Seed++
-	if _, err := Pretrain(ctx, plain.New[float32](), c, o, blots{}, nil); err == nil {
+	if _, err := Pretrain(ctx, e, c, o, blots{}, nil); err == nil {
 		t.Error("a checkpoint of another training was taken")
 	}
 	// Frozen towers, with the normalisation folded into the weights, know what was trained with it applied to the pixels.
-	m, err := NewModel(plain.New[float32](), whole.Config, whole.Weights, whole.Tokenizer)
+	m, err := NewModel(e, whole.Config, whole.Weights, whole.Tokenizer)
 	if err != nil {
 		t.Fatal(err)
 	}
