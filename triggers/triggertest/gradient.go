@@ -13,7 +13,7 @@ import (
 )
 
 // CheckGradient compares the gradients of a random weighting of record's result with central differences in float64, with
-// respect to each operand at the given place; up to 60 random elements of each. Elements beside a kink (a clip, a cell of
+// respect to each operand at the given place; up to 40 random elements of each. Elements beside a kink (a clip, a cell of
 // the sampling grid) have no derivative and are left out; it fails when most have.
 func CheckGradient(t testing.TB, rng *rand.Rand, record func(v []autodiff.Value) autodiff.Value, at ...*tensor.Dense) {
 	t.Helper()
@@ -52,7 +52,7 @@ func CheckGradient(t testing.TB, rng *rand.Rand, record func(v []autodiff.Value)
 		got := append([]float64(nil), numbers(grads[i])...)
 		x := numbers(in[i])
 		checked, kinks := 0, 0
-		for _, j := range rng.Perm(len(x))[:min(60, len(x))] {
+		for _, j := range rng.Perm(len(x))[:min(40, len(x))] {
 			was := x[j]
 			x[j] = was + h
 			up := value()

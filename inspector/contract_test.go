@@ -1,0 +1,399 @@
+package inspector_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"gorgonia.org/tensor"
+
+	_ "clipinspector/baselines"
+	"clipinspector/clip"
+	"clipinspector/clip/cliptest"
+	"clipinspector/engine"
+	"clipinspector/engine/cpu"
+	"clipinspector/engine/plain"
+	"clipinspector/inspector"
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/settings/settingstest"
+	"clipinspector/triggers"
+)
+
+var bg = context.Background()
+
+func newCPU(t testing.TB, threads int) engine.Engine {
+	t.Helper()
+	e, err := cpu.New(cpu.Options{Threads: threads})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+// forEach runs a test over every registered detector.
+func forEach(t *testing.T, test func(t *testing.T, d *inspector.Detector)) {
+	if n := len(inspector.All()); n < 3 {
+		t.Errorf("%d detectors are registered, want at least ci, neural-cleanse and pixel-backdoor", n)
+	}
+	for _, d := range inspector.All() {
+		t.Run(d.Name, func(t *testing.T) { test(t, d) })
+	}
+}
+
+// untuned is a model as the learner draws it: its classes differ, none is planted.
+func untuned(t testing.TB, c *clip.Model, learner string, classes []string) *prompts.Model {
+	t.Helper()
+	l, err := prompts.FindLearner(learner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Resolve(l.Params, map[string]any{"context": 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := prompts.New(c, l, s, classes, rand.New(rand.NewPCG(1, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// input asks for an inspection with the given settings, as far as the detector has them.
+func input(t testing.TB, d *inspector.Detector, m *prompts.Model, pool *tensor.Dense, given map[string]any) inspector.Input {
+	t.Helper()
+	known := map[string]any{}
+	for _, p := range d.Params {
+		if v, ok := given[p.Name]; ok {
+			known[p.Name] = v
+		}
+	}
+	s, err := settings.Resolve(d.Params, known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inspector.Input{Model: m, Pool: pool, Seed: 1, Settings: s}
+}
+
+func inspect(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector.Report {
+	t.Helper()
+	r, err := d.Inspect(bg, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// short is a quick inspection: three steps of twelve images, seven images to measure on.
+var short = map[string]any{"optimise": 36, "measure": 7, "batch": 12}
+
+// bits writes a report down to the last bit.
+func bits(r *inspector.Report) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%x %d %v %d", r.Index, r.Suspect, r.Backdoored, r.ImagePasses)
+	for _, c := range r.Classes {
+		fmt.Fprintf(&b, "\n%x %x %x %x %x %v %s", c.Loss, c.ASR, c.Norm, c.Score, c.Index, c.Reached, c.Trigger.Kind())
+		for _, name := range []string{"mask", "pattern", "delta", "grid"} {
+			if x := c.Trigger.Tensors()[name]; x != nil {
+				fmt.Fprintf(&b, " %s %x", name, x.Data())
+			}
+		}
+	}
+	return b.String()
+}
+
+// The same input gives the same report to the bit, with any number of threads; another seed gives another one.
+func TestReportsAreDeterministic(t *testing.T) {
+	pool := cliptest.Images(50, 16, 1)
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		report := func(threads int, seed uint64) string {
+			m := untuned(t, cliptest.Tiny(t, newCPU(t, threads), 16), "coop", cliptest.Classes)
+			in := input(t, d, m, pool, short)
+			in.Seed = seed
+			return bits(inspect(t, d, in))
+		}
+		want := report(1, 1)
+		if report(1, 1) != want {
+			t.Error("inspected again, the report differs")
+		}
+		if report(2, 1) != want {
+			t.Error("with two threads the report differs")
+		}
+		if report(1, 2) == want {
+			t.Error("another seed gives the same report")
+		}
+	})
+}
+
+// Classes have no order: permuting the model's permutes the results and nothing else. Rounding differs with the place of a
+// class in a product, and optimising amplifies it, so the reference engine in float64 computes here.
+func TestPermutingTheClassesPermutesTheScores(t *testing.T) {
+	const size = 16
+	c := cliptest.Tiny(t, plain.New[float64](), size)
+	pool := cliptest.Images(40, size, 2)
+	settings := map[string]any{"optimise": 32, "measure": 6, "batch": 16} // four classes at once, then the fifth
+	order := []int{3, 0, 4, 1, 2}
+	classes := cliptest.Classes[:5]
+	permuted := make([]string, len(order))
+	for i, k := range order {
+		permuted[i] = classes[k]
+	}
+	near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-3*max(math.Abs(a), math.Abs(b))+1e-9 }
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		learners := []string{"coop"}
+		if d.Name == "ci" {
+			learners = append(learners, "cocoop")
+		}
+		for _, learner := range learners {
+			want := inspect(t, d, input(t, d, untuned(t, c, learner, classes), pool, settings))
+			got := inspect(t, d, input(t, d, untuned(t, c, learner, permuted), pool, settings))
+			distinct := map[float64]bool{}
+			for i, k := range order {
+				a, b := got.Classes[i], want.Classes[k]
+				distinct[b.Loss] = true
+				if !near(a.Score, b.Score) || !near(a.Loss, b.Loss) || !near(a.ASR, b.ASR) || !near(a.Norm, b.Norm) || !near(a.Index, b.Index) || a.Reached != b.Reached {
+					t.Errorf("%s: class %d has %+v, as class %d it had %+v", learner, i, a, k, b)
+				}
+			}
+			if !near(got.Index, want.Index) || got.Backdoored != want.Backdoored || got.ImagePasses != want.ImagePasses {
+				t.Errorf("%s: the model's index went from %v to %v", learner, want.Index, got.Index)
+			}
+			if len(distinct) != len(order) {
+				t.Errorf("%s: only %d of %d classes differ: the test shows nothing", learner, len(distinct), len(order))
+			}
+		}
+	})
+}
+
+// A report is complete: a result for every class, finite, the suspect the one of the largest index, the flag by k.
+func TestReportsAreComplete(t *testing.T) {
+	c := cliptest.Tiny(t, newCPU(t, 2), 16)
+	pool := cliptest.Images(50, 16, 3)
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		m := untuned(t, c, "coop", cliptest.Classes)
+		in := input(t, d, m, pool, short)
+		var progress []int
+		in.Progress = func(done, total int) {
+			if total != len(m.Classes) {
+				t.Errorf("progress of %d classes, want %d", total, len(m.Classes))
+			}
+			progress = append(progress, done)
+		}
+		r := inspect(t, d, in)
+		if len(r.Classes) != len(m.Classes) {
+			t.Fatalf("%d results for %d classes", len(r.Classes), len(m.Classes))
+		}
+		for k, x := range r.Classes {
+			for _, v := range []float64{x.Loss, x.ASR, x.Norm, x.Score, x.Index} {
+				if math.IsNaN(v) || math.IsInf(v, 0) {
+					t.Errorf("class %d: %+v", k, x)
+				}
+			}
+			if x.ASR < 0 || x.ASR > 1 || x.Loss < 0 || x.Norm < 0 || x.Index > r.Index {
+				t.Errorf("class %d: %+v under a model index of %v", k, x, r.Index)
+			}
+		}
+		if r.Classes[r.Suspect].Index != r.Index || r.Backdoored != (r.Index > in.Settings.Float("k")) {
+			t.Errorf("suspect %d, index %v, backdoored %v", r.Suspect, r.Index, r.Backdoored)
+		}
+		if !slices.IsSorted(progress) || len(progress) == 0 || progress[len(progress)-1] != len(m.Classes) {
+			t.Errorf("progress %v", progress)
+		}
+		if in = input(t, d, m, pool, short); inspectK(t, d, in, 0).Backdoored != (r.Index > 0) || inspectK(t, d, in, 100).Backdoored {
+			t.Error("k does not decide")
+		}
+	})
+}
+
+func inspectK(t *testing.T, d *inspector.Detector, in inspector.Input, k float64) *inspector.Report {
+	in.Settings["k"] = k
+	return inspect(t, d, in)
+}
+
+// What a report says of a recovered trigger is true of it: loss and ASR on the measuring images, its size, its bounds.
+func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
+	const size = 16
+	c := cliptest.Tiny(t, newCPU(t, 2), size)
+	pool := cliptest.Images(60, size, 4)
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		for _, learner := range []string{"coop", "cocoop"} {
+			m := untuned(t, c, learner, cliptest.Classes[:4])
+			in := input(t, d, m, pool, map[string]any{"optimise": 36, "measure": 20, "batch": 12})
+			r := inspect(t, d, in)
+			_, measure, err := inspector.SplitPool(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var images []float32
+			for _, i := range measure {
+				images = append(images, pool.Data().([]float32)[i*3*size*size:(i+1)*3*size*size]...)
+			}
+			for k, x := range r.Classes {
+				l, err := m.Logits(bg, triggers.Dense(images, len(measure), 3, size, size), x.Trigger)
+				if err != nil {
+					t.Fatal(err)
+				}
+				asr, _ := prompts.SuccessRate(prompts.ArgMax(l), nil, k)
+				if math.Abs(asr-x.ASR) > 1e-9 {
+					t.Errorf("%s, class %d: the trigger's ASR is %v, the report says %v", learner, k, asr, x.ASR)
+				}
+				if loss := objective(d.Name, in.Settings, l, k); math.Abs(loss-x.Loss) > 1e-2*(1+loss) {
+					t.Errorf("%s, class %d: the trigger's loss is %v, the report says %v", learner, k, loss, x.Loss)
+				}
+				checkBounds(t, d.Name, in.Settings, x)
+			}
+		}
+	})
+}
+
+// objective is the detector's loss, computed on the host: CI's margin, cross-entropy for the others.
+func objective(detector string, s settings.Values, logits *tensor.Dense, target int) float64 {
+	var mean float64
+	n, k := logits.Shape()[0], logits.Shape()[1]
+	for row := range slices.Chunk(logits.Data().([]float32), k) {
+		others, sum := math.Inf(-1), 0.0
+		for j, v := range row {
+			sum += math.Exp(float64(v - row[target]))
+			if j != target {
+				others = max(others, float64(v))
+			}
+		}
+		if detector == "ci" {
+			mean += max(0, s.Float("margin")+others-float64(row[target])) / float64(n)
+		} else {
+			mean += math.Log(sum) / float64(n)
+		}
+	}
+	return mean
+}
+
+func checkBounds(t *testing.T, detector string, s settings.Values, x inspector.ClassResult) {
+	t.Helper()
+	if _, err := triggers.FromTensors(x.Trigger.Kind(), x.Trigger.Tensors()); err != nil {
+		t.Errorf("the recovered trigger is none: %v", err)
+	}
+	strength := triggers.Measure(x.Trigger)
+	switch tr := x.Trigger.(type) {
+	case triggers.Additive:
+		if detector == "ci" && strength.LInf > float64(float32(s.Float("epsilon"))) {
+			t.Errorf("a perturbation of %v, the bound is %v", strength.LInf, s.Float("epsilon"))
+		}
+		if strength.LInf > 1 || strength.LInf == 0 {
+			t.Errorf("a perturbation of %v", strength.LInf)
+		}
+	case triggers.Masked:
+		var l1 float64
+		for _, v := range tr.Mask.Data().([]float32) {
+			l1 += float64(v)
+		}
+		if math.Abs(x.Norm-l1) > 1e-6*l1 {
+			t.Errorf("a mask of L1 norm %v, the report says %v", l1, x.Norm)
+		}
+	}
+}
+
+func TestDetectorsAreDeclaredAndFound(t *testing.T) {
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		settingstest.Check(t, d.Params)
+		if got, err := inspector.Find(d.Name); err != nil || got != d || len(d.Doc) < 10 || strings.Contains(d.Doc, "\n") {
+			t.Errorf("%v, documented as %q", err, d.Doc)
+		}
+	})
+	if _, err := inspector.Find("k-arm"); err == nil || !strings.Contains(err.Error(), "ci, neural-cleanse, pixel-backdoor") {
+		t.Errorf("an unknown detector: %v", err)
+	}
+}
+
+func TestAPoolThatIsTooSmallIsRefused(t *testing.T) {
+	c := cliptest.Tiny(t, newCPU(t, 1), 16)
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		m := untuned(t, c, "coop", cliptest.Classes[:2])
+		in := input(t, d, m, cliptest.Images(42, 16, 5), short)
+		if _, err := d.Inspect(bg, in); err == nil || !strings.Contains(err.Error(), "pool holds 42") || !strings.Contains(err.Error(), "43") {
+			t.Errorf("42 images where 36 and 7 are asked for: %v", err)
+		}
+		in.Pool = cliptest.Images(43, 16, 5)
+		inspect(t, d, in)
+	})
+}
+
+func TestInspectionsCanBeStopped(t *testing.T) {
+	c := cliptest.Tiny(t, newCPU(t, 1), 16)
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		ctx, cancel := context.WithCancel(bg)
+		in := input(t, d, untuned(t, c, "coop", cliptest.Classes), cliptest.Images(43, 16, 5), short)
+		in.Settings["batch"] = 32 // two classes at once
+		in.Progress = func(int, int) { cancel() }
+		if _, err := d.Inspect(ctx, in); !errors.Is(err, context.Canceled) {
+			t.Errorf("stopped after some classes: %v", err)
+		}
+	})
+}
+
+// counting counts the images that go through the image tower: those that programs cut into patches.
+type counting struct {
+	engine.Engine
+	images int64
+}
+
+func (e *counting) Compile(p *engine.Program) (engine.Executable, error) {
+	x, err := e.Engine.Compile(p)
+	var images int64
+	for _, ins := range p.Instrs {
+		if ins.Op == engine.Patchify {
+			images += int64(ins.In[0].Shape[0])
+		}
+	}
+	return countingRun{x, e, images}, err
+}
+
+type countingRun struct {
+	engine.Executable
+	e      *counting
+	images int64
+}
+
+func (r countingRun) Run() error {
+	r.e.images += r.images
+	return r.Executable.Run()
+}
+
+// Image passes are counted exactly: by the formula and by what the engine saw. A baseline on a matched budget takes as many
+// as CI with the same pool.
+func TestImagePassesAreCounted(t *testing.T) {
+	const size, classes, measure = 16, 4, 24
+	e := &counting{Engine: newCPU(t, 2)}
+	c := cliptest.Tiny(t, e, size)
+	m := untuned(t, c, "coop", cliptest.Classes[:classes])
+	if _, err := m.ClassVectors(); err != nil {
+		t.Fatal(err)
+	}
+	pool := cliptest.Images(100, size, 6)
+	check := func(d *inspector.Detector, given map[string]any, perClass int) {
+		t.Helper()
+		e.images = 0
+		r := inspect(t, d, input(t, d, m, pool, given))
+		if want := int64(classes * (perClass + measure)); r.ImagePasses != want || e.images != want {
+			t.Errorf("%s %v: the report says %d image passes, the engine saw %d, want %d", d.Name, given, r.ImagePasses, e.images, want)
+		}
+	}
+	forEach(t, func(t *testing.T, d *inspector.Detector) {
+		// batches of 12: 41 images are three whole batches
+		check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12}, 36)
+		check(d, map[string]any{"optimise": 8, "measure": measure, "batch": 12}, 8)
+		if d.Name == "ci" {
+			check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "epochs": 3}, 108)
+			return
+		}
+		authors := map[string]any{"budget": "authors", "optimise": 70, "measure": measure, "batch": 12, "images": 30, "rounds": 5}
+		check(d, authors, 5*2*12) // 30 images are two whole batches
+		authors["images"] = 1000  // at most those to optimise on
+		check(d, authors, 5*5*12)
+	})
+}
