@@ -145,8 +145,7 @@ type round struct {
 
 // Written down by hand from the rules of the paper's program, with a patience of two.
 func TestNeuralCleanseByHand(t *testing.T) {
-	l := newLoop(t, "neural-cleanse", map[string]any{"patience": 2, "cost": 1, "up": 4, "down": 4, "early-stop": 3})
-	for i, r := range []round{
+	for _, rounds := range [][]round{{
 		{1.00, 50, 0, true, false},   // a success; the cost is still 0
 		{0.98, 40, 0, false, false},  // smaller, but no success
 		{0.99, 60, 0, false, false},  // a success, but larger
@@ -159,15 +158,29 @@ func TestNeuralCleanseByHand(t *testing.T) {
 		{1.00, 43, 2, false, false},  // 1 round, up
 		{0.90, 10, 2, false, false},  // 2
 		{1.00, 43, 2, false, true},   // 3, and the cost went up and down: done
-	} {
-		was := best(l.c)
-		done := l.play(t, r.asr, r.size, 0)
-		if kept := best(l.c) != was; kept != r.kept || done != r.done || l.c.Cost() != r.cost {
-			t.Fatalf("round %d: kept %v, done %v, cost %v; want %+v", i, kept, done, l.c.Cost(), r)
+	}, {
+		{0.50, 50, 0, false, false},
+		{0.50, 50, 0, false, false}, // down, from 0 to 0
+		{1.00, 40, 0, true, false},
+		{1.00, 40, 1, false, false}, // the cost is set, and what it did before is forgotten
+		{1.00, 40, 4, false, false},
+		{1.00, 40, 4, false, false}, // 3 rounds without progress, but the cost only went up
+		{1.00, 40, 16, false, false},
+		{0.50, 40, 16, false, false},
+		{0.50, 40, 2, false, false}, // down
+		{1.00, 40, 2, false, true},
+	}} {
+		l := newLoop(t, "neural-cleanse", map[string]any{"patience": 2, "cost": 1, "up": 4, "down": 4, "early-stop": 3})
+		for i, r := range rounds {
+			was := best(l.c)
+			done := l.play(t, r.asr, r.size, 0)
+			if kept := best(l.c) != was; kept != r.kept || done != r.done || l.c.Cost() != r.cost {
+				t.Fatalf("round %d: kept %v, done %v, cost %v; want %+v", i, kept, done, l.c.Cost(), r)
+			}
 		}
-	}
-	if v, reached := l.c.Best(); !reached || !slices.Equal(floats(v[0]), floats(changed(afterUpdate)[0])) {
-		t.Error("what is kept is not what a successful round ended with")
+		if v, reached := l.c.Best(); !reached || !slices.Equal(floats(v[0]), floats(changed(afterUpdate)[0])) {
+			t.Error("what is kept is not what a successful round ended with")
+		}
 	}
 	never := newLoop(t, "neural-cleanse", nil)
 	for range 200 {

@@ -225,6 +225,9 @@ func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 		for _, learner := range []string{"coop", "cocoop"} {
 			m := untuned(t, c, learner, cliptest.Classes[:4])
 			in := input(t, d, m, pool, map[string]any{"optimise": 36, "measure": 20, "batch": 12})
+			if d.Name == "ci" {
+				in.Settings["rate"] = 1.0 // steps as long as the bound
+			}
 			r := inspect(t, d, in)
 			_, measure, err := inspector.SplitPool(in)
 			if err != nil {
