@@ -29,7 +29,7 @@ func init() {
 			{Name: "epochs", Unit: "epochs", Doc: "passes over the optimising images (paper: 1)", Default: 1, Min: 1, Max: 1000},
 			{Name: "batch", Unit: "images", Doc: "images a step (our choice)", Default: 32, Min: 1, Max: 4096},
 			{Name: "rate", Doc: "Adam's learning rate as a share of epsilon; it falls to 0 along a cosine (our choice)", Default: 0.25, Min: 1e-4, Max: 10},
-			{Name: "score", Doc: "what outliers are sought in: loss, asr (1 - ASR), or both (loss times 1 - ASR) (our choice)", Default: "both", Choices: []string{"loss", "asr", "both"}},
+			{Name: "score", Doc: "what outliers are sought in, each on a logarithmic scale: loss, asr (1 - ASR), or both, their sum (our choice)", Default: "both", Choices: []string{"loss", "asr", "both"}},
 			IndexRule("studentized"), Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
@@ -76,14 +76,7 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	r := &Report{ImagePasses: passes, Classes: make([]ClassResult, len(outcomes))}
 	scores := make([]float64, len(outcomes))
 	for c, o := range outcomes {
-		switch s.String("score") {
-		case "loss":
-			scores[c] = o.Loss
-		case "asr":
-			scores[c] = 1 - o.ASR
-		default:
-			scores[c] = o.Loss * (1 - o.ASR)
-		}
+		scores[c] = score(s.String("score"), o, s.Float("margin"), len(measure))
 		t := inv.Trigger(o.Variables)
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c], Reached: o.ASR >= 0.9, Trigger: t}
 	}
@@ -92,6 +85,23 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	}
 	r.Verdict(s.Float("k"))
 	return r, nil
+}
+
+// score puts loss and success rate of a class on one logarithmic scale, lower for classes that are easier to reach:
+//
+//	ln(loss + margin/100) + ln(1 - ASR + 1/n)
+//
+// n is the number of measuring images. How much easier a class is than another is a ratio, so that on this scale the classes of
+// a clean model scatter alike, whether they are easy or hard to reach; the two constants are what cannot be told from zero.
+func score(kind string, o Outcome, margin float64, n int) float64 {
+	loss, miss := math.Log(o.Loss+margin/100+1e-9), math.Log(1-o.ASR+1/float64(n))
+	switch kind {
+	case "loss":
+		return loss
+	case "asr":
+		return miss
+	}
+	return loss + miss
 }
 
 // SplitPool draws the images to optimise and to measure on from the pool, without overlap, by the input's seed.
