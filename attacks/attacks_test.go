@@ -347,3 +347,18 @@ func TestAnAttackIsOneSmallFile(t *testing.T) {
 		}
 	})
 }
+
+// docs/extending.md shows sig.go as it is.
+func TestTheGuideShowsSIG(t *testing.T) {
+	guide, err := os.ReadFile("../docs/extending.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := os.ReadFile("sig.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, body, ok := bytes.Cut(sig, []byte("func init()")); !ok || !bytes.Contains(guide, bytes.TrimSpace(body)) {
+		t.Error("docs/extending.md shows another sig.go")
+	}
+}

@@ -314,11 +314,12 @@ func TestTheHalvesAreAdded(t *testing.T) {
 	}
 }
 
-// The same seed gives the same bytes, for any number of threads; another seed gives others.
+// Of every learner the same seed gives the same bytes, for any number of threads; another seed gives others.
 func TestTuningIsDeterministic(t *testing.T) {
 	data := coloured(20, 1)
 	const epsilon = 8.0 / 255
-	for _, learner := range []string{"coop", "cocoop"} {
+	for _, l := range Learners() {
+		learner := l.Name
 		tuned := func(threads int, seed uint64) []byte {
 			m := newModel(t, cliptest.Tiny(t, newCPU(t, threads), size), learner, map[string]any{"context": 2}, threeAndOne)
 			tr := tune(t, m, data, map[string]any{"epochs": 3, "batch": 8},
