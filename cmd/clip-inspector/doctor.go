@@ -6,15 +6,16 @@ import (
 	"clipinspector/experiments/doctor"
 )
 
-func doctorCommand(f *flags) *cobra.Command {
+func doctorCommand() *cobra.Command {
+	var out string
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine has, and what to do about what is missing",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return doctor.Print(c.OutOrStdout(), f.out)
+			return doctor.Print(c.OutOrStdout(), out)
 		},
 	}
-	f.addOut(c, "runs", "output folder to look at")
+	c.Flags().StringVar(&out, "out", "runs", "output folder to look at")
 	return c
 }

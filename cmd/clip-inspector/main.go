@@ -27,13 +27,10 @@ const (
 // errInterrupted is why a command ended that was told to stop.
 var errInterrupted = errors.New("stopped; start the same command again to go on")
 
-// flags are what several verbs share.
+// flags are what all verbs share.
 type flags struct {
 	device  string
 	threads int
-	seed    int
-	out     string
-	sets    []string
 }
 
 func main() {
@@ -85,15 +82,12 @@ them with CI and other detectors, and tells with intervals how well each does.
 	}
 	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on; this build knows cpu")
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
-	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(&f), exportCommand(&f), listCommand(), pretrainCommand(&f),
-		benchCommand(&f), doctorCommand(&f))
+	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), exportCommand(), listCommand(), pretrainCommand(&f),
+		benchCommand(&f), doctorCommand())
 	return c
 }
 
-func (f *flags) addOut(c *cobra.Command, value, doc string) {
-	c.Flags().StringVar(&f.out, "out", value, doc)
-}
-
-func (f *flags) addSets(c *cobra.Command) {
-	c.Flags().StringArrayVar(&f.sets, "set", nil, "override a setting of the suite, PATH=VALUE with VALUE in YAML; may be repeated")
+// sets adds the flag --set to a verb.
+func sets(c *cobra.Command) *[]string {
+	return c.Flags().StringArray("set", nil, "override a setting of the suite, PATH=VALUE with VALUE in YAML; may be repeated")
 }

@@ -10,8 +10,9 @@ import (
 )
 
 func pretrainCommand(f *flags) *cobra.Command {
-	var corpus, root string
+	var corpus, root, out string
 	var half bool
+	var seed int
 	mini, photos := experiments.MiniRecipe(), experiments.PhotoRecipe()
 	chosen := &mini
 	c := &cobra.Command{
@@ -26,11 +27,11 @@ values of the corpus' own recipe.`,
   clip-inspector pretrain --steps 200 --batch 32 --out runs/quick`,
 		Args: cobra.NoArgs,
 	}
-	f.addOut(c, "", "folder for the encoder")
+	c.Flags().StringVar(&out, "out", "", "folder for the encoder")
 	c.Flags().StringVar(&corpus, "corpus", "mini", "mini or photos")
 	c.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA or ../shared/data)")
 	c.Flags().BoolVar(&half, "half", true, "write matrices in half precision")
-	c.Flags().IntVar(&f.seed, "seed", 1, "decides weights and images")
+	c.Flags().IntVar(&seed, "seed", 1, "decides weights and images")
 	numbers := map[string]func(r *experiments.Recipe) *int{
 		"steps":         func(r *experiments.Recipe) *int { return &r.Options.Steps },
 		"batch":         func(r *experiments.Recipe) *int { return &r.Options.Batch },
@@ -50,7 +51,7 @@ values of the corpus' own recipe.`,
 	}
 	rate := c.Flags().Float64("rate", mini.Options.Rate, "learning rate")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if f.out == "" {
+		if out == "" {
 			return fmt.Errorf("pretrain: say where the encoder shall lie, such as --out runs/%s-clip", corpus)
 		}
 		if corpus == "photos" {
@@ -66,13 +67,13 @@ values of the corpus' own recipe.`,
 		if c.Flags().Changed("rate") {
 			r.Options.Rate = *rate
 		}
-		r.Corpus, r.Root, r.Half, r.Options.Seed = corpus, root, half, uint64(max(0, f.seed))
+		r.Corpus, r.Root, r.Half, r.Options.Seed = corpus, root, half, uint64(max(0, seed))
 		e, err := experiments.OpenEngine(f.device, f.threads)
 		if err != nil {
 			return err
 		}
 		defer e.Close()
-		return experiments.Pretrain(c.Context(), e, r, f.out, os.Stderr)
+		return experiments.Pretrain(c.Context(), e, r, out, os.Stderr)
 	}
 	return c
 }

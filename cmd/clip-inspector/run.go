@@ -13,7 +13,9 @@ import (
 
 func runCommand(f *flags) *cobra.Command {
 	var dry bool
-	var workers int
+	var workers, seed int
+	var out string
+	var set *[]string
 	c := &cobra.Command{
 		Use:   "run [CONFIG]",
 		Short: "Run a suite: make its models, let its detectors look at them",
@@ -28,13 +30,13 @@ goes on when the same command is given, and several processes may work on one fo
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("seed") {
-				f.sets = append(f.sets, fmt.Sprintf("seeds=[%d]", f.seed))
+				*set = append(*set, fmt.Sprintf("seeds=[%d]", seed))
 			}
-			suite, err := load(args, f.sets)
+			suite, err := load(args, *set)
 			if err != nil {
 				return err
 			}
-			o := experiments.Options{Out: f.out, Device: f.device, Workers: workers, Threads: f.threads, Report: os.Stderr}
+			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Report: os.Stderr}
 			if dry {
 				return experiments.DryRun(suite, o, c.OutOrStdout())
 			}
@@ -56,11 +58,11 @@ goes on when the same command is given, and several processes may work on one fo
 			return terr
 		},
 	}
-	f.addOut(c, "", "folder for everything that the run writes (default runs/NAME of the suite)")
-	f.addSets(c)
+	c.Flags().StringVar(&out, "out", "", "folder for everything that the run writes (default runs/NAME of the suite)")
+	set = sets(c)
 	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
 	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for each thread)")
-	c.Flags().IntVar(&f.seed, "seed", 0, "run this seed alone: short for --set seeds=[N]")
+	c.Flags().IntVar(&seed, "seed", 0, "run this seed alone: short for --set seeds=[N]")
 	return c
 }
 

@@ -9,8 +9,8 @@ import (
 	"clipinspector/results"
 )
 
-func tableCommand(f *flags) *cobra.Command {
-	var suite, format string
+func tableCommand() *cobra.Command {
+	var out, suite, format string
 	var by []string
 	c := &cobra.Command{
 		Use:   "table",
@@ -20,18 +20,18 @@ func tableCommand(f *flags) *cobra.Command {
   clip-inspector table --out runs/mini --by detector.epsilon,seed`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return experiments.Table(c.OutOrStdout(), f.out, suite, format, by)
+			return experiments.Table(c.OutOrStdout(), out, suite, format, by)
 		},
 	}
-	f.addOut(c, experiments.DefaultOut("mini"), "folder that the suite was run into")
+	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
 	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(results.Formats, ", "))
 	c.Flags().StringSliceVar(&by, "by", nil, "group rows by settings: dataset, attack, learner, seed, or a path such as tuning.epochs")
 	return c
 }
 
-func exportCommand(f *flags) *cobra.Command {
-	var suite string
+func exportCommand() *cobra.Command {
+	var out, suite string
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "Print every score and verdict of a suite as canonical JSON lines",
@@ -40,10 +40,10 @@ and seeds give the same bytes for any number of threads, workers and resumptions
 		Example: "  clip-inspector export --out runs/mini | sha256sum",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return experiments.Export(c.OutOrStdout(), f.out, suite)
+			return experiments.Export(c.OutOrStdout(), out, suite)
 		},
 	}
-	f.addOut(c, experiments.DefaultOut("mini"), "folder that the suite was run into")
+	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
 	return c
 }

@@ -9,7 +9,9 @@ import (
 )
 
 func tuneCommand(f *flags) *cobra.Command {
-	var dataset, attack string
+	var dataset, attack, out string
+	var seed int
+	var set *[]string
 	c := &cobra.Command{
 		Use:   "tune [CONFIG]",
 		Short: "Tune one model, clean or with a backdoor, and write it down",
@@ -20,25 +22,25 @@ prints its accuracy and the success rate of its backdoor, and writes model.safet
   clip-inspector tune configs/photo.yaml --dataset caltech101 --attack sig --out runs/sig`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			suite, err := load(args, f.sets)
+			suite, err := load(args, *set)
 			if err != nil {
 				return err
 			}
-			one, err := experiments.One(suite, dataset, attack, f.seed)
+			one, err := experiments.One(suite, dataset, attack, seed)
 			if err != nil {
 				return err
 			}
-			if _, err := experiments.Run(c.Context(), one, experiments.Options{Out: f.out, Device: f.device, Workers: 1,
+			if _, err := experiments.Run(c.Context(), one, experiments.Options{Out: out, Device: f.device, Workers: 1,
 				Threads: f.threads, Report: os.Stderr}); err != nil {
 				return err
 			}
-			return experiments.PrintModels(c.OutOrStdout(), f.out, one.Name)
+			return experiments.PrintModels(c.OutOrStdout(), out, one.Name)
 		},
 	}
-	f.addOut(c, experiments.DefaultOut("tune"), "folder for the model")
-	f.addSets(c)
+	c.Flags().StringVar(&out, "out", experiments.DefaultOut("tune"), "folder for the model")
+	set = sets(c)
 	c.Flags().StringVar(&dataset, "dataset", "mini-caltech", "dataset to tune on; see `list datasets`")
 	c.Flags().StringVar(&attack, "attack", "clean", "attack to plant; see `list attacks`")
-	c.Flags().IntVar(&f.seed, "seed", 1, "decides few-shot sample, target class, trigger and tuning")
+	c.Flags().IntVar(&seed, "seed", 1, "decides few-shot sample, target class, trigger and tuning")
 	return c
 }
