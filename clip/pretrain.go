@@ -352,7 +352,7 @@ func (t *trainer) free() {
 	}
 }
 
-// MiniConfig is the architecture of the mini CLIP that the mini suites use: 37 tokens, 13.6 million multiplications an image.
+// MiniConfig is the architecture of the mini CLIP that the mini suites use: 37 tokens, 13.7 million multiplications an image.
 func MiniConfig() Config {
 	c := ViTB32()
 	c.Vision.ImageSize, c.Vision.PatchSize = 36, 6
