@@ -52,6 +52,20 @@ func (s *sketch) clutter(r float64) {
 	}
 }
 
+// obstruct puts up to three plain things in front of the subject.
+func (s *sketch) obstruct() {
+	s.at = affine{a: 0.5, d: 0.5, x: 0.5, y: 0.5}
+	for range 1 + s.rng.IntN(3) {
+		x, y, r := s.uniform(-0.8, 0.8), s.uniform(-0.8, 0.8), s.uniform(0.1, 0.26)
+		p := solid(drawTone(s.rng).mix(s.ground.rgb, 0.3))
+		if s.chance(0.5) {
+			s.oval(x, y, r, r*s.uniform(0.5, 1), s.rng.Float64(), p)
+		} else {
+			s.tilted(x, y, 2*r, r*s.uniform(0.2, 0.6), 0.02, s.rng.Float64(), p)
+		}
+	}
+}
+
 // shadow draws a soft dark oval under the subject.
 func (s *sketch) shadow(x, y, rx, ry float64) {
 	s.oval(x, y, rx, ry, 0, veiled(s.ground.times(0.35), 0.6))

@@ -18,7 +18,7 @@ import (
 
 // Version is raised whenever the pixels or words that a seed gives change, since models and cached features are only
 // comparable within one version.
-func Version() int { return 2 }
+func Version() int { return 3 }
 
 // Dataset is one classification set. Its fields describe it; Scene draws its examples.
 type Dataset struct {
@@ -84,7 +84,8 @@ func Get(name string) (*Dataset, error) {
 }
 
 // Scene draws example index of a class, 0 <= class < len(Classes), in the split "train", "val" or "test". Examples of
-// different splits, classes, indices or seeds come from different random streams. It panics on a class or a split that
+// different splits, classes, indices or seeds come from different random streams. Pictures of the sets are worse than those of the
+// corpus, as a customer's photographs are: things stand in the way, light and camera are poor. It panics on a class or a split that
 // does not exist, which is a mistake of the caller.
 func (d *Dataset) Scene(class int, split string, index int, seed uint64) Scene {
 	if class < 0 || class >= len(d.Classes) {
@@ -94,7 +95,13 @@ func (d *Dataset) Scene(class int, split string, index int, seed uint64) Scene {
 		panic(fmt.Sprintf("miniworld: no split %q; there are train, val and test", split))
 	}
 	rng := stream(seed, d.Name, split, class, index)
-	return d.family.sketch(rng, class).finish()
+	s := d.family.sketch(rng, class)
+	s.obstruct()
+	scene := s.finish()
+	scene.camera.blur = s.uniform(0, 0.015)
+	scene.camera.noise = s.uniform(0, 0.045)
+	scene.light.contrast = s.uniform(0.65, 1.1)
+	return scene
 }
 
 // sketch draws the figures of one example.
