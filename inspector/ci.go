@@ -29,7 +29,7 @@ func init() {
 			{Name: "epochs", Unit: "epochs", Doc: "passes over the optimising images (paper: 1)", Default: 1, Min: 1, Max: 1000},
 			{Name: "batch", Unit: "images", Doc: "images a step (our choice)", Default: 32, Min: 1, Max: 4096},
 			{Name: "rate", Doc: "Adam's learning rate as a share of epsilon; it falls to 0 along a cosine (our choice)", Default: 0.25, Min: 1e-4, Max: 10},
-			{Name: "score", Doc: "what outliers are sought in, each on a logarithmic scale: loss, asr (1 - ASR), or both, their sum (our choice)", Default: "both", Choices: []string{"loss", "asr", "both"}},
+			{Name: "score", Doc: "what outliers are sought in: by how much the trigger lowers the loss, the share of misses (asr), or both (our choice)", Default: "both", Choices: []string{"loss", "asr", "both"}},
 			IndexRule("studentized"), Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
@@ -38,7 +38,7 @@ func init() {
 
 // inspect is CI: for every class t it minimises the mean of max(0, margin + max_{j≠t} z_j - z_t) over the pool with
 // respect to a perturbation d, |d| <= epsilon, of the images clip(x + d, 0, 1), z being the model's logits; it measures loss and
-// ASR on further images and seeks outliers among the classes' scores.
+// ASR on further images, with and without the perturbation, and seeks outliers among the classes' scores.
 func inspect(ctx context.Context, in Input) (*Report, error) {
 	s := in.Settings
 	optimise, measure, err := SplitPool(in)
@@ -73,10 +73,14 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{ImagePasses: passes, Classes: make([]ClassResult, len(outcomes))}
+	before, err := untriggered(ctx, in, measure, s.Float("margin"))
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{ImagePasses: passes + int64(len(measure)), Classes: make([]ClassResult, len(outcomes))}
 	scores := make([]float64, len(outcomes))
 	for c, o := range outcomes {
-		scores[c] = score(s.String("score"), o, s.Float("margin"), len(measure))
+		scores[c] = score(s.String("score"), before[c], o, s.Float("margin"))
 		t := inv.Trigger(o.Variables)
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c], Reached: o.ASR >= 0.9, Trigger: t}
 	}
@@ -87,14 +91,49 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	return r, nil
 }
 
-// score puts loss and success rate of a class on one logarithmic scale, lower for classes that are easier to reach:
+// untriggered measures loss and success rate of each class on images without a trigger.
+func untriggered(ctx context.Context, in Input, measure []int, margin float64) ([]Outcome, error) {
+	side := in.Pool.Shape()[2]
+	size := 3 * side * side
+	images := make([]float32, 0, len(measure)*size)
+	for _, i := range measure {
+		images = append(images, floats(in.Pool)[i*size:(i+1)*size]...)
+	}
+	logits, err := in.Model.Logits(ctx, triggers.Dense(images, len(measure), 3, side, side), nil)
+	if err != nil {
+		return nil, err
+	}
+	k, n := len(in.Model.Classes), float64(len(measure))
+	out := make([]Outcome, k)
+	for i := range measure {
+		row := floats(logits)[i*k : (i+1)*k]
+		for t := range row {
+			other := math.Inf(-1)
+			for j, z := range row {
+				if j != t {
+					other = math.Max(other, float64(z))
+				}
+			}
+			gap := other - float64(row[t])
+			out[t].Loss += math.Max(0, margin+gap) / n
+			if gap < 0 {
+				out[t].ASR += 1 / n
+			}
+		}
+	}
+	return out, nil
+}
+
+// score says how much easier the recovered trigger makes it to reach a class, lower for more:
 //
-//	ln(loss + margin/100) + ln(1 - ASR + 1/n)
+//	(loss - loss₀)/margin + ln((1 - ASR + 0.05)/(1 - ASR₀ + 0.05))
 //
-// n is the number of measuring images. How much easier a class is than another is a ratio, so that on this scale the classes of
-// a clean model scatter alike, whether they are easy or hard to reach; the two constants are what cannot be told from zero.
-func score(kind string, o Outcome, margin float64, n int) float64 {
-	loss, miss := math.Log(o.Loss+margin/100+1e-9), math.Log(1-o.ASR+1/float64(n))
+// with loss₀ and ASR₀ measured without a trigger, so that classes that out-of-distribution images are drawn to anyway do not stand
+// out. The first term tells classes that are hard to reach apart, the second those that are nearly reached; 0.05 is a
+// share of misses that small pools cannot tell from none.
+func score(kind string, before, after Outcome, margin float64) float64 {
+	loss := (after.Loss - before.Loss) / math.Max(margin, 1)
+	miss := math.Log((1 - after.ASR + 0.05) / (1 - before.ASR + 0.05))
 	switch kind {
 	case "loss":
 		return loss

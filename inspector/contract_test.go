@@ -372,7 +372,7 @@ func (r countingRun) Run() error {
 }
 
 // Image passes are counted exactly: by the formula and by what the engine saw. A baseline on a matched budget takes as many
-// as CI with the same pool.
+// as CI with the same pool, but for CI's one look at the measuring images without a trigger.
 func TestImagePassesAreCounted(t *testing.T) {
 	const size, classes, measure = 16, 4, 24
 	e := &counting{Engine: newCPU(t, 2)}
@@ -386,7 +386,11 @@ func TestImagePassesAreCounted(t *testing.T) {
 		t.Helper()
 		e.images = 0
 		r := inspect(t, d, input(t, d, m, pool, given))
-		if want := int64(classes * (perClass + measure)); r.ImagePasses != want || e.images != want {
+		want := int64(classes * (perClass + measure))
+		if d.Name == "ci" {
+			want += measure
+		}
+		if r.ImagePasses != want || e.images != want {
 			t.Errorf("%s %v: the report says %d image passes, the engine saw %d, want %d", d.Name, given, r.ImagePasses, e.images, want)
 		}
 	}

@@ -87,7 +87,8 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 			order = append(order, optimise[i])
 		}
 	}
-	c := min(k, max(1, atOnce/inv.Batch))
+	groups := (k + max(1, atOnce/inv.Batch) - 1) / max(1, atOnce/inv.Batch)
+	c := (k + groups - 1) / groups // even groups: the last one's idle places cost as much as its classes
 	s, err := inv.newSession(in, c, start)
 	if err != nil {
 		return nil, 0, err
