@@ -22,7 +22,7 @@ import (
 type Options struct {
 	Out     string        // folder that everything is written to; runs/NAME when empty
 	Device  string        // "cpu"
-	Workers int           // cells at a time; 0: one for each thread
+	Workers int           // cells at a time; 0: one for every two threads
 	Threads int           // of all workers together; 0: all cores
 	Lease   time.Duration // how long a killed process keeps others from its cells; 0: 15 seconds
 	Report  io.Writer     // progress: a bar on a terminal, lines elsewhere; nil for none

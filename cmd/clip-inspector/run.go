@@ -61,7 +61,7 @@ goes on when the same command is given, and several processes may work on one fo
 	c.Flags().StringVar(&out, "out", "", "folder for everything that the run writes (default runs/NAME of the suite)")
 	set = sets(c)
 	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
-	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for each thread)")
+	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for every two threads)")
 	c.Flags().IntVar(&seed, "seed", 0, "run this seed alone: short for --set seeds=[N]")
 	return c
 }
