@@ -1,0 +1,75 @@
+package prompts
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"clipinspector/clip"
+)
+
+// ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind of file it is decides its
+// content, not its name:
+//
+//   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when given, must be the same.
+//
+// classes are the class names as prompts write them, in the order of the labels. A file that does not fit is an error of one
+// line that names the file, the field and the reason.
+func ReadCheckpoint(path string, classes []string, c *clip.Model) (*Model, error) {
+	head, err := readHead(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(head) >= 9 && head[8] == '{' { // a safetensors header follows its length of eight bytes
+		m, err := Read(path, c)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkClasses(path, m.Classes, classes); err != nil {
+			return nil, err
+		}
+		return m, nil
+	}
+	return nil, fmt.Errorf("%s: not a checkpoint of any known kind: neither safetensors nor a file of torch.save", path)
+}
+
+// readHead returns the first bytes of a regular file.
+func readHead(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("checkpoint %s: not a regular file; name the file itself, such as %s", path,
+			filepath.Join(path, "prompt_learner", "model.pth.tar-50"))
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	defer f.Close()
+	head := make([]byte, 16)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
+	}
+	return head[:n], nil
+}
+
+// checkClasses holds the class names of a file against the ones that somebody gave, if any.
+func checkClasses(path string, stored, given []string) error {
+	if given == nil {
+		return nil
+	}
+	if len(stored) != len(given) {
+		return fmt.Errorf("%s: made for %d classes, %d were given", path, len(stored), len(given))
+	}
+	for k := range stored {
+		if stored[k] != given[k] {
+			return fmt.Errorf("%s: class %d is %.80q in the file and %.80q as given: the names must come in the order of the labels",
+				path, k, stored[k], given[k])
+		}
+	}
+	return nil
+}
