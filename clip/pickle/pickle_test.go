@@ -101,7 +101,7 @@ func hostile() map[string]struct {
 		"lists, 10 million deep":     {p(strings.Repeat("]", 10<<20) + strings.Repeat("a", 10<<20-1) + "."), "16 MB"},
 		"a string of 4 GB":           {p(long('X', 1<<32-1) + "abc."), "4294967295 bytes"},
 		"a string of 2^63 bytes":     {p("\x8d\xff\xff\xff\xff\xff\xff\xff\x7f."), "bytes"},
-		"a string longer than that":  {p(long('X', 1<<24) + "abc."), "ends in the middle"},
+		"a string longer than that":  {p(long('X', 1<<23) + "abc."), "ends in the middle"},
 		"strings, 15 MB each":        {bytes.Repeat(p(long('B', 15<<20)+strings.Repeat("x", 15<<20)), 2), "16 MB"},
 		"an integer of 1 GB":         {p(long(0x8b, 1<<30) + "abc."), "an integer of"},
 		"a frame of 2^64 bytes":      {p("\x95\xff\xff\xff\xff\xff\xff\xff\xff"), "ends in the middle"},

@@ -24,6 +24,41 @@ func decode(out []float32, b []byte, d DType) {
 	}
 }
 
+// Size returns the bytes of one number of a type, 0 for one that is not known.
+func Size(d DType) uint64 { return bytesOf[d] }
+
+// Decode reads len(out) little-endian numbers of any type but complex and 8-bit floating-point ones, which it reports by false.
+// What is too large for float32 becomes infinite; b must hold as many numbers.
+func Decode(out []float32, b []byte, d DType) bool {
+	switch d {
+	case F32, F16, BF16:
+		decode(out, b, d)
+		return true
+	}
+	var number func(b []byte) float32
+	switch d {
+	case "F64":
+		number = func(b []byte) float32 { return float32(math.Float64frombits(binary.LittleEndian.Uint64(b))) }
+	case "I64":
+		number = func(b []byte) float32 { return float32(int64(binary.LittleEndian.Uint64(b))) }
+	case "I32":
+		number = func(b []byte) float32 { return float32(int32(binary.LittleEndian.Uint32(b))) }
+	case "I16":
+		number = func(b []byte) float32 { return float32(int16(binary.LittleEndian.Uint16(b))) }
+	case "I8":
+		number = func(b []byte) float32 { return float32(int8(b[0])) }
+	case "U8", "BOOL":
+		number = func(b []byte) float32 { return float32(b[0]) }
+	default:
+		return false
+	}
+	width := int(bytesOf[d])
+	for i := range out {
+		out[i] = number(b[i*width:])
+	}
+	return true
+}
+
 // encodeValues appends numbers as a type.
 func encodeValues(b []byte, values []float32, d DType) ([]byte, error) {
 	for _, v := range values {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
@@ -137,6 +138,16 @@ func Values(t *tensor.Dense) []float32 {
 		out = append(out, data[i])
 	}
 	return out
+}
+
+// Bytes returns the numbers of a float32 tensor in row-major order as little-endian float32.
+func Bytes(t *tensor.Dense) []byte {
+	values := Values(t)
+	b := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	return b
 }
 
 // WriteAtomic writes a file so that others see all of it or nothing: into a temporary file in the same folder, which is synced

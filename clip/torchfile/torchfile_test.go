@@ -1,0 +1,426 @@
+package torchfile
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/binary"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/clip/pickle"
+	"clipinspector/clip/safetensors"
+)
+
+func openFile(t testing.TB, path string) *File {
+	t.Helper()
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func floats(t testing.TB, x *Tensor) []float32 {
+	t.Helper()
+	v, err := x.Float32()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Tensors of every type and layout come out of files that PyTorch wrote, in both formats.
+func TestNumbers(t *testing.T) {
+	quarter := make([]float32, 12) // -1, -0.75, ...
+	whole := make([]float32, 12)
+	count := make([]float32, 12)
+	positive := make([]float32, 12)
+	for i := range quarter {
+		quarter[i] = float32(i)/4 - 1
+		whole[i] = float32(i) - 4
+		count[i] = float32(i)
+		if quarter[i] > 0 {
+			positive[i] = 1
+		}
+	}
+	pick := func(at ...int) []float32 {
+		out := []float32{}
+		for _, i := range at {
+			out = append(out, quarter[i])
+		}
+		return out
+	}
+	want := map[string]struct {
+		dtype  safetensors.DType
+		shape  []int
+		values []float32
+	}{
+		"float32": {"F32", []int{3, 4}, quarter}, "float16": {"F16", []int{3, 4}, quarter}, "bfloat16": {"BF16", []int{3, 4}, quarter},
+		"float64": {"F64", []int{3, 4}, quarter}, "int64": {"I64", []int{3, 4}, whole}, "int32": {"I32", []int{3, 4}, whole},
+		"int16": {"I16", []int{3, 4}, whole}, "int8": {"I8", []int{3, 4}, whole}, "uint8": {"U8", []int{3, 4}, count},
+		"bool": {"BOOL", []int{3, 4}, positive}, "transposed": {"F32", []int{4, 3}, pick(0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11)},
+		"part": {"F32", []int{2, 2}, pick(5, 6, 9, 10)}, "every other": {"F32", []int{3, 2}, pick(0, 2, 4, 6, 8, 10)},
+		"permuted":  {"F32", []int{2, 3, 2}, pick(0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11)},
+		"parameter": {"F32", []int{3, 4}, quarter}, "scalar": {"F32", []int{}, []float32{2.5}}, "empty": {"F32", []int{0, 3}, []float32{}},
+	}
+	for _, format := range []string{"zip", "legacy"} {
+		f := openFile(t, "testdata/numbers-"+format+".pt")
+		if f.Format != format {
+			t.Errorf("%s is told to be %s", format, f.Format)
+		}
+		got, err := f.StateDict(f.Root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: %d tensors, want %d", format, len(got), len(want))
+		}
+		for name, w := range want {
+			x := got[name]
+			if x == nil {
+				t.Errorf("%s: %s is missing", format, name)
+				continue
+			}
+			if v := floats(t, x); x.DType != w.dtype || !slices.Equal(x.Shape, w.shape) || !slices.Equal(v, w.values) {
+				t.Errorf("%s: %s is %s %v %v, want %v", format, name, x.DType, x.Shape, v, w)
+			}
+		}
+	}
+}
+
+// A TorchScript archive gives the parameters and buffers of its modules by their names.
+func TestTorchScript(t *testing.T) {
+	f := openFile(t, "testdata/script.pt")
+	got, err := f.StateDict(f.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]float32{"blocks.0.weight": {0, .125, .25, .375, .5, .625}, "blocks.0.size": {7}, "blocks.1.weight": {1, 1, 1},
+		"blocks.1.bias": {0, 0, 0}, "scale": {4.5}}
+	if f.Format != "TorchScript" || len(got) != len(want) {
+		t.Errorf("%s with %d tensors", f.Format, len(got))
+	}
+	for name, w := range want {
+		if x := got[name]; x == nil || !slices.Equal(floats(t, x), w) {
+			t.Errorf("%s: got %v", name, x)
+		}
+	}
+}
+
+// A checkpoint with a whole scheduler and a whole optimiser inside: both stay inert, the state dict and the rest can be read.
+func TestDasslCheckpoint(t *testing.T) {
+	for _, format := range []string{"zip", "legacy"} {
+		f := openFile(t, "testdata/dassl-"+format+".pt")
+		root, ok := pickle.AsDict(f.Root)
+		if !ok {
+			t.Fatalf("%s: %s", format, pickle.TypeName(f.Root))
+		}
+		state, _ := root.Get("state_dict")
+		got, err := f.StateDict(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([]float32, 16)
+		for i := range want {
+			grad := float32(1)/1024 + 5e-4*float32(i)/64
+			want[i] = float32(i)/64 - 0.002*grad
+		}
+		for i, v := range floats(t, got["ctx"]) {
+			if math.Abs(float64(v-want[i])) > 2e-4 { // half precision
+				t.Errorf("%s: ctx[%d] is %v, want about %v", format, i, v, want[i])
+			}
+		}
+		if x := got["token_prefix"]; x == nil || !slices.Equal(x.Shape, []int{3, 1, 8}) || x.DType != "F16" {
+			t.Errorf("%s: token_prefix is %+v", format, x)
+		}
+		if epoch, _ := root.Get("epoch"); epoch != int64(50) {
+			t.Errorf("%s: epoch %v", format, epoch)
+		}
+		if v, _ := root.Get("val_result"); v != 97.5 {
+			t.Errorf("%s: val_result %v", format, v)
+		}
+		scheduler, _ := root.Get("scheduler")
+		d, _ := pickle.AsDict(scheduler)
+		successor, _ := d.Get("successor")
+		o, ok := successor.(*pickle.Object)
+		if !ok || o.Class != (pickle.Global{Module: "torch.optim.lr_scheduler", Name: "CosineAnnealingLR"}) {
+			t.Fatalf("%s: the successor is %s", format, pickle.TypeName(successor))
+		}
+		inner, _ := pickle.AsDict(o.State)
+		optimizer, _ := inner.Get("optimizer")
+		if o, ok := optimizer.(*pickle.Object); !ok || o.Class.(pickle.Global).Name != "SGD" {
+			t.Errorf("%s: the successor's optimiser is %s", format, pickle.TypeName(optimizer))
+		}
+	}
+}
+
+var written = Entries{
+	{"state_dict", Entries{
+		{"ctx", tensor.New(tensor.WithShape(2, 3), tensor.WithBacking([]float32{1, 2, 3, 4, 5, 6}))},
+		{"scalar", tensor.New(tensor.FromScalar(float32(0.5)))}}},
+	{"epoch", int64(7)}, {"optimizer", nil}, {"val_result", 1.5}, {"target_name", "käse"}}
+
+// What Write writes is read back, here and, where CLIPINSPECTOR_PYTHON names an interpreter, by torch.load with and without
+// weights_only, mapped and not.
+func TestWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.pth.tar-7")
+	for range 2 {
+		before, _ := os.ReadFile(path)
+		if err := Write(path, written); err != nil {
+			t.Fatal(err)
+		}
+		if after, _ := os.ReadFile(path); before != nil && !bytes.Equal(before, after) {
+			t.Error("written again, it is other bytes")
+		}
+	}
+	f := openFile(t, path)
+	root, _ := pickle.AsDict(f.Root)
+	state, _ := root.Get("state_dict")
+	got, err := f.StateDict(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := got["ctx"]; x == nil || !slices.Equal(x.Shape, []int{2, 3}) || !slices.Equal(floats(t, x), []float32{1, 2, 3, 4, 5, 6}) {
+		t.Errorf("ctx came back as %v", x)
+	}
+	for key, want := range map[string]any{"epoch": int64(7), "optimizer": nil, "val_result": 1.5, "target_name": "käse"} {
+		if v, ok := root.Get(key); !ok || v != want {
+			t.Errorf("%s came back as %v", key, v)
+		}
+	}
+	python := os.Getenv("CLIPINSPECTOR_PYTHON")
+	if python == "" {
+		t.Skip("CLIPINSPECTOR_PYTHON is not set: torch.load was not asked")
+	}
+	const script = `
+import collections, sys, torch
+for only in (True, False):
+    for mapped in (True, False):
+        d = torch.load(sys.argv[1], map_location="cpu", weights_only=only, mmap=mapped)
+        s = d["state_dict"]
+        assert type(s) is collections.OrderedDict and list(s) == ["ctx", "scalar"], s
+        assert torch.equal(s["ctx"], torch.arange(1, 7.).reshape(2, 3)) and s["ctx"].is_contiguous()
+        assert s["ctx"].data_ptr() % 64 == 0 or not mapped
+        assert s["scalar"].shape == () and s["scalar"] == 0.5
+        assert d["epoch"] == 7 and d["optimizer"] is None and d["val_result"] == 1.5 and d["target_name"] == "käse"
+`
+	if out, err := exec.Command(python, "-c", script, path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// rebuild is the pickle of a tensor over storage "0".
+func rebuild(class string, numbers int64, offset, shape, stride any) *pickle.Object {
+	id := pickle.Tuple{"storage", pickle.Global{Module: "torch", Name: class}, "0", "cpu", numbers}
+	return &pickle.Object{Class: pickle.Global{Module: "torch._utils", Name: "_rebuild_tensor_v2"},
+		Args: pickle.Tuple{&pickle.Persistent{ID: id}, offset, shape, stride, false, orderedDict()}}
+}
+
+// stateDict is the pickle of one tensor, ctx.
+func stateDict(x any) []byte {
+	var b bytes.Buffer
+	if err := pickle.Encode(&b, &pickle.Dict{Keys: []any{"ctx"}, Values: []any{x}}); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// zipped is a zip file of entries in turn: name, content, name, ...
+func zipped(method uint16, entries ...string) []byte {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for i := 0; i < len(entries); i += 2 {
+		w, err := z.CreateHeader(&zip.FileHeader{Name: entries[i], Method: method})
+		if err == nil {
+			_, err = w.Write([]byte(entries[i+1]))
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+func read(name string) []byte {
+	b, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+type hostileFile struct {
+	raw  []byte
+	want string
+}
+
+func hostile() map[string]hostileFile {
+	one := func(n int64) pickle.Tuple { return pickle.Tuple{n} }
+	file := func(x any) []byte {
+		return zipped(zip.Store, "a/data.pkl", string(stateDict(x)), "a/data/0", strings.Repeat("x", 16))
+	}
+	numbers, legacy := read("numbers-zip.pt"), read("numbers-legacy.pt")
+	patched := func(raw []byte, from, to string) []byte {
+		if !bytes.Contains(raw, []byte(from)) {
+			panic(from)
+		}
+		return bytes.ReplaceAll(slices.Clone(raw), []byte(from), []byte(to))
+	}
+	deep := any(nil)
+	for range 400 {
+		deep = &pickle.List{Items: []any{deep}}
+	}
+	f32 := "FloatStorage"
+	m := map[string]hostileFile{
+		"os.system": {zipped(zip.Store, "a/data.pkl", "\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."), `"os.system"`},
+		"os.system in the optimiser of a true checkpoint": {
+			patched(read("dassl-legacy.pt"), "ctorch.optim.sgd\nSGD\n", "cposix\nsystem\n"), `"posix.system"`},
+		"a storage that is shorter than it says":  {file(rebuild(f32, 5, int64(0), one(5), one(1))), "truncated"},
+		"a storage of 2^62 numbers":               {file(rebuild(f32, 1<<62, int64(0), one(4), one(1))), "truncated"},
+		"a tensor of 2^40 numbers by stride 0":    {file(rebuild(f32, 4, int64(0), one(1<<40), one(0))), "more numbers than the 4"},
+		"a shape whose product overflows":         {file(rebuild(f32, 4, int64(0), pickle.Tuple{int64(1 << 32), int64(1 << 32), int64(2)}, pickle.Tuple{int64(1), int64(1), int64(1)})), "more numbers"},
+		"an offset beyond the storage":            {file(rebuild(f32, 4, int64(3), one(2), one(1))), "leave the 4 numbers"},
+		"a stride that overflows":                 {file(rebuild(f32, 4, int64(0), one(3), one(math.MaxInt64))), "leave"},
+		"a negative stride":                       {file(rebuild(f32, 4, int64(3), one(4), one(-1))), "no natural number"},
+		"a shape of strings":                      {file(rebuild(f32, 4, int64(0), pickle.Tuple{"4"}, one(1))), "no natural number"},
+		"a shape of 17 axes":                      {file(rebuild(f32, 4, int64(0), make(pickle.Tuple, 17), one(1))), "17 numbers"},
+		"more strides than axes":                  {file(rebuild(f32, 4, int64(0), one(4), pickle.Tuple{int64(1), int64(1)})), "axes"},
+		"an unknown type of numbers":              {file(rebuild("QInt8Storage", 4, int64(0), one(4), one(1))), "unknown type"},
+		"a storage of another module":             {file(&pickle.Object{Class: pickle.Global{Module: "torch._utils", Name: "_rebuild_tensor_v2"}, Args: pickle.Tuple{int64(1), int64(0), one(4), one(1)}}), "storage is an int"},
+		"a tensor of doubles that are floats":     {file(rebuild("DoubleStorage", 4, int64(0), one(4), one(1))), "truncated"},
+		"a storage that is not there":             {zipped(zip.Store, "a/data.pkl", string(stateDict(rebuild(f32, 4, int64(0), one(4), one(1))))), "no entry of that name"},
+		"no data.pkl":                             {zipped(zip.Store, "a/version", "3"), "no entry */data.pkl"},
+		"two of them":                             {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "b/data.pkl", "\x80\x02N."), "two entries"},
+		"an entry that comes twice":               {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "a/data.pkl", "\x80\x02N."), "twice"},
+		"a compressed pickle":                     {zipped(zip.Deflate, "a/data.pkl", "\x80\x02N."), "compressed"},
+		"a big-endian file":                       {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "a/byteorder", "big"), "little-endian"},
+		"a zip file cut in the middle":            {numbers[:len(numbers)/2], "no directory"},
+		"a zip file without its first kilobyte":   {append([]byte("PK\x03\x04"), numbers[1024:]...), ""},
+		"a legacy file cut in its storages":       {legacy[:len(legacy)-100], "truncated"},
+		"a legacy file cut in its pickle":         {legacy[:700], "ends in the middle"},
+		"a legacy file whose storage is huge":     {patched(legacy, "\x0c\x00\x00\x00\x00\x00\x00\x00", "\x0c\x00\x00\x00\x00\x00\x00\x40"), "truncated"},
+		"another pickle":                          {[]byte("\x80\x02N."), "magic number"},
+		"text":                                    {[]byte("hello, world"), "neither"},
+		"nothing":                                 {nil, "too short"},
+		"a list of lists, 400 deep, for a tensor": {file(deep), "no ctx"},
+		"a number for a tensor":                   {file(int64(7)), "no ctx"},
+		"a number for a state dict":               {zipped(zip.Store, "a/data.pkl", "\x80\x02K\x07."), "an int, want a state dict"},
+		"a state dict with numbers for names":     {zipped(zip.Store, "a/data.pkl", "\x80\x02}K\x01K\x02s."), "a key that is an int"},
+		"a module that holds itself": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb.", "a/constants.pkl", "\x80\x02)."),
+			"modules nested deeper"},
+		"a parameter of a parameter without end": {file(nested(6)), "parameters within parameters"},
+	}
+	const each, tensors = 1 << 12, 1 << 10 // a thousand tensors of one storage
+	var names, values []any
+	for i := range tensors {
+		names, values = append(names, strings.Repeat("x", i+1)), append(values, rebuild(f32, each, int64(0), one(each), one(1)))
+	}
+	var b bytes.Buffer
+	if err := pickle.Encode(&b, &pickle.Dict{Keys: names, Values: values}); err != nil {
+		panic(err)
+	}
+	m["a thousand tensors of one storage"] = hostileFile{zipped(zip.Store, "a/data.pkl", b.String(), "a/data/0", strings.Repeat("x", 4*each)),
+		"more bytes than the file"}
+	// A directory that claims 100 million entries, and one of 4 GB.
+	end := bytes.LastIndex(numbers, []byte("PK\x05\x06"))
+	big := slices.Clone(numbers[:end-20]) // without the locator of zip64
+	big = append(big, "PK\x05\x06"...)
+	big = binary.LittleEndian.AppendUint64(big, 0xffff<<32|0xffff<<48)
+	big = append(binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(big, 0xfffffffe), 0), 0, 0)
+	m["a directory of 4 GB"] = hostileFile{big, "directory of 4294967294 bytes"}
+	return m
+}
+
+// nested is a parameter of a parameter of a parameter ...
+func nested(depth int) any {
+	v := any(int64(0))
+	for range depth {
+		v = &pickle.Object{Class: pickle.Global{Module: "torch._utils", Name: "_rebuild_parameter"}, Args: pickle.Tuple{v, false, orderedDict()}}
+	}
+	return v
+}
+
+// use does what a reader of a checkpoint does: open, find the tensors, read one of them.
+func use(path string, raw []byte) error {
+	f, err := open(path, bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		return err
+	}
+	d, err := f.StateDict(f.Root)
+	if err != nil {
+		return err
+	}
+	for _, x := range d {
+		if _, err := x.Float32(); err != nil {
+			return err
+		}
+	}
+	if d["ctx"] == nil {
+		return os.ErrNotExist
+	}
+	return nil
+}
+
+// Hostile files are refused in one line, within a second and 100 MB.
+func TestHostileFiles(t *testing.T) {
+	for what, x := range hostile() {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		start := time.Now()
+		err := use("delivered.pt", x.raw)
+		took := time.Since(start)
+		runtime.ReadMemStats(&after)
+		if x.want == "no ctx" { // it is read, and holds no tensor
+			x.want = os.ErrNotExist.Error()
+		}
+		if err == nil || !strings.Contains(err.Error(), x.want) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 400 {
+			t.Errorf("%s: %v, want an error that says %q", what, err, x.want)
+		}
+		// Garbage counts here as well; the bound on time leaves room for a busy machine.
+		if asked := (after.TotalAlloc - before.TotalAlloc) >> 20; asked > 100 || took > 5*time.Second {
+			t.Errorf("%s: asked for %d MB in all and took %v", what, asked, took)
+		}
+		t.Logf("%-48s %6d KB, %8v: %v", what, (after.TotalAlloc-before.TotalAlloc)>>10, took.Round(time.Microsecond), err)
+	}
+}
+
+func TestOpenNamesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.pth.tar-9")
+	if err := os.WriteFile(path, []byte("something else"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{path, filepath.Dir(path), path + "0"} {
+		if _, err := Open(p); err == nil || !strings.Contains(err.Error(), p) {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	for _, x := range hostile() {
+		if len(x.raw) < 1<<14 {
+			f.Add(x.raw)
+		}
+	}
+	for _, name := range []string{"numbers-zip.pt", "numbers-legacy.pt", "dassl-zip.pt", "dassl-legacy.pt", "script.pt"} {
+		f.Add(read(name))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if err := use("fuzz.pt", raw); err != nil && (strings.Contains(err.Error(), "\n") || len(err.Error()) > 1000) {
+			t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err.Error())
+		}
+	})
+}
