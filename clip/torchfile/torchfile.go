@@ -141,16 +141,14 @@ func (f *File) openZip() error {
 		if err != nil || s == nil {
 			return &pickle.Persistent{ID: id}, err
 		}
-		place, known := f.places[s.key]
-		if !known {
+		if _, known := f.places[s.key]; !known {
 			e, there := entries[root+"data/"+s.key]
 			if !there {
 				return nil, fmt.Errorf("storage %.40q: the zip file has no entry of that name", s.key)
 			}
-			if place, err = e.locate(f.r, f.size); err != nil {
+			if f.places[s.key], err = e.locate(f.r, f.size); err != nil {
 				return nil, fmt.Errorf("storage %.40q: %w", s.key, err)
 			}
-			f.places[s.key] = place
 		}
 		return s, f.checkStorage(s)
 	})
