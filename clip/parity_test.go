@@ -12,7 +12,6 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
-	"clipinspector/engine/cpu"
 	"clipinspector/engine/plain"
 )
 
@@ -74,7 +73,7 @@ type fixture struct {
 }
 
 // parity compares the towers with what transformers computed in double precision: max|a-b| / max|b| of each tensor.
-func parity(t *testing.T, e engine.Engine, c Config, file string, images, texts, length int, tolerance float64) {
+func parity(t *testing.T, e engine.Engine, c Config, w Weights, file string, images, texts, length int, tolerance float64) {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/" + file)
 	if err != nil {
@@ -84,7 +83,7 @@ func parity(t *testing.T, e engine.Engine, c Config, file string, images, texts,
 	if err := json.Unmarshal(raw, &want); err != nil {
 		t.Fatal(err)
 	}
-	m, err := NewModel(e, c, hashedWeights(c), nil)
+	m, err := NewModel(e, c, w, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,18 +164,6 @@ func float32s(x []float64, scale, shift float64) []float32 {
 func TestTinyTowersAgreeWithTransformers(t *testing.T) {
 	c := tiny()
 	// Weights, folded weights and results pass through float32.
-	parity(t, plain.New[float64](), c, "parity-tiny.json", 3, 4, 9, 1e-6)
-	parity(t, plain.New[float32](), c, "parity-tiny.json", 3, 4, 9, 1e-5)
-}
-
-func TestViTB32AgreesWithTransformers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("150 million weights")
-	}
-	e, err := cpu.New(cpu.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	parity(t, e, ViTB32(), "parity-b32.json", 2, 3, 20, 1e-4)
+	parity(t, plain.New[float64](), c, hashedWeights(c), "parity-tiny.json", 3, 4, 9, 1e-6)
+	parity(t, plain.New[float32](), c, hashedWeights(c), "parity-tiny.json", 3, 4, 9, 1e-5)
 }

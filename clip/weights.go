@@ -98,7 +98,7 @@ func (w Weights) Check(c Config) error {
 			return fmt.Errorf("tensor %s is %v in an order that is not row-major, or not float32", name, t.Dtype())
 		}
 		if !slices.Equal([]int(t.Shape()), shapes[name]) {
-			return fmt.Errorf("tensor %s has shape %v; the config asks for %v", name, []int(t.Shape()), shapes[name])
+			return shapeError(name, t.Shape(), shapes[name])
 		}
 		for i, x := range safetensors.Values(t) {
 			if x-x != 0 { // infinite or NaN
@@ -108,7 +108,7 @@ func (w Weights) Check(c Config) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w)) {
 		if _, ok := shapes[name]; !ok {
-			return fmt.Errorf("tensor %.80q belongs to no CLIP with a vision transformer of this config", name)
+			return unknownTensor(name)
 		}
 	}
 	return nil
@@ -183,68 +183,6 @@ func (c Config) initialStd(name string, shape []int) float64 {
 		return 1 / math.Sqrt(2*width)
 	}
 	return 1 / math.Sqrt(width) // q, k, v, class token, positions of the image tower, projections
-}
-
-// Names of the files of a model's folder. The vocabulary is the first of vocabularyFiles that is there.
-const (
-	configFile  = "config.json"
-	weightsFile = "model.safetensors"
-	indexFile   = "model.safetensors.index.json"
-)
-
-var vocabularyFiles = []string{"bpe.txt", "bpe_simple_vocab_16e6.txt.gz", "merges.txt"}
-
-// LoadPretrained reads a model from a folder as Hugging Face's hub has them: config.json, model.safetensors (or its parts with
-// model.safetensors.index.json), and a vocabulary, bpe.txt (as [SavePretrained] writes), bpe_simple_vocab_16e6.txt.gz (OpenAI)
-// or merges.txt (Hugging Face). Tensors of half precision become float32; position_ids are dropped. What does not fit the
-// config is an error that names the file and the tensor.
-func LoadPretrained(dir string) (Config, Weights, *bpe.Tokenizer, error) {
-	fail := func(err error) (Config, Weights, *bpe.Tokenizer, error) { return Config{}, nil, nil, err }
-	c, err := ReadConfig(filepath.Join(dir, configFile))
-	if err != nil {
-		return fail(err)
-	}
-	t, err := readVocabulary(dir)
-	if err != nil {
-		return fail(err)
-	}
-	if t.Size() != c.Text.VocabSize {
-		return fail(fmt.Errorf("CLIP model %s: the vocabulary has %d tokens, config.json says %d", dir, t.Size(), c.Text.VocabSize))
-	}
-	path := filepath.Join(dir, weightsFile)
-	read := safetensors.Read
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(dir, indexFile)); err != nil {
-			return fail(fmt.Errorf("CLIP model %s: neither %s nor %s is there", dir, weightsFile, indexFile))
-		}
-		path, read = filepath.Join(dir, indexFile), safetensors.ReadSharded
-	}
-	f, err := read(path)
-	if err != nil {
-		return fail(fmt.Errorf("CLIP model: %w", err))
-	}
-	for name, dtype := range f.Skipped {
-		if !strings.HasSuffix(name, ".position_ids") {
-			return fail(fmt.Errorf("CLIP model %s: tensor %.80q is %s; F32, F16 and BF16 are supported", path, name, dtype))
-		}
-	}
-	w := Weights(f.Tensors)
-	maps.DeleteFunc(w, func(name string, _ *tensor.Dense) bool { return strings.HasSuffix(name, ".position_ids") })
-	if err := w.Check(c); err != nil {
-		return fail(fmt.Errorf("CLIP model %s: %w", path, err))
-	}
-	return c, w, t, nil
-}
-
-func readVocabulary(dir string) (*bpe.Tokenizer, error) {
-	for _, name := range vocabularyFiles {
-		t, err := bpe.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		return t, err
-	}
-	return nil, fmt.Errorf("CLIP model %s: no vocabulary; one of %s should be there", dir, strings.Join(vocabularyFiles, ", "))
 }
 
 // SavePretrained writes a model into a folder, which it makes if need be, so that [LoadPretrained] and transformers read it:

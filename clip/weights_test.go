@@ -190,7 +190,7 @@ func TestLoadRefusals(t *testing.T) {
 		"unknown":       {changed("classifier.weight", nan), "belongs to no CLIP"},
 		"shape":         {changed("text_projection.weight", tensor.New(tensor.WithShape(1, 2), tensor.WithBacking([]float32{1, 2}))), "has shape [1 2]; the config asks for [24 48]"},
 		"NaN":           {changed("text_projection.weight", nan), "holds NaN at element 3"},
-		"no weights":    {remove(weightsFile), "neither"},
+		"no weights":    {remove(weightsFile), "no weights; one of"},
 		"no config":     {remove(configFile), configFile},
 		"no vocabulary": {remove("bpe.txt", "merges.txt"), "no vocabulary"},
 		"vocabulary": {func(dir string) error {

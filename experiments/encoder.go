@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"sort"
 	"strings"
@@ -25,7 +26,7 @@ type Encoder struct {
 	tokenizer   *bpe.Tokenizer
 }
 
-// OpenEncoder loads "builtin:NAME", or a folder in Hugging Face's layout.
+// OpenEncoder loads "builtin:NAME", or a folder or a file of weights that [clip.LoadPretrained] reads.
 func OpenEncoder(name string) (*Encoder, error) {
 	e := &Encoder{Name: name}
 	var err error
@@ -37,13 +38,13 @@ func OpenEncoder(name string) (*Encoder, error) {
 				names = append(names, "builtin:"+n)
 			}
 			sort.Strings(names)
-			return nil, fmt.Errorf("unknown encoder %q; known are %s, or a folder in Hugging Face's layout", name, strings.Join(names, ", "))
+			return nil, fmt.Errorf("unknown encoder %q; known are %s, or a folder or a file of weights", name, strings.Join(names, ", "))
 		}
 		e.Config, e.weights, e.tokenizer, err = load()
 	} else {
 		if _, missing := os.Stat(name); missing != nil {
-			return nil, fmt.Errorf("encoder %s: no such folder: name a folder that holds config.json and model.safetensors, "+
-				"or make one with `clip-inspector pretrain --out %s`", name, name)
+			return nil, fmt.Errorf("encoder %s: no such folder or file: name one that holds CLIP's weights (config.json and "+
+				"model.safetensors, or OpenAI's ViT-B-16.pt), or make one with `clip-inspector pretrain --out %s`", name, name)
 		}
 		e.Config, e.weights, e.tokenizer, err = clip.LoadPretrained(name)
 	}
@@ -60,6 +61,36 @@ func OpenEncoder(name string) (*Encoder, error) {
 	defer m.Free()
 	e.fingerprint = m.Fingerprint()
 	return e, nil
+}
+
+// DescribeEncoder prints what an encoder is and whether its weights are the published ones, on which the threat model rests.
+func DescribeEncoder(w io.Writer, name string) error {
+	e, err := OpenEncoder(name)
+	if err != nil {
+		return err
+	}
+	c := e.Config
+	fmt.Fprintf(w, "image tower   %d layers of %d, %d heads, %d px in patches of %d, %s\n", c.Vision.Layers, c.Vision.Width, c.Vision.Heads,
+		c.Vision.ImageSize, c.Vision.PatchSize, c.Vision.Activation)
+	fmt.Fprintf(w, "text tower    %d layers of %d, %d heads, %d tokens of %d, %s\n", c.Text.Layers, c.Text.Width, c.Text.Heads,
+		c.Text.ContextLength, c.Text.VocabSize, c.Text.Activation)
+	fmt.Fprintf(w, "features      %d\n", c.ProjectionDim)
+	fmt.Fprintf(w, "parameters    %d\n", c.Parameters())
+	fmt.Fprintf(w, "weights       sha256 %s (of the numbers, whatever the format)\n", e.weights.Fingerprint())
+	fmt.Fprintf(w, "model         %s (weights, architecture and vocabulary)\n", e.Fingerprint())
+	if strings.HasPrefix(name, "builtin:") {
+		return nil
+	}
+	sum, published, err := clip.FileFingerprint(name)
+	if err != nil {
+		return err
+	}
+	if published == "" {
+		published = "not a file that OpenAI published: compare the sum with that of wherever it comes from"
+	}
+	fmt.Fprintf(w, "file          sha256 %s\n", sum)
+	fmt.Fprintf(w, "published     %s\n", published)
+	return nil
 }
 
 // Fingerprint identifies architecture, weights and vocabulary.

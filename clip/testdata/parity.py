@@ -52,12 +52,12 @@ def weight(name, shape):
     return r / np.sqrt(np.prod(shape[1:]) / 3)
 
 
-def run(file, config, images, texts, length):
+def run(file, config, images, texts, length, rounding=np.float32):
     model = CLIPModel(CLIPConfig(**config)).double().eval()
     state = model.state_dict()
     for name, t in state.items():
         if not name.endswith("position_ids"):
-            value = weight(name, tuple(t.shape)).astype(np.float32)
+            value = weight(name, tuple(t.shape)).astype(np.float32).astype(rounding)
             state[name] = torch.from_numpy(np.asarray(value).astype(np.float64))
     model.load_state_dict(state)
     v, t = config["vision_config"], config["text_config"]
@@ -106,6 +106,11 @@ def config(projection, vision, text):
     return dict(projection_dim=projection, vision_config=v, text_config=t)
 
 
-run("parity-tiny.json", config(12, (8, 4, 24, 40, 2, 3, "gelu"), (40, 10, 16, 48, 3, 2, "quick_gelu")), 3, 4, 9)
-run("parity-b32.json", config(512, (224, 32, 768, 3072, 12, 12, "quick_gelu"), (49408, 77, 512, 2048, 12, 8, "quick_gelu")),
-    2, 3, 20)
+def vit(patch):
+    return config(512, (224, patch, 768, 3072, 12, 12, "quick_gelu"), (49408, 77, 512, 2048, 12, 8, "quick_gelu"))
+
+
+if __name__ == "__main__":
+    run("parity-tiny.json", config(12, (8, 4, 24, 40, 2, 3, "gelu"), (40, 10, 16, 48, 3, 2, "quick_gelu")), 3, 4, 9)
+    run("parity-b32.json", vit(32), 2, 3, 20)
+    run("parity-b16.json", vit(16), 1, 2, 12)

@@ -83,7 +83,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on; this build knows cpu")
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), exportCommand(), listCommand(), pretrainCommand(&f),
-		benchCommand(&f), doctorCommand())
+		benchCommand(&f), doctorCommand(), encoderCommand())
 	return c
 }
 
