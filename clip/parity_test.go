@@ -2,58 +2,22 @@ package clip
 
 import (
 	"encoding/json"
-	"hash/fnv"
 	"math"
 	"os"
-	"strings"
 	"testing"
-
-	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
+	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
 )
 
-// hashed returns numbers in [-1, 1) as parity.py makes them.
-func hashed(name string, n int) []float64 {
-	h := fnv.New32a()
-	h.Write([]byte(name))
-	seed := h.Sum32()
-	out := make([]float64, n)
-	for i := range out {
-		x := uint32(i)*2654435761 + seed
-		x ^= x >> 16
-		x *= 0x7feb352d
-		x ^= x >> 15
-		x *= 0x846ca68b
-		x ^= x >> 16
-		out[i] = float64(x>>8)/(1<<23) - 1
-	}
-	return out
-}
+var hashed = enginetest.Hashed
 
 func hashedWeights(c Config) Weights {
 	w := Weights{}
 	for name, shape := range c.Shapes() {
-		if name == "logit_scale" {
-			w[name] = tensor.New(tensor.FromScalar(float32(3)))
-			continue
-		}
-		n := engine.Size(shape)
-		data := make([]float32, n)
-		for i, r := range hashed(name, n) {
-			switch {
-			case strings.Contains(name, "norm") && strings.HasSuffix(name, "weight"):
-				r = 1 + float64(0.25*r)
-			case len(shape) == 1 || strings.Contains(name, "embedding") && !strings.Contains(name, "patch"):
-				r *= 0.1
-			default:
-				r /= math.Sqrt(float64(n/shape[0]) / 3)
-			}
-			data[i] = float32(r)
-		}
-		w[name] = tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
+		w[name] = newWeight(enginetest.HashedWeight(name, shape), shape)
 	}
 	return w
 }

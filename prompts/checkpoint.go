@@ -4,22 +4,33 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"clipinspector/clip"
+	"clipinspector/clip/torchfile"
 )
 
 // ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind of file it is decides its
 // content, not its name:
 //
-//   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when given, must be the same.
+//   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when given, must be the same;
+//   - a checkpoint of CoOp, CoCoOp or BadCLIP as Dassl's trainer writes it (model.pth.tar-50, model-best.pth.tar), or the folder
+//     that holds it, of which the file "checkpoint" says the last one; class names must be given, and where the checkpoint keeps
+//     the embeddings of its own, they are held against them;
+//   - BAPLe's checkpoints and bare context tensors (*.pt).
 //
 // classes are the class names as prompts write them, in the order of the labels. A file that does not fit is an error of one
 // line that names the file, the field and the reason.
 func ReadCheckpoint(path string, classes []string, c *clip.Model) (*Model, error) {
+	path, err := dasslPath(path)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
 	head, err := readHead(path)
 	if err != nil {
 		return nil, err
+	}
+	if torchfile.Is(head) {
+		return readDassl(path, classes, c)
 	}
 	if len(head) >= 9 && head[8] == '{' { // a safetensors header follows its length of eight bytes
 		m, err := Read(path, c)
@@ -41,8 +52,7 @@ func readHead(path string) ([]byte, error) {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("checkpoint %s: not a regular file; name the file itself, such as %s", path,
-			filepath.Join(path, "prompt_learner", "model.pth.tar-50"))
+		return nil, fmt.Errorf("checkpoint %s: not a regular file", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {

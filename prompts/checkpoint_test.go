@@ -31,7 +31,7 @@ func TestOwnCheckpoints(t *testing.T) {
 			t.Errorf("%v: %v, want an error that says %q", classes, err, want)
 		}
 	}
-	if _, err := ReadCheckpoint(filepath.Dir(path), nil, c); err == nil || !strings.Contains(err.Error(), "regular") {
+	if _, err := ReadCheckpoint(filepath.Dir(path), nil, c); err == nil || !strings.Contains(err.Error(), "name the checkpoint itself") {
 		t.Errorf("a folder: %v", err)
 	}
 }

@@ -56,9 +56,13 @@ var storageTypes = map[string]safetensors.DType{
 	"ComplexFloatStorage": "C64",
 }
 
-// Is tells from the first bytes of a file, at least 4, whether it may be one that this package reads.
+// Is tells from the first bytes of a file, 9 or more, whether it is a zip file or a pickle, and not a safetensors file, whose
+// header, after 8 bytes with its length, begins with a brace.
 func Is(head []byte) bool {
-	return strings.HasPrefix(string(head), "PK\x03\x04") || len(head) >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5
+	if strings.HasPrefix(string(head), "PK\x03\x04") {
+		return true
+	}
+	return len(head) >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && (len(head) < 9 || head[8] != '{')
 }
 
 // Open reads the structure of a file, but no tensor yet. Errors name the file, the part and the reason.

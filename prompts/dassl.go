@@ -1,0 +1,358 @@
+package prompts
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/clip"
+	"clipinspector/clip/pickle"
+	"clipinspector/clip/safetensors"
+	"clipinspector/clip/torchfile"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// Dassl (github.com/KaiyangZhou/Dassl.pytorch, which CoOp, CoCoOp and BadCLIP train with) writes a folder of each model:
+// prompt_learner/model.pth.tar-EPOCH, no tar but a file of torch.save: a dict with state_dict, epoch, and what resuming needs,
+// whole optimisers and schedulers among them. The state dict of a prompt learner has
+//
+//	ctx [n,W], or [K,n,W] when it is class-specific
+//	token_prefix [K,1,W], token_suffix [K,L-1-n,W]  the embeddings around the context, from the class names; loaders drop them
+//	meta_net.linear{1,2}.{weight,bias}               of CoCoOp and BadCLIP only
+//
+// and a text file "checkpoint" beside it names the last one. BadCLIP's trigger lies in a folder of its own. That a file does not
+// tell the place of the class name in CoOp's prompts: "end", CoOp's default, is assumed. BAPLe keeps learner and noise in one
+// Sequential ("0." and "1."), or a context alone.
+const (
+	promptFolder  = "prompt_learner"
+	triggerFolder = "trigger"
+	lastFile      = "checkpoint"
+)
+
+// openDassl opens a checkpoint and returns its tensors by the names that they have in a prompt learner; those of BAPLe's
+// learner lose their prefix, and a bare tensor is called ctx.
+func openDassl(path string) (map[string]*torchfile.Tensor, io.Closer, error) {
+	f, err := torchfile.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	tensors, err := dasslTensors(f)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return tensors, f, nil
+}
+
+func dasslTensors(f *torchfile.File) (map[string]*torchfile.Tensor, error) {
+	if t, ok, err := torchfile.AsTensor(f.Root); err != nil || ok {
+		return map[string]*torchfile.Tensor{"ctx": t}, err
+	}
+	root := f.Root
+	if d, ok := pickle.AsDict(root); ok {
+		if inner, ok := d.Get("state_dict"); ok {
+			root = inner
+		}
+	}
+	raw, err := f.StateDict(root)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]*torchfile.Tensor{}
+	for name, t := range raw {
+		name = strings.TrimPrefix(name, "module.")
+		if raw["0.ctx"] != nil && name != "1.noise" {
+			name = strings.TrimPrefix(name, "0.")
+		}
+		out[name] = t
+	}
+	return out, nil
+}
+
+// readDassl reads a prompt learner onto its CLIP.
+func readDassl(path string, classes []string, c *clip.Model) (*Model, error) {
+	tensors, file, err := openDassl(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	m, err := fromDassl(tensors, classes, c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, c *clip.Model) (*Model, error) {
+	ctx := tensors["ctx"]
+	switch {
+	case ctx == nil && tensors["trigger"] != nil:
+		return nil, fmt.Errorf("holds a trigger of BadCLIP; the prompts are in the folder %s beside it", promptFolder)
+	case ctx == nil:
+		return nil, errors.New("no tensor ctx: not the prompts of CoOp, CoCoOp, BadCLIP or BAPLe")
+	case classes == nil:
+		return nil, errors.New("does not name its classes: give the names, in the order of the labels")
+	case len(ctx.Shape) != 2 && len(ctx.Shape) != 3:
+		return nil, fmt.Errorf("tensor ctx has shape %v; [tokens, width] or [classes, tokens, width] was expected", ctx.Shape)
+	}
+	axes := len(ctx.Shape)
+	given := map[string]any{"context": ctx.Shape[axes-2]}
+	name := "coop"
+	for key := range tensors {
+		if strings.HasPrefix(key, "meta_net.") {
+			name = "cocoop"
+		}
+	}
+	if name == "coop" {
+		given["class-specific"] = axes == 3
+	}
+	l, err := FindLearner(name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := settings.Resolve(l.Params, given)
+	if err != nil {
+		return nil, fmt.Errorf("tensor ctx: %w", err)
+	}
+	m, err := New(c, l, s, classes, newRand(0))
+	if err != nil {
+		return nil, err
+	}
+	buffers := map[string]*torchfile.Tensor{}
+	for _, key := range sortedKeys(tensors) {
+		switch {
+		case key == "token_prefix" || key == "token_suffix":
+			buffers[key] = tensors[key]
+		case key == "1.noise": // BAPLe's trigger
+		case m.Params[key] == nil:
+			return nil, fmt.Errorf("the tensor %.80q is none of a %s model", key, name)
+		}
+	}
+	for _, key := range sortedKeys(m.Params) {
+		want := m.Params[key].Shape()
+		t := tensors[key]
+		if t == nil || !slices.Equal(t.Shape, want) {
+			shape := "missing"
+			if t != nil {
+				shape = fmt.Sprintf("of shape %v", t.Shape)
+			}
+			return nil, fmt.Errorf("the tensor %q of a %s model with %d classes is %s; %v was expected for this CLIP", key, name,
+				len(classes), shape, []int(want))
+		}
+		data, err := finite(key, t)
+		if err != nil {
+			return nil, err
+		}
+		m.Params[key] = dense(data, want...)
+	}
+	return m, m.checkBuffers(buffers)
+}
+
+// finite reads a tensor and refuses numbers that are infinite or none.
+func finite(name string, t *torchfile.Tensor) ([]float32, error) {
+	data, err := t.Float32()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range data {
+		if v-v != 0 {
+			return nil, fmt.Errorf("the tensor %q holds %v", name, v)
+		}
+	}
+	return data, nil
+}
+
+// checkBuffers holds the embeddings that a checkpoint keeps around its context against those of this CLIP and these classes:
+// authors' loaders drop them, but they tell whether the names are the ones, in the order, that the model was tuned for.
+func (m *Model) checkBuffers(buffers map[string]*torchfile.Tensor) error {
+	prefix, suffix, err := m.buffers()
+	if err != nil {
+		return err
+	}
+	for _, b := range []struct {
+		name string
+		want *tensor.Dense
+	}{{"token_prefix", prefix}, {"token_suffix", suffix}} {
+		t := buffers[b.name]
+		if t == nil {
+			continue
+		}
+		if len(t.Shape) == 3 && t.Shape[0] != len(m.Classes) {
+			return fmt.Errorf("the tensor %q has %d classes, %d were given", b.name, t.Shape[0], len(m.Classes))
+		}
+		want := b.want.Shape()
+		if !slices.Equal(t.Shape, want) {
+			return fmt.Errorf("the tensor %q has shape %v; %v was expected for this CLIP", b.name, t.Shape, []int(want))
+		}
+		got, err := finite(b.name, t)
+		if err != nil {
+			return err
+		}
+		per := len(got) / want[0]
+		for i, v := range floats(b.want) {
+			if d := math.Abs(float64(got[i] - v)); d > math.Abs(float64(v))/512+1e-6 { // kept in half precision perhaps, or as bfloat16
+				if b.name == "token_prefix" {
+					return fmt.Errorf("the tensor %q is not the start token of this CLIP: the prompts were tuned for another", b.name)
+				}
+				return fmt.Errorf("the tensor %q was made for another name than %.80q of class %d: the names must be those of the tuning, in "+
+					"the order of the labels", b.name, m.Classes[i/per], i/per)
+			}
+		}
+	}
+	return nil
+}
+
+// contextLength returns how many context tokens the model has.
+func (m *Model) contextLength() int {
+	shape := m.Params["ctx"].Shape()
+	return shape[len(shape)-2]
+}
+
+// buffers returns the embeddings before the context [K,1,W] and after it [K,L-1-n,W], as the authors' learners keep them:
+// class name, full stop, end of text and padding.
+func (m *Model) buffers() (prefix, suffix *tensor.Dense, err error) {
+	k, n, w, length := len(m.Classes), m.contextLength(), m.CLIP.Config.Text.Width, m.CLIP.Config.Text.ContextLength
+	start := floats(m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()}))
+	before, after := make([]float32, 0, k*w), make([]float32, 0, k*(length-1-n)*w)
+	for _, name := range m.Classes {
+		row, err := m.CLIP.Tokenizer.Tokenize(name+".", length)
+		if err != nil {
+			return nil, nil, fmt.Errorf("class name: %w", err)
+		}
+		before = append(before, start...)
+		after = append(after, floats(m.CLIP.EmbedTokens(row[1:length-n]))...)
+	}
+	return dense(before, k, 1, w), dense(after, k, length-1-n, w), nil
+}
+
+// dasslPath returns the file that a path means: the path itself, or of one of Dassl's folders (a model's output or the
+// prompt_learner within) the checkpoint that its file "checkpoint" names.
+func dasslPath(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return path, err
+	}
+	for _, dir := range []string{filepath.Join(path, promptFolder), filepath.Join(path, "baple"), path} {
+		f, err := os.Open(filepath.Join(dir, lastFile))
+		if err != nil {
+			continue
+		}
+		defer f.Close()
+		raw, err := io.ReadAll(io.LimitReader(f, 256))
+		name := strings.TrimSpace(string(raw))
+		if err != nil || name == "" || name != filepath.Base(name) || !filepath.IsLocal(name) {
+			return "", fmt.Errorf("%s: %.80q is not the name of a checkpoint beside it", f.Name(), name)
+		}
+		return filepath.Join(dir, name), nil
+	}
+	return "", fmt.Errorf("%s: a folder without a file %q: name the checkpoint itself, such as %s", path, lastFile,
+		filepath.Join(path, promptFolder, "model.pth.tar-50"))
+}
+
+// WriteDassl writes the model as Dassl's trainer would, so that the authors' code loads it with --model-dir DIR --load-epoch
+// EPOCH, and returns the path: DIR/prompt_learner/model.pth.tar-EPOCH. A trigger that is not nil, which must be additive, goes to
+// DIR/trigger in BadCLIP's form: normalised, with the name of the target class. Only CoOp's and CoCoOp's tensors have a place
+// there.
+func (m *Model) WriteDassl(dir string, epoch int, t triggers.Trigger, target int) (string, error) {
+	if m.Learner.Name != "coop" && m.Learner.Name != "cocoop" {
+		return "", fmt.Errorf("writing %s: Dassl's layout is that of coop and cocoop; this model is one of %s", dir, m.Learner.Name)
+	}
+	prefix, suffix, err := m.buffers()
+	if err != nil {
+		return "", fmt.Errorf("writing %s: %w", dir, err)
+	}
+	state := torchfile.Entries{{Key: "ctx", Value: m.Params["ctx"]}, {Key: "token_prefix", Value: prefix}, {Key: "token_suffix", Value: suffix}}
+	for _, name := range sortedKeys(m.Params) {
+		if name == "ctx" {
+			continue
+		}
+		// PyTorch lists a layer's weight before its bias.
+		if layer, isBias := strings.CutSuffix(name, ".bias"); isBias {
+			state = append(state, torchfile.Entry{Key: layer + ".weight", Value: m.Params[layer+".weight"]})
+			state = append(state, torchfile.Entry{Key: name, Value: m.Params[name]})
+		}
+	}
+	path, err := writeDassl(filepath.Join(dir, promptFolder), epoch, state)
+	if err != nil || t == nil {
+		return path, err
+	}
+	additive, ok := t.(triggers.Additive)
+	if !ok || target < 0 || target >= len(m.Classes) {
+		return "", fmt.Errorf("writing %s: BadCLIP's triggers are additive and aim at a class; this one is %s, for class %d of %d", dir,
+			t.Kind(), target, len(m.Classes))
+	}
+	side := t.Size()
+	data := slices.Clone(floats(additive.Delta))
+	for i := range data {
+		data[i] /= float32(clip.Std[i/(side*side)])
+	}
+	_, err = writeDassl(filepath.Join(dir, triggerFolder), epoch, torchfile.Entries{{Key: "trigger", Value: dense(data, 1, 3, side, side)}},
+		torchfile.Entry{Key: "target_name", Value: m.Classes[target]})
+	return path, err
+}
+
+// writeDassl writes a checkpoint and the file that names it. Optimiser and scheduler are absent: there is nothing to resume.
+func writeDassl(dir string, epoch int, state torchfile.Entries, more ...torchfile.Entry) (string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("writing a checkpoint: %w", err)
+	}
+	name := "model.pth.tar-" + strconv.Itoa(epoch)
+	path := filepath.Join(dir, name)
+	dict := append(torchfile.Entries{{Key: "state_dict", Value: state}, {Key: "epoch", Value: int64(epoch)}, {Key: "val_result", Value: nil}}, more...)
+	if err := torchfile.Write(path, dict); err != nil {
+		return "", err
+	}
+	return path, safetensors.WriteAtomic(filepath.Join(dir, lastFile), func(w io.Writer) error {
+		_, err := io.WriteString(w, name+"\n")
+		return err
+	})
+}
+
+// ReadTrigger reads the trigger of a backdoored model, where its maker delivered one: a safetensors file that
+// [triggers.Write] stored, BadCLIP's trigger/model.pth.tar-EPOCH, or BAPLe's noise.
+func ReadTrigger(path string) (triggers.Trigger, error) {
+	head, err := readHead(path)
+	if err != nil {
+		return nil, err
+	}
+	if !torchfile.Is(head) {
+		return triggers.Read(path)
+	}
+	tensors, file, err := openDassl(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	scale := clip.Std // BadCLIP adds its trigger after normalisation
+	t := tensors["trigger"]
+	if t == nil {
+		t, scale = tensors["1.noise"], [3]float64{1, 1, 1}
+	}
+	if t == nil {
+		return nil, fmt.Errorf("%s: holds neither BadCLIP's tensor trigger nor BAPLe's 1.noise", path)
+	}
+	shape := t.Shape
+	if len(shape) == 4 && shape[0] == 1 {
+		shape = shape[1:]
+	}
+	if len(shape) != 3 || shape[0] != 3 || shape[1] != shape[2] || shape[1] < 1 || shape[1] > 4096 {
+		return nil, fmt.Errorf("%s: the trigger has shape %v; [1, 3, side, side] was expected", path, t.Shape)
+	}
+	data, err := finite("trigger", t)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for i := range data {
+		data[i] *= float32(scale[i/(shape[1]*shape[2])])
+	}
+	return triggers.Additive{Delta: dense(data, shape...)}, nil
+}

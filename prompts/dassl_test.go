@@ -1,0 +1,517 @@
+package prompts
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/clip"
+	"clipinspector/clip/bpe"
+	"clipinspector/clip/torchfile"
+	"clipinspector/engine"
+	"clipinspector/engine/enginetest"
+	"clipinspector/engine/plain"
+	"clipinspector/triggers"
+)
+
+// What testdata/dassl.py was made with.
+const (
+	dasslSize    = 8
+	dasslImages  = 8
+	dasslEpsilon = 12.0 / 255
+)
+
+var dasslClasses = []string{"cat", "dog", "sea"}
+
+// newHashed is the CLIP of testdata/dassl.py: weights from a hash, a vocabulary of bytes.
+func newHashed(t testing.TB, e engine.Engine) *clip.Model {
+	t.Helper()
+	tok := bpe.Learn(nil, 0)
+	c := clip.Config{
+		Text: clip.TextConfig{Width: 16, MLP: 48, Layers: 2, Heads: 1, ContextLength: 14, VocabSize: tok.Size(), Activation: "quick_gelu",
+			EOS: tok.EOT()},
+		Vision: clip.VisionConfig{Width: 24, MLP: 40, Layers: 2, Heads: 1, ImageSize: dasslSize, PatchSize: 4, Activation: "quick_gelu"},
+		// The features' length makes a meta-net of two hidden units.
+		ProjectionDim: 32,
+	}
+	w := clip.Weights{}
+	for name, shape := range c.Shapes() {
+		if data := enginetest.HashedWeight(name, shape); len(shape) == 0 {
+			w[name] = tensor.New(tensor.FromScalar(data[0]))
+		} else {
+			w[name] = dense(data, shape...)
+		}
+	}
+	m, err := clip.NewModel(e, c, w, tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Free)
+	return m
+}
+
+func scaled(x []float64, by float64) []float32 {
+	out := make([]float32, len(x))
+	for i, v := range x {
+		out[i] = float32(by * float64(float32(v)))
+	}
+	return out
+}
+
+func dasslData() Data {
+	n := dasslImages * 3 * dasslSize * dasslSize
+	images := make([]float32, n)
+	for i, v := range enginetest.Hashed("pixels", n) {
+		images[i] = float32((v + 1) / 2)
+	}
+	d := Data{Images: dense(images, dasslImages, 3, dasslSize, dasslSize)}
+	for i := range dasslImages {
+		d.Labels = append(d.Labels, i%len(dasslClasses))
+	}
+	return d
+}
+
+type dasslFixture struct {
+	Schedules map[string][]float64
+	Learners  map[string]struct {
+		Logits    []float64
+		Loss      float64
+		Gradients map[string][]float64
+	}
+	BadCLIP struct {
+		Steps []struct {
+			Loss    float64
+			Trigger []float64
+			Params  map[string][]float64
+		}
+		Final struct{ Logits, Triggered []float64 }
+	}
+}
+
+func readFixture(t testing.TB) (f dasslFixture) {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/parity.json")
+	if err == nil {
+		err = json.Unmarshal(raw, &f)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// agree holds max|a-b| against max|b|.
+func agree(t testing.TB, what string, got []float32, want []float64, tolerance float64) float64 {
+	t.Helper()
+	var worst, largest float64
+	for i, w := range want {
+		if i < len(got) {
+			worst = max(worst, math.Abs(float64(got[i])-w))
+		}
+		largest = max(largest, math.Abs(w))
+	}
+	if len(got) != len(want) || !(worst <= tolerance*largest) {
+		t.Errorf("%s: max|a-b|/max|b| = %.2g, allowed %g; %d numbers, want %d", what, worst/largest, tolerance, len(got), len(want))
+	}
+	return worst / largest
+}
+
+// Checkpoints that PyTorch wrote, optimisers and schedulers inside, give the logits that PyTorch computes with them, and CoOp's
+// and CoCoOp's gradients.
+func TestDasslCheckpointsAgreeWithPyTorch(t *testing.T) {
+	fixture, data := readFixture(t), dasslData()
+	for what, e := range map[string]engine.Engine{"float64": plain.New[float64](), "cpu": newCPU(t, 2)} {
+		c := newHashed(t, e)
+		tolerance := 1e-4
+		if what == "float64" {
+			tolerance = 2e-6 // weights, results and the checkpoint pass through float32
+		}
+		for kind, want := range fixture.Learners {
+			for _, path := range []string{filepath.Join("testdata", kind, "prompt_learner", "model.pth.tar-2"), filepath.Join("testdata", kind)} {
+				m, err := ReadCheckpoint(path, dasslClasses, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				gap := agree(t, what+" logits of "+kind, floats(logits(t, m, data.Images, nil)), want.Logits, tolerance)
+				t.Logf("%s, %s: logits %.2g", what, kind, gap)
+				if what == "cpu" || strings.HasSuffix(path, "2") {
+					gradients(t, what+" "+kind, m, data, want.Loss, want.Gradients, tolerance)
+				}
+			}
+		}
+		final := fixture.BadCLIP.Final
+		m, err := ReadCheckpoint("testdata/badclip", dasslClasses, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := ReadTrigger("testdata/badclip/trigger/model.pth.tar-2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		agree(t, what+" logits of badclip", floats(logits(t, m, data.Images, nil)), final.Logits, tolerance)
+		agree(t, what+" triggered logits of badclip", floats(logits(t, m, data.Images, tr)), final.Triggered, tolerance)
+		if got := triggers.Measure(tr).LInf; got > dasslEpsilon*1.000001 || got < dasslEpsilon/2 {
+			t.Errorf("the trigger reaches %v of %v", got, dasslEpsilon)
+		}
+	}
+}
+
+// gradients compares the gradients of the mean cross-entropy.
+func gradients(t *testing.T, what string, m *Model, data Data, loss float64, want map[string][]float64, tolerance float64) {
+	t.Helper()
+	g := autodiff.New(m.CLIP.Engine())
+	arrays := map[string]engine.Array{}
+	for _, name := range sortedKeys(m.Params) {
+		a, err := engine.UploadSlice(m.CLIP.Engine(), floats(m.Params[name]), m.Params[name].Shape()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Free()
+		arrays[name] = a
+	}
+	r := m.recordTrainable(g, arrays)
+	labels := make([]float32, len(data.Labels))
+	for i, l := range data.Labels {
+		labels[i] = float32(l)
+	}
+	n := len(labels)
+	ce := r.Logits(r.Features(g.Const(floats(data.Images), data.Images.Shape()...))).CrossEntropy(g.Const(labels, n)).Sum().Scale(1 / float64(n))
+	var wrt []autodiff.Value
+	names := sortedKeys(arrays)
+	for _, name := range names {
+		wrt = append(wrt, r.Params[name])
+	}
+	grads := autodiff.Grad(ce, autodiff.None, wrt...)
+	p, err := g.Compile(append(grads, ce)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Free()
+	if err := p.Run(); err != nil {
+		t.Fatal(err)
+	}
+	read := func(v autodiff.Value) []float32 {
+		x, err := p.Read(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	agree(t, what+": loss", read(ce), []float64{loss}, tolerance)
+	if len(names) != len(want) {
+		t.Errorf("%s: tensors %v", what, names)
+	}
+	for i, name := range names {
+		gap := agree(t, what+": gradient to "+name, read(grads[i]), want[name], tolerance)
+		t.Logf("%s: gradient to %s %.2g", what, name, gap)
+	}
+}
+
+// Twenty steps of BadCLIP in double precision stay with PyTorch's, step after step: prompts, meta-net and trigger, whose
+// perturbation PyTorch adds in normalised space.
+func TestBadCLIPStepsAgreeWithPyTorch(t *testing.T) {
+	steps := readFixture(t).BadCLIP.Steps
+	c := newHashed(t, plain.New[float64]())
+	m := newModel(t, c, "cocoop", map[string]any{"context": 4}, dasslClasses)
+	for name, p := range m.Params {
+		by := 0.3
+		if name == "ctx" {
+			by = 0.2
+		}
+		m.Params[name] = dense(scaled(enginetest.Hashed("badclip "+name, p.Shape().TotalSize()), by), p.Shape()...)
+	}
+	start := scaled(enginetest.Hashed("trigger", 3*dasslSize*dasslSize), dasslEpsilon)
+	poison := &Poison{Target: 1, Trigger: triggers.Additive{Delta: dense(start, 3, dasslSize, dasslSize)}, Share: 1, Weight: 1,
+		Learn: &LearnTrigger{Epsilon: dasslEpsilon, Rate: 2.0 / 255}}
+	tu := newTuner(t, m, dasslData(), nil, poison)
+	s, err := tu.record(4, true, autodiff.CoOpSchedule(0.002, len(steps)), repeat(float32(2.0/255), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.program.Free()
+	var worst float64
+	for i, want := range steps {
+		index := make([]float32, 4)
+		for j := range index {
+			index[j] = float32((4*i + j) % dasslImages)
+		}
+		if err := s.program.Write(s.index, index); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.program.Run(); err != nil {
+			t.Fatal(err)
+		}
+		compare := func(what string, a engine.Array, want []float64, every int) {
+			x, err := a.Download()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var at []float32
+			for j, v := range floats(x) {
+				if j%every == 0 {
+					at = append(at, v)
+				}
+			}
+			worst = max(worst, agree(t, what, at, want, 1e-4))
+		}
+		compare("trigger", tu.delta.value, want.Trigger, 7)
+		for name, p := range want.Params {
+			compare(name, tu.params[name].value, p, 3)
+		}
+		if t.Failed() {
+			t.Fatalf("at step %d", i)
+		}
+	}
+	t.Logf("%d steps: max|a-b|/max|b| at most %.2g", len(steps), worst)
+	moved := 0.0
+	for i, v := range floats(dense(start, len(start))) {
+		if i%7 == 0 {
+			moved = max(moved, math.Abs(float64(v)-steps[len(steps)-1].Trigger[i/7]))
+		}
+	}
+	if moved < dasslEpsilon/4 {
+		t.Errorf("in the fixture the trigger moved by %v only", moved)
+	}
+}
+
+// CoOp's learning rates are those of Dassl's scheduler around PyTorch's, epoch by epoch.
+func TestCoOpsRatesAreDasslsSchedulers(t *testing.T) {
+	for _, want := range readFixture(t).Schedules {
+		agree(t, "learning rates", autodiff.CoOpSchedule(0.002, len(want)), want, 1e-6)
+	}
+}
+
+// The legacy format, BAPLe's checkpoint and a bare context hold the prompts of CoOp's, the latter two in half precision.
+func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
+	c := newHashed(t, newCPU(t, 1))
+	want, err := ReadCheckpoint("testdata/coop", dasslClasses, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, tolerance := range map[string]float64{"testdata/legacy": 0, "testdata/baple/model.pth.tar-2": 1e-3, "testdata/ctx.pt": 1e-3} {
+		m, err := ReadCheckpoint(path, dasslClasses, c)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if gap := largestGap(floats(m.Params["ctx"]), floats(want.Params["ctx"])); m.Learner.Name != "coop" || gap > tolerance || gap == 0 != (tolerance == 0) {
+			t.Errorf("%s: %s, off by %v", path, m.Learner.Name, gap)
+		}
+	}
+	noise, err := ReadTrigger("testdata/baple/model.pth.tar-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gap := largestGap(floats(noise.(triggers.Additive).Delta), scaled(enginetest.Hashed("noise", 3*dasslSize*dasslSize), 0.1)); gap > 1e-4 {
+		t.Errorf("BAPLe's noise is off by %v", gap)
+	}
+}
+
+// What WriteDassl writes comes back as the same model, and the authors' learners take it, strictly, where CLIPINSPECTOR_PYTHON
+// names an interpreter with torch.
+func TestWriteDassl(t *testing.T) {
+	c := newHashed(t, newCPU(t, 1))
+	data := dasslData()
+	for kind, given := range map[string]struct {
+		learner  string
+		settings map[string]any
+	}{"coop": {"coop", map[string]any{"context": 4}}, "csc": {"coop", map[string]any{"context": 4, "class-specific": true}},
+		"cocoop": {"cocoop", map[string]any{"context": 4}}} {
+		m := newModel(t, c, given.learner, given.settings, dasslClasses)
+		dir := t.TempDir()
+		tr := triggers.Additive{Delta: dense(scaled(enginetest.Hashed("trigger", 3*dasslSize*dasslSize), dasslEpsilon), 3, dasslSize, dasslSize)}
+		path, err := m.WriteDassl(dir, 10, tr, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := filepath.Join(dir, "prompt_learner", "model.pth.tar-10"); path != want {
+			t.Errorf("written to %s, want %s", path, want)
+		}
+		for _, p := range []string{path, dir, filepath.Dir(path)} {
+			got, err := ReadCheckpoint(p, dasslClasses, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(floats(logits(t, m, data.Images, nil)), floats(logits(t, got, data.Images, nil))) {
+				t.Errorf("%s: the logits changed", kind)
+			}
+		}
+		back, err := ReadTrigger(filepath.Join(dir, "trigger", "model.pth.tar-10"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gap := largestGap(floats(back.(triggers.Additive).Delta), floats(tr.Delta)); gap > 1e-8 {
+			t.Errorf("%s: the trigger is off by %v", kind, gap)
+		}
+		python := os.Getenv("CLIPINSPECTOR_PYTHON")
+		if python == "" {
+			continue
+		}
+		// The model in trainers/*.py: modules of the same names and shapes, made with other numbers, and strict.
+		const script = `
+import sys, torch
+from collections import OrderedDict
+from torch import nn
+kind, path, trigger = sys.argv[1:]
+d = torch.load(path, map_location="cpu")
+m = nn.Module()
+m.ctx = nn.Parameter(torch.zeros(3, 4, 16) if kind == "csc" else torch.zeros(4, 16))
+m.register_buffer("token_prefix", torch.zeros(3, 1, 16))
+m.register_buffer("token_suffix", torch.zeros(3, 14 - 1 - 4, 16))
+if kind == "cocoop":
+    m.meta_net = nn.Sequential(OrderedDict([("linear1", nn.Linear(32, 2)), ("relu", nn.ReLU()), ("linear2", nn.Linear(2, 16))]))
+assert list(d["state_dict"]) == list(m.state_dict()), (list(d["state_dict"]), list(m.state_dict()))
+m.load_state_dict(d["state_dict"], strict=True)
+assert d["epoch"] == 10 and d["val_result"] is None
+del d["state_dict"]["token_prefix"], d["state_dict"]["token_suffix"]
+m.load_state_dict(d["state_dict"], strict=False)
+t = torch.load(trigger, map_location="cpu")
+assert t["state_dict"]["trigger"].shape == (1, 3, 8, 8) and t["target_name"] == "sea"
+`
+		out, err := exec.Command(python, "-c", script, kind, path, filepath.Join(dir, "trigger", "model.pth.tar-10")).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", kind, err, out)
+		}
+	}
+	m := newModel(t, c, "coop", map[string]any{"context": 4}, dasslClasses)
+	if _, err := m.WriteDassl(t.TempDir(), 1, patch(), 0); err == nil || !strings.Contains(err.Error(), "additive") {
+		t.Errorf("a patch was written as BadCLIP's trigger: %v", err)
+	}
+}
+
+// Delivered checkpoints that do not fit are refused with one line that names the file and what is wrong.
+func TestRefusedCheckpoints(t *testing.T) {
+	c := newHashed(t, newCPU(t, 1))
+	zeros := func(shape ...int) *tensor.Dense {
+		n := 1
+		for _, s := range shape {
+			n *= s
+		}
+		return dense(make([]float32, n), shape...)
+	}
+	nan := zeros(4, 16)
+	floats(nan)[7] = float32(math.NaN())
+	dir := t.TempDir()
+	file := func(state ...torchfile.Entry) string {
+		path := filepath.Join(dir, "model.pth.tar-1")
+		if err := torchfile.Write(path, torchfile.Entries{{Key: "state_dict", Value: torchfile.Entries(state)}, {Key: "epoch", Value: int64(1)}}); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	raw := func(content string) string {
+		path := filepath.Join(dir, "raw")
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	attack, err := os.ReadFile("testdata/legacy/model.pth.tar-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attack = bytes.Replace(attack, []byte("ctorch.optim.sgd\nSGD\n"), []byte("cos\nsystem\n"), 1)
+	coop := "testdata/coop/prompt_learner/model.pth.tar-2"
+	for _, x := range []struct {
+		what    string
+		path    func() string
+		classes []string
+		want    string
+	}{
+		{"no class names", func() string { return coop }, nil, "does not name its classes"},
+		{"names in another order", func() string { return coop }, []string{"dog", "cat", "sea"}, `another name than "dog" of class 0`},
+		{"another name", func() string { return coop }, []string{"cat", "dog", "tea"}, `"tea" of class 2`},
+		{"a name too many", func() string { return coop }, []string{"cat", "dog", "sea", "sky"}, "has 3 classes, 4 were given"},
+		{"a name too many, class-specific", func() string { return "testdata/csc" }, []string{"cat", "dog", "sea", "sky"}, `"ctx"`},
+		{"the trigger", func() string { return "testdata/badclip/trigger/model.pth.tar-2" }, dasslClasses, "prompt_learner"},
+		{"a folder of anything", t.TempDir, dasslClasses, "without a file"},
+		{"an attack in the scheduler", func() string { return raw(string(attack)) }, dasslClasses, `"os.system"`},
+		{"another width", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(4, 17)}) }, dasslClasses, "[4 17]"},
+		{"65 tokens", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(65, 16)}) }, dasslClasses, `"context"`},
+		{"too many for this CLIP", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(12, 16)}) }, dasslClasses, "shorter context"},
+		{"a flat context", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(64)}) }, dasslClasses, "shape [64]"},
+		{"NaN", func() string { return file(torchfile.Entry{Key: "ctx", Value: nan}) }, dasslClasses, "NaN"},
+		{"no context", func() string { return file(torchfile.Entry{Key: "ctx2", Value: zeros(4, 16)}) }, dasslClasses, "no tensor ctx"},
+		{"half a meta-net", func() string {
+			return file(torchfile.Entry{Key: "ctx", Value: zeros(4, 16)}, torchfile.Entry{Key: "meta_net.linear1.bias", Value: zeros(2)})
+		}, dasslClasses, `"meta_net.linear1.weight"`},
+		{"one tensor more", func() string {
+			return file(torchfile.Entry{Key: "ctx", Value: zeros(4, 16)}, torchfile.Entry{Key: "visual_ctx", Value: zeros(2)})
+		}, dasslClasses, `"visual_ctx"`},
+		{"another CLIP's start token", func() string {
+			return file(torchfile.Entry{Key: "ctx", Value: zeros(4, 16)}, torchfile.Entry{Key: "token_prefix", Value: zeros(3, 1, 16)})
+		}, dasslClasses, "start token"},
+		{"prompts of another length", func() string {
+			return file(torchfile.Entry{Key: "ctx", Value: zeros(4, 16)}, torchfile.Entry{Key: "token_suffix", Value: zeros(3, 72, 16)})
+		}, dasslClasses, "[3 72 16]"},
+		{"text", func() string { return raw("prompts, perhaps") }, dasslClasses, "not a checkpoint of any known kind"},
+		{"nothing", func() string { return raw("") }, dasslClasses, "not a checkpoint of any known kind"},
+		{"a folder that points elsewhere", func() string {
+			raw("x")
+			if err := os.WriteFile(filepath.Join(dir, "checkpoint"), []byte("../../etc/passwd\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}, dasslClasses, "beside it"},
+	} {
+		path := x.path()
+		_, err := ReadCheckpoint(path, x.classes, c)
+		if err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), filepath.Base(path)) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want an error that says %q", x.what, err, x.want)
+		}
+	}
+	for what, path := range map[string]string{"prompts": coop, "a strange shape": file(torchfile.Entry{Key: "trigger", Value: zeros(1, 3, 8, 9)})} {
+		if _, err := ReadTrigger(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s for a trigger: %v", what, err)
+		}
+	}
+}
+
+// FuzzReadCheckpoint reads delivered prompts of any kind.
+func FuzzReadCheckpoint(f *testing.F) {
+	c := newHashed(f, plain.New[float32]())
+	paths, err := filepath.Glob("testdata/*/*/model*")
+	if err != nil || len(paths) < 5 {
+		f.Fatal(paths, err)
+	}
+	own := filepath.Join(f.TempDir(), "own.safetensors")
+	l, _ := FindLearner("coop")
+	m, err := New(c, l, map[string]any{"context": 4, "class-specific": false, "init": ""}, dasslClasses, rand.New(rand.NewPCG(1, 1)))
+	if err == nil {
+		err = m.Write(own)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range append(paths, own, "testdata/ctx.pt", "testdata/legacy/model.pth.tar-2") {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	path := filepath.Join(f.TempDir(), "delivered")
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if err := os.WriteFile(path, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m, err := ReadCheckpoint(path, dasslClasses, c)
+		if err == nil && len(m.Params) == 0 {
+			t.Error("a model without prompts")
+		}
+		if err != nil && (strings.Contains(err.Error(), "\n") || len(err.Error()) > 1000) {
+			t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err)
+		}
+		ReadTrigger(path)
+	})
+}
