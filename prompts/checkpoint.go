@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"unicode/utf8"
 
 	"clipinspector/clip"
 	"clipinspector/clip/torchfile"
@@ -82,4 +84,42 @@ func checkClasses(path string, stored, given []string) error {
 		}
 	}
 	return nil
+}
+
+// ReadClasses reads class names from a text file, one a line in the order of the labels, with spaces for underscores as CoOp
+// has it. Empty lines are skipped; a name that comes twice, or more than 10,000 names, is an error.
+func ReadClasses(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("class names: %w", err)
+	}
+	defer f.Close()
+	const maxBytes = 4 << 20
+	raw, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("class names %s: %w", path, err)
+	}
+	if len(raw) > maxBytes || !utf8.Valid(raw) {
+		return nil, fmt.Errorf("class names %s: want text in UTF-8 of at most %d MB, one name a line", path, maxBytes>>20)
+	}
+	var names []string
+	lines := map[string]int{}
+	for i, line := range strings.Split(strings.TrimPrefix(string(raw), "\ufeff"), "\n") {
+		name := strings.TrimSpace(strings.ReplaceAll(line, "_", " "))
+		if name == "" {
+			continue
+		}
+		if first, twice := lines[name]; twice {
+			return nil, fmt.Errorf("class names %s: line %d: %.80q is on line %d as well", path, i+1, name, first)
+		}
+		if len(names) == maxClasses {
+			return nil, fmt.Errorf("class names %s: more than %d", path, maxClasses)
+		}
+		lines[name] = i + 1
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("class names %s: there are none", path)
+	}
+	return names, nil
 }

@@ -1,8 +1,10 @@
 package prompts
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -34,4 +36,32 @@ func TestOwnCheckpoints(t *testing.T) {
 	if _, err := ReadCheckpoint(filepath.Dir(path), nil, c); err == nil || !strings.Contains(err.Error(), "name the checkpoint itself") {
 		t.Errorf("a folder: %v", err)
 	}
+}
+
+func TestReadClasses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "classes.txt")
+	write := func(content string) {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("\ufeffcat\r\n\nred_dog \n  sea")
+	if got, err := ReadClasses(path); err != nil || !slices.Equal(got, []string{"cat", "red dog", "sea"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	for content, want := range map[string]string{"": "none", "cat\ndog\ncat": "line 3", "\xff": "UTF-8", strings.Repeat("x\n", 3<<20): "UTF-8",
+		"a_b\na b": "line 2", strings.Repeat("\n", 10) + numbered(maxClasses+1): "more than"} {
+		write(content)
+		if _, err := ReadClasses(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%.20q: %v, want an error that says %q", content, err, want)
+		}
+	}
+}
+
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strconv.Itoa(i) + "\n")
+	}
+	return b.String()
 }

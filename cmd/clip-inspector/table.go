@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,18 +33,37 @@ func tableCommand() *cobra.Command {
 
 func exportCommand() *cobra.Command {
 	var out, suite string
+	var conversion experiments.Conversion
 	c := &cobra.Command{
 		Use:   "export",
-		Short: "Print every score and verdict of a suite as canonical JSON lines",
+		Short: "Print every score of a suite as JSON lines, or write a model in Dassl's layout",
 		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a line. The same settings
-and seeds give the same bytes for any number of threads, workers and resumptions on one kind of processor.`,
-		Example: "  clip-inspector export --out runs/mini | sha256sum",
-		Args:    cobra.NoArgs,
+and seeds give the same bytes for any number of threads, workers and resumptions on one kind of processor.
+
+With --checkpoint it writes a model for the code of CoOp, CoCoOp and BadCLIP instead, as Dassl's trainer would
+(DIR/prompt_learner/model.pth.tar-EPOCH), or, with --to FILE.safetensors, a delivered one in this project's form.`,
+		Example: `  clip-inspector export --out runs/mini | sha256sum
+  clip-inspector export --checkpoint runs/tune/models/ID/model.safetensors --clip builtin:mini --to delivered
+  clip-inspector export --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --to model.safetensors`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return experiments.Export(c.OutOrStdout(), out, suite)
+			if conversion.Checkpoint == "" {
+				return experiments.Export(c.OutOrStdout(), out, suite)
+			}
+			if conversion.To == "" {
+				return errors.New("export --checkpoint wants --to, a folder or a file *.safetensors")
+			}
+			return experiments.Convert(c.OutOrStdout(), conversion)
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
+	c.Flags().StringVar(&conversion.Checkpoint, "checkpoint", "", "model to write in another form: this project's, Dassl's or BAPLe's")
+	c.Flags().StringVar(&conversion.Classes, "classes", "", "class names, one a line in the order of the labels, where the checkpoint has none")
+	c.Flags().StringVar(&conversion.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
+	c.Flags().StringVar(&conversion.To, "to", "", "folder for Dassl's layout, or a file *.safetensors")
+	c.Flags().IntVar(&conversion.Epoch, "epoch", 1, "epoch in the name of Dassl's file, for --load-epoch")
+	c.Flags().StringVar(&conversion.Trigger, "trigger", "", "additive trigger to write beside the prompts, as BadCLIP does")
+	c.Flags().StringVar(&conversion.Target, "target", "", "name of the class that the trigger aims at")
 	return c
 }
