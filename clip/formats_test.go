@@ -77,6 +77,68 @@ func TestTheFormatsAgree(t *testing.T) {
 	}
 }
 
+// The same holds for layouts that PyTorch did not write for this test: pytorch_model.bin, open_clip's safetensors, and its names
+// where the text tower is a module of its own.
+func TestOtherLayoutsAgree(t *testing.T) {
+	paths := formats(t)
+	c, w, _, err := LoadPretrained(paths["Hugging Face"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bin torchfile.Entries
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		bin = append(bin, torchfile.Entry{Key: name, Value: w[name]})
+	}
+	bin = append(bin, torchfile.Entry{Key: "text_model.embeddings.position_ids", Value: newWeight([]float32{0, 1}, []int{1, 2})})
+	dir := modelFolder(t, map[string]string{"config.json": "testdata/formats/config.json"}, nil)
+	if err := torchfile.Write(filepath.Join(dir, "pytorch_model.bin"), bin); err != nil {
+		t.Fatal(err)
+	}
+	dirs := []string{dir}
+	openAI := filepath.Join(t.TempDir(), "w.pt")
+	inOpenAI(t, openAI, c, w)
+	s, err := openStored(openAI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for _, prefix := range []string{"", "text."} {
+		f := &safetensors.File{Tensors: map[string]*tensor.Dense{}}
+		for name, shape := range s.shapes {
+			data, err := s.read(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(name, "visual.") && name != "logit_scale" {
+				name = prefix + name
+			}
+			f.Tensors[name] = newWeight(data, shape)
+		}
+		dir := modelFolder(t, nil, map[string]string{openCLIPFile: quickGELU})
+		if err := safetensors.Write(filepath.Join(dir, "open_clip_model.safetensors"), f); err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, dir)
+	}
+	for _, dir := range dirs {
+		got, x, _, err := LoadPretrained(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.Fingerprint() != w.Fingerprint() || got.Vision != c.Vision {
+			t.Errorf("%v: another model", dir)
+		}
+	}
+	// What open_clip_config.json says reaches the model.
+	if err := os.WriteFile(filepath.Join(dirs[2], openCLIPFile), []byte(`{"model_cfg": {"vision_cfg": {"head_width": 12}, "text_cfg": {"heads": 4}}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, _, _, err := LoadPretrained(dirs[2])
+	if err != nil || got.Vision.Heads != 2 || got.Text.Heads != 4 || got.Vision.Activation != "gelu" || got.Text.Activation != "gelu" {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
 // inOpenAI writes weights under OpenAI's names as a file of torch.save. Its table of names was written apart from the loader's.
 func inOpenAI(t testing.TB, path string, c Config, w Weights) {
 	t.Helper()
