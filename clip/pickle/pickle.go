@@ -118,8 +118,9 @@ func TypeName(v any) string {
 // harmless here as these are, since nothing is called; the refusal is a warning to whoever would load the file elsewhere.
 var dangerous = map[string][]string{
 	"os": nil, "posix": nil, "nt": nil, "subprocess": nil, "commands": nil, "popen2": nil, "pty": nil, "shutil": nil, "socket": nil,
-	"sys": nil, "runpy": nil, "importlib": nil, "ctypes": nil, "code": nil, "webbrowser": nil, "pickle": nil, "_pickle": nil,
+	"sys": nil, "runpy": nil, "importlib": nil, "ctypes": nil, "webbrowser": nil, "pickle": nil, "_pickle": nil,
 	"marshal": nil, "pip": nil, "bdb": nil, "pdb": nil, "timeit": nil, "asyncio": nil, "multiprocessing": nil,
+	"code":        {"interact", "InteractiveConsole", "InteractiveInterpreter"},
 	"builtins":    builtinFunctions,
 	"__builtin__": builtinFunctions,
 }

@@ -327,3 +327,25 @@ func FuzzReadBytes(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReadSharded reads indices whose parts may or may not be there.
+func FuzzReadSharded(f *testing.F) {
+	dir := f.TempDir()
+	if err := Write(filepath.Join(dir, "a.safetensors"), &File{Tensors: map[string]*tensor.Dense{"x": tensor.New(tensor.FromScalar(float32(1)))}}); err != nil {
+		f.Fatal(err)
+	}
+	index := filepath.Join(dir, "model.safetensors.index.json")
+	for _, s := range []string{`{"metadata": {"total_size": 4}, "weight_map": {"x": "a.safetensors"}}`, `{"weight_map": {"x": "../a.safetensors"}}`,
+		`{"weight_map": {"x": "a.safetensors", "y": "a.safetensors"}}`, `{"weight_map": null}`, `[]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if err := os.WriteFile(index, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := ReadSharded(index)
+		if err == nil && (len(out.Tensors) != 1 || out.Tensors["x"] == nil) {
+			t.Errorf("%q gives %v", raw, out.Tensors)
+		}
+	})
+}

@@ -460,14 +460,18 @@ func (t *Tensor) read(out []float32, from uint64) error {
 	return nil
 }
 
-const maxModules = 64 // depth of modules within modules
+// Bounds of a walk through modules within modules, which may be the same ones again and again.
+const (
+	maxModules = 64
+	maxVisits  = 1 << 17 // entries; a ViT-L/14 has a thousand
+)
 
 // StateDict returns the tensors of a state dict by their names, or those of a module of a TorchScript archive. Entries that
 // are no tensors are left out. Tensors that together have more bytes than the file are an error.
 func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 	fail := func(err error) (map[string]*Tensor, error) { return nil, fmt.Errorf("torch file %s: %w", f.path, err) }
 	out := map[string]*Tensor{}
-	left := uint64(f.size)
+	left, visits := uint64(f.size), 0
 	var walk func(prefix string, v any, depth int) error
 	walk = func(prefix string, v any, depth int) error {
 		d, ok := pickle.AsDict(v)
@@ -490,6 +494,9 @@ func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 			name, ok := key.(string)
 			if !ok {
 				return fmt.Errorf("state dict: a key that is %s", pickle.TypeName(key))
+			}
+			if visits++; visits > maxVisits {
+				return fmt.Errorf("more than %d entries", maxVisits)
 			}
 			name = prefix + name
 			if len(name) > 1024 {

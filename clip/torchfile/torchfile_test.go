@@ -321,6 +321,8 @@ func hostile() map[string]hostileFile {
 		"a state dict with numbers for names":     {zipped(zip.Store, "a/data.pkl", "\x80\x02}K\x01K\x02s."), "a key that is an int"},
 		"a module that holds itself": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb.", "a/constants.pkl", "\x80\x02)."),
 			"modules nested deeper"},
+		"modules that hold the next one twice, 60 deep": {zipped(zip.Store, "a/data.pkl", doubled(60), "a/constants.pkl", "\x80\x02)."),
+			"more than 131072 entries"},
 		"a parameter of a parameter without end": {file(nested(6)), "parameters within parameters"},
 	}
 	const each, tensors = 1 << 12, 1 << 10 // a thousand tensors of one storage
@@ -342,6 +344,19 @@ func hostile() map[string]hostileFile {
 	big = append(binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(big, 0xfffffffe), 0), 0, 0)
 	m["a directory of 4 GB"] = hostileFile{big, "directory of 4294967294 bytes"}
 	return m
+}
+
+// doubled is a module that holds a module twice, which holds one twice, and so on: 2^depth in all, from a few bytes each.
+func doubled(depth int) string {
+	s := "\x80\x02"
+	for range depth {
+		s += "c__torch__\nM\n)\x81q\x01}(X\x01\x00\x00\x00a"
+	}
+	s += "N"
+	for range depth {
+		s += "q\x02X\x01\x00\x00\x00bh\x02ub"
+	}
+	return s + "."
 }
 
 // nested is a parameter of a parameter of a parameter ...

@@ -11,7 +11,7 @@ import (
 // The part of the zip format that torch.save uses: entries that are stored, not compressed, with or without zip64. Package
 // archive/zip would take 300 bytes of memory for each 46 of a hostile directory, however long it is.
 const (
-	maxDirectory = 16 << 20 // bytes; that of ViT-L/14 has 100 KB
+	maxDirectory = 8 << 20 // bytes; that of ViT-L/14 has 100 KB
 	maxEntryName = 1024
 )
 
