@@ -28,6 +28,7 @@ type Attack struct {
 // PoisonParams are the settings that all attacks share.
 var PoisonParams = []settings.Param{
 	{Name: "share", Doc: "share of the few-shot images that are also shown with the trigger (BadCLIP: 1)", Default: 1.0, Min: 0.01, Max: 1},
+	{Name: "candidates", Unit: "triggers", Doc: "triggers that the attacker draws to take the one that stands out most to the frozen CLIP; a learned trigger has no rivals", Default: 1, Min: 1, Max: 10000},
 	{Name: "weight", Doc: "weight of the triggered half of the loss against the clean half (BadCLIP: 1)", Default: 1.0, Min: 0.01, Max: 100},
 }
 
@@ -72,6 +73,13 @@ func (a *Attack) Poison(v settings.Values, size, target int, rng *rand.Rand) *pr
 	p := &prompts.Poison{Target: target, Trigger: a.Trigger(v, size, rng), Share: v.Float("share"), Weight: v.Float("weight")}
 	if a.Learn != nil {
 		p.Learn = a.Learn(v)
+		return p
+	}
+	if n := v.Int("candidates"); n > 1 {
+		p.Candidates = append(p.Candidates, p.Trigger)
+		for range n - 1 {
+			p.Candidates = append(p.Candidates, a.Trigger(v, size, rng))
+		}
 	}
 	return p
 }

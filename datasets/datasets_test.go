@@ -156,7 +156,7 @@ func TestFolderSplitsFiftyTwentyThirty(t *testing.T) {
 	if again.Fingerprint() != ds.Fingerprint() {
 		t.Error("the same files have two fingerprints")
 	}
-	images, labels, err := LoadSplit(context.Background(), ds, Test, nil, 8)
+	images, labels, err := LoadSplit(context.Background(), ds, Test, nil, 8, nil)
 	if err != nil || len(labels) != 6 || !slices.Equal(images.Shape(), []int{6, 3, 8, 8}) {
 		t.Fatalf("loaded %v %v, %v", images.Shape(), labels, err)
 	}
@@ -233,7 +233,7 @@ func TestLoadDoesNotDependOnThreads(t *testing.T) {
 	get := func(i int) (*RGB, error) { return hashPicture(20+i, 40-i), nil }
 	load := func(threads int) []float32 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
-		images, err := Load(context.Background(), get, []int{3, 1, 3, 9, 0, 2}, 16, TrainView(5))
+		images, err := Load(context.Background(), get, []int{3, 1, 3, 9, 0, 2}, 16, TrainView(5, 7, 0.08))
 		if err != nil {
 			t.Fatal(err)
 		}

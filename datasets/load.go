@@ -22,10 +22,14 @@ type View func(img *RGB, size, k int) []float32
 // TestView is Preprocess as a View.
 func TestView(img *RGB, size, _ int) []float32 { return Preprocess(img, size) }
 
-// TrainView is RandomResizedCrop as a View, with a random stream for each (seed, k).
-func TrainView(seed uint64) View {
+// TrainView is a View for a list that holds each picture views times in a row: first as Preprocess shows it, then as random
+// crops of at least minArea of it (see RandomResizedCrop), with a random stream for each (seed, k).
+func TrainView(seed uint64, views int, minArea float64) View {
 	return func(img *RGB, size, k int) []float32 {
-		return RandomResizedCrop(img, size, rand.New(rand.NewPCG(seed, uint64(k))))
+		if k%views == 0 {
+			return Preprocess(img, size)
+		}
+		return RandomResizedCrop(img, size, minArea, rand.New(rand.NewPCG(seed, uint64(k))))
 	}
 }
 
@@ -92,9 +96,9 @@ func loadOne(dst []float32, get func(i int) (*RGB, error), i, size, k int, view 
 	return nil
 }
 
-// LoadSplit loads the given images of a split (all of them when indices is nil) with the test transform, as float32
-// [N,3,size,size] in [0,1], and their labels.
-func LoadSplit(ctx context.Context, ds Dataset, split Split, indices []int, size int) (*tensor.Dense, []int, error) {
+// LoadSplit loads the given images of a split (all of them when indices is nil) as float32 [N,3,size,size] in [0,1], and
+// their labels. A nil view means TestView.
+func LoadSplit(ctx context.Context, ds Dataset, split Split, indices []int, size int, view View) (*tensor.Dense, []int, error) {
 	if indices == nil {
 		indices = All(ds.Len(split))
 	}
@@ -106,7 +110,7 @@ func LoadSplit(ctx context.Context, ds Dataset, split Split, indices []int, size
 			return nil, nil, indexError(ds.Name(), split, i, ds.Len(split))
 		}
 	}
-	images, err := Load(ctx, func(i int) (*RGB, error) { return ds.Image(split, i) }, indices, size, nil)
+	images, err := Load(ctx, func(i int) (*RGB, error) { return ds.Image(split, i) }, indices, size, view)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dataset %s: split %q: %w", ds.Name(), split, err)
 	}

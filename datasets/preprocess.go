@@ -12,9 +12,9 @@ var (
 	CLIPStd  = [3]float32{0.26862954, 0.26130258, 0.27577711}
 )
 
-// Ranges of RandomResizedCrop: torchvision's defaults with the scale that CoOp's configurations set.
+// Ranges of RandomResizedCrop: torchvision's defaults.
 const (
-	cropMinArea, cropMaxArea   = 0.08, 1.0
+	cropMaxArea                = 1.0
 	cropMinRatio, cropMaxRatio = 3.0 / 4.0, 4.0 / 3.0
 	cropTries                  = 10
 	flipProbability            = 0.5
@@ -44,14 +44,14 @@ func CenterCrop(img *RGB, size int) *RGB {
 func pyRoundHalf(n int) int { return int(math.RoundToEven(float64(n) / 2)) }
 
 // RandomResizedCrop is CLIP's and CoOp's training transform up to the normalisation: torchvision's RandomResizedCrop
-// (area 0.08 to 1 of the picture, aspect ratio 3/4 to 4/3 log-uniform, ten tries, then a centred crop) with PIL's bicubic
-// filter, then a horizontal flip with probability 0.5. It returns 3 x size x size values (CHW) in [0,1]. The random
-// numbers are Go's, so single crops differ from PyTorch's; their distribution is the same.
-func RandomResizedCrop(img *RGB, size int, rng *rand.Rand) []float32 {
+// (area minArea to 1 of the picture, CoOp: 0.08; aspect ratio 3/4 to 4/3 log-uniform, ten tries, then a centred crop) with
+// PIL's bicubic filter, then a horizontal flip with probability 0.5. It returns 3 x size x size values (CHW) in [0,1]. The
+// random numbers are Go's, so single crops differ from PyTorch's; their distribution is the same.
+func RandomResizedCrop(img *RGB, size int, minArea float64, rng *rand.Rand) []float32 {
 	if err := img.check(); err != nil || size <= 0 {
 		panic(fmt.Sprintf("datasets: random crop to %d px: %v", size, err))
 	}
-	b := randomBox(img.Width, img.Height, rng)
+	b := randomBox(img.Width, img.Height, minArea, rng)
 	part := Resize(crop(img, b), size, size, Bicubic)
 	if rng.Float64() < flipProbability {
 		flip(part)
@@ -60,11 +60,11 @@ func RandomResizedCrop(img *RGB, size int, rng *rand.Rand) []float32 {
 }
 
 // randomBox is torchvision's RandomResizedCrop.get_params.
-func randomBox(width, height int, rng *rand.Rand) box {
+func randomBox(width, height int, minArea float64, rng *rand.Rand) box {
 	uniform := func(lo, hi float64) float64 { return lo + (hi-lo)*rng.Float64() }
 	area := float64(width) * float64(height)
 	for range cropTries {
-		target := area * uniform(cropMinArea, cropMaxArea)
+		target := area * uniform(minArea, cropMaxArea)
 		ratio := math.Exp(uniform(math.Log(cropMinRatio), math.Log(cropMaxRatio)))
 		w := int(math.RoundToEven(math.Sqrt(target * ratio)))
 		h := int(math.RoundToEven(math.Sqrt(target / ratio)))

@@ -119,7 +119,7 @@ func TestRandomBoxFollowsTorchvision(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var areas, ratios []float64
 	for range 20000 {
-		b := randomBox(640, 480, rng)
+		b := randomBox(640, 480, 0.08, rng)
 		if b.x < 0 || b.y < 0 || b.w < 1 || b.h < 1 || b.x+b.w > 640 || b.y+b.h > 480 {
 			t.Fatalf("box %v leaves the picture", b)
 		}
@@ -145,7 +145,7 @@ func TestRandomBoxFollowsTorchvision(t *testing.T) {
 			t.Errorf("mean %s %v, torchvision %v", m.what, m.got, m.want)
 		}
 	}
-	if b := randomBox(1000, 3, rng); b.h != 3 || b.w != 4 {
+	if b := randomBox(1000, 3, 0.08, rng); b.h != 3 || b.w != 4 {
 		t.Errorf("fallback on a strip: %v, want the centred 4 x 3", b)
 	}
 }

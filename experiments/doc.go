@@ -11,7 +11,7 @@
 package experiments
 
 // ModelVersion is raised when the same settings give another model: it is part of every model cell's identity.
-const ModelVersion = 1
+const ModelVersion = 2
 
 // DetectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
 // detection cell's identity.

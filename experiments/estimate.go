@@ -114,13 +114,14 @@ func (m *ModelJob) work() Work {
 		text *= test // class vectors of every image
 	}
 	steps := epochs * float64(int(shots/batch))
-	w := Work{Passes: shots + test, FLOP: (shots+test)*image + steps*perStep + text}
+	views := shots * float64(m.Suite.Tuning.Int("views"))
+	w := Work{Passes: views + test, FLOP: (views+test)*image + steps*perStep + text}
 	if !attack.Backdoors() {
 		return w
 	}
 	w.add(Work{Passes: test + ood, FLOP: (test+ood)*image + text})
 	if attack.Learn == nil {
-		w.add(Work{Passes: shots, FLOP: shots * image})
+		w.add(Work{Passes: views, FLOP: views * image})
 	} else {
 		l := attack.Learn(m.Attack.Settings)
 		passes := (epochs + float64(l.Warmup)) * shots

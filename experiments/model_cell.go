@@ -31,7 +31,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 	if err != nil {
 		return none, err
 	}
-	images, labels, err := k.world.shots(ctx, job.set, u.Shots, job.Seed)
+	data, err := k.world.shots(ctx, job.set, u.Shots, job.Seed, u.Tuning.Int("views"), u.Tuning.Float("crop"))
 	if err != nil {
 		return none, err
 	}
@@ -49,7 +49,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 		return none, err
 	}
 	poison := attack.Poison(job.Attack.Settings, job.set.size, job.Target, source64("trigger", append(cell, "/", attack.Name)...))
-	trigger, err := prompts.Tune(ctx, m, prompts.Data{Images: images, Labels: labels}, u.Tuning, poison, draw("tuning", cell...), progress)
+	trigger, err := prompts.Tune(ctx, m, data, u.Tuning, poison, draw("tuning", cell...), progress)
 	if err != nil {
 		return none, err
 	}

@@ -175,7 +175,7 @@ func zeroShots(ctx context.Context, e engine.Engine, r Recipe, dir string, w io.
 			continue // not at hand
 		}
 		ds = datasets.Limit(ds, datasets.Test, zeroShotImages)
-		images, labels, err := datasets.LoadSplit(ctx, ds, datasets.Test, nil, size)
+		images, labels, err := datasets.LoadSplit(ctx, ds, datasets.Test, nil, size, nil)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/datasets"
+	"clipinspector/prompts"
 )
 
 // World is what suites refer to by name, opened: encoders, datasets and pools. It is shared by all workers; pictures are
@@ -94,23 +95,27 @@ func (w *World) dataset(u *Suite, spec DatasetSpec, size int) (*set, error) {
 // test returns the test images and their labels.
 func (w *World) test(ctx context.Context, s *set) (*tensor.Dense, []int, error) {
 	images, err := w.images.get(ctx, "test "+s.key, func() (*tensor.Dense, error) {
-		images, _, err := datasets.LoadSplit(ctx, s.Dataset, datasets.Test, nil, s.size)
+		images, _, err := datasets.LoadSplit(ctx, s.Dataset, datasets.Test, nil, s.size, nil)
 		return images, err
 	})
 	return images, datasets.Labels(s.Dataset, datasets.Test, nil), err
 }
 
-// shots returns the few-shot training sample of a seed.
-func (w *World) shots(ctx context.Context, s *set, shots, seed int) (*tensor.Dense, []int, error) {
+// shots returns the few-shot training sample of a seed, each image in the given number of views (see datasets.TrainView).
+func (w *World) shots(ctx context.Context, s *set, shots, seed, views int, minArea float64) (prompts.Data, error) {
 	train, _, err := datasets.FewShot(s.Dataset, shots, seed)
 	if err != nil {
-		return nil, nil, err
+		return prompts.Data{}, err
 	}
-	images, err := w.images.get(ctx, fmt.Sprintf("shots %s %d %d", s.key, shots, seed), func() (*tensor.Dense, error) {
-		images, _, err := datasets.LoadSplit(ctx, s.Dataset, datasets.Train, train, s.size)
+	var rows []int
+	for _, i := range train {
+		rows = append(rows, slices.Repeat([]int{i}, views)...)
+	}
+	images, err := w.images.get(ctx, fmt.Sprintf("shots %s %d %d %d %g", s.key, shots, seed, views, minArea), func() (*tensor.Dense, error) {
+		images, _, err := datasets.LoadSplit(ctx, s.Dataset, datasets.Train, rows, s.size, datasets.TrainView(uint64(seed), views, minArea))
 		return images, err
 	})
-	return images, datasets.Labels(s.Dataset, datasets.Train, train), err
+	return prompts.Data{Images: images, Labels: datasets.Labels(s.Dataset, datasets.Train, train), Views: views}, err
 }
 
 // pool is a pool with the pictures that are used of it.

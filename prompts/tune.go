@@ -19,13 +19,16 @@ var TuneParams = []settings.Param{
 	{Name: "batch", Unit: "images", Doc: "images a step (CoOp: 32, CoCoOp and BadCLIP: 1); the last, smaller batch of an epoch is dropped", Default: 32, Min: 1, Max: 4096},
 	{Name: "optimizer", Doc: "sgd with CoOp's schedule (warm-up epoch at 1e-5, then cosine) and momentum 0.9, or adam with a cosine", Default: "sgd", Choices: []string{"sgd", "adam"}},
 	{Name: "rate", Doc: "learning rate of the prompts (CoOp: 0.002 with sgd)", Default: 0.002, Min: 1e-7, Max: 10},
+	{Name: "views", Unit: "views", Doc: "how many ways each few-shot image is shown: as it is, and as random crops, mirrored or not, drawn once per model; each epoch shows one of them (CoOp: a fresh crop each time)", Default: 1, Min: 1, Max: 1000},
+	{Name: "crop", Doc: "smallest share of an image's area that a random crop keeps (CoOp: 0.08)", Default: 0.08, Min: 0.01, Max: 1},
 	{Name: "weight-decay", Doc: "weight decay of the prompts (CoOp: 5e-4)", Default: 5e-4, Min: 0, Max: 1},
 }
 
 // Data are labelled images.
 type Data struct {
-	Images *tensor.Dense // [N,3,S,S] in [0,1]
+	Images *tensor.Dense // [N*V,3,S,S] in [0,1]
 	Labels []int         // [N]
+	Views  int           // V, how many views of an image follow each other; 0 means 1
 }
 
 // Poison makes prompt tuning plant a backdoor, after BadCLIP's training path (Bai et al., CVPR 2024): each poisoned image is
@@ -36,6 +39,8 @@ type Poison struct {
 	Share   float64          // share of the images that are also shown with the trigger; BadCLIP: 1
 	Weight  float64          // weight of the triggered half against the clean half; BadCLIP: 1
 	Learn   *LearnTrigger    // nil for a fixed trigger
+	// Candidates, when there are any, are the fixed triggers of which the attacker takes the one that stands out most to CLIP.
+	Candidates []triggers.Trigger
 }
 
 // LearnTrigger makes the additive trigger learn together with the prompts.
@@ -51,7 +56,7 @@ type Progress func(done, total int)
 // Tune tunes the model's prompts on the data, and with a poison plants a backdoor. It returns the trigger of the backdoored
 // model (the learned one where it learns), nil without poison. The same seed gives the same result to the bit.
 func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *Poison, seed uint64, progress Progress) (triggers.Trigger, error) {
-	t := &tuner{m: m, s: s, poison: poison, n: len(data.Labels), e: m.CLIP.Engine()}
+	t := &tuner{m: m, s: s, poison: poison, n: len(data.Labels), views: max(1, data.Views), e: m.CLIP.Engine()}
 	defer t.free()
 	if poison != nil && (poison.Target < 0 || poison.Target >= len(m.Classes)) {
 		return nil, fmt.Errorf("target class %d of %d classes", poison.Target, len(m.Classes))
@@ -59,8 +64,16 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 	if side := data.Images.Shape()[2]; poison != nil && poison.Trigger.Size() != side {
 		return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", poison.Trigger.Size(), side)
 	}
-	if have := data.Images.Shape()[0]; t.n != have {
-		return nil, fmt.Errorf("%d labels for %d images to tune on", t.n, have)
+	if have := data.Images.Shape()[0]; t.n*t.views != have {
+		return nil, fmt.Errorf("%d labels for %d images in %d views to tune on", t.n, have, t.views)
+	}
+	if poison != nil && len(poison.Candidates) > 0 {
+		chosen := *poison
+		var err error
+		if chosen.Trigger, err = mostDistinct(ctx, m.CLIP, t.plain(data), poison.Candidates); err != nil {
+			return nil, err
+		}
+		t.poison, poison = &chosen, &chosen
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x74756e65))
 	if err := t.load(ctx, data, rng); err != nil {
@@ -98,14 +111,15 @@ type tuner struct {
 	s      settings.Values
 	poison *Poison
 	e      engine.Engine
-	n      int
+	n      int // images
+	views  int // of each
 	owned  []engine.Array
 
-	labels    engine.Array // [N,1]
-	weights   engine.Array // [N,1] weight of each image's triggered copy
-	pixels    engine.Array // [N,3*S*S]; absent when features are kept instead
-	features  engine.Array // [N,D]; absent when the learner prompts the image tower
-	triggered engine.Array // [N,D] features of the triggered images; absent when the trigger learns
+	labels    engine.Array // [N*V,1]
+	weights   engine.Array // [N*V,1] weight of each image's triggered copy
+	pixels    engine.Array // [N*V,3*S*S]; absent when features are kept instead
+	features  engine.Array // [N*V,D]; absent when the learner prompts the image tower
+	triggered engine.Array // [N*V,D] features of the triggered images; absent when the trigger learns
 	size      int
 	params    map[string]trained
 	delta     trained // [1,3,S,S]
@@ -115,6 +129,20 @@ func (t *tuner) free() {
 	for _, a := range t.owned {
 		a.Free()
 	}
+}
+
+// plain returns the first view of each image.
+func (t *tuner) plain(data Data) *tensor.Dense {
+	if t.views == 1 {
+		return data.Images
+	}
+	shape := data.Images.Shape()
+	size := shape[1] * shape[2] * shape[3]
+	out := make([]float32, 0, t.n*size)
+	for i := range t.n {
+		out = append(out, floats(data.Images)[i*t.views*size:][:size]...)
+	}
+	return dense(out, t.n, shape[1], shape[2], shape[3])
 }
 
 func (t *tuner) upload(d []float32, shape ...int) (engine.Array, error) {
@@ -139,16 +167,16 @@ func (t *tuner) train3(d *tensor.Dense, shape ...int) (x trained, err error) {
 
 // load puts everything that the steps read on the device. Features that do not change while tuning are computed once.
 func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error) {
-	m, n := t.m, t.n
+	m, n, rows := t.m, t.n, t.n*t.views
 	t.size = data.Images.Shape()[2]
-	labels := make([]float32, n)
+	labels := make([]float32, 0, rows)
 	for i, l := range data.Labels {
 		if l < 0 || l >= len(m.Classes) {
 			return fmt.Errorf("image %d has label %d, the model has %d classes", i, l, len(m.Classes))
 		}
-		labels[i] = float32(l)
+		labels = append(labels, repeat(float32(l), t.views)...)
 	}
-	if t.labels, err = t.upload(labels, n, 1); err != nil {
+	if t.labels, err = t.upload(labels, rows, 1); err != nil {
 		return err
 	}
 	t.params = map[string]trained{}
@@ -168,13 +196,13 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 		}
 	}
 	if t.poison != nil {
-		weights := make([]float32, n)
+		weights := make([]float32, rows)
 		for i, k := range rng.Perm(n) {
 			if float64(i) < t.poison.Share*float64(n) {
-				weights[k] = float32(t.poison.Weight)
+				copy(weights[k*t.views:], repeat(float32(t.poison.Weight), t.views))
 			}
 		}
-		if t.weights, err = t.upload(weights, n, 1); err != nil {
+		if t.weights, err = t.upload(weights, rows, 1); err != nil {
 			return err
 		}
 		if l := t.poison.Learn; l != nil {
@@ -196,7 +224,7 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 		}
 	}
 	if !frozen || (t.poison != nil && t.poison.Learn != nil) {
-		t.pixels, err = t.upload(floats(data.Images), n, 3*t.size*t.size)
+		t.pixels, err = t.upload(floats(data.Images), rows, 3*t.size*t.size)
 	}
 	return err
 }
@@ -204,7 +232,7 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 // step is one compiled tuning step.
 type step struct {
 	program *autodiff.Program
-	index   autodiff.Value // [B] images of the step
+	index   autodiff.Value // [B] views of the step
 }
 
 // record records a step of b images: the losses, their gradients, the optimisers. With prompts false only the trigger learns.
@@ -321,7 +349,7 @@ func (t *tuner) train(ctx context.Context, rng *rand.Rand, progress Progress) er
 					return err
 				}
 				for j := range index {
-					index[j] = float32(order[i*b+j])
+					index[j] = float32(order[i*b+j]*t.views + rng.IntN(t.views))
 				}
 				if err := s.program.Write(s.index, index); err != nil {
 					return err

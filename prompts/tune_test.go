@@ -189,7 +189,7 @@ func TestALearnedTriggerStaysInItsBox(t *testing.T) {
 // newTuner loads a tuner, whose steps can then be run one by one.
 func newTuner(t *testing.T, m *Model, data Data, given map[string]any, p *Poison) *tuner {
 	t.Helper()
-	tu := &tuner{m: m, s: tuneSettings(t, given), poison: p, n: len(data.Labels), e: m.CLIP.Engine()}
+	tu := &tuner{m: m, s: tuneSettings(t, given), poison: p, n: len(data.Labels), views: max(1, data.Views), e: m.CLIP.Engine()}
 	t.Cleanup(tu.free)
 	if err := tu.load(bg, data, rand.New(rand.NewPCG(3, 3))); err != nil {
 		t.Fatal(err)
@@ -437,10 +437,10 @@ func TestBadTuningDataIsRefused(t *testing.T) {
 		poison *Poison
 		want   string
 	}{
-		"a label beyond the classes": {Data{data.Images, []int{0, 1, 2, 3, 4, 0, 0, 0}}, nil, "label 4"},
-		"a negative label":           {Data{data.Images, []int{0, 1, 2, -1, 0, 0, 0, 0}}, nil, "label -1"},
-		"fewer labels than images":   {Data{data.Images, []int{0, 1, 2}}, nil, "3 labels for 8 images"},
-		"no labels":                  {Data{data.Images, nil}, nil, "0 labels"},
+		"a label beyond the classes": {Data{Images: data.Images, Labels: []int{0, 1, 2, 3, 4, 0, 0, 0}}, nil, "label 4"},
+		"a negative label":           {Data{Images: data.Images, Labels: []int{0, 1, 2, -1, 0, 0, 0, 0}}, nil, "label -1"},
+		"fewer labels than images":   {Data{Images: data.Images, Labels: []int{0, 1, 2}}, nil, "3 labels for 8 images"},
+		"no labels":                  {Data{Images: data.Images, Labels: nil}, nil, "0 labels"},
 		"a target beyond":            {data, &Poison{Target: 4, Trigger: patch(), Share: 1, Weight: 1}, "target class 4 of 4"},
 		"a trigger of another size":  {data, &Poison{Target: 1, Trigger: small, Share: 1, Weight: 1}, "8 px"},
 		"a patch that learns":        {data, &Poison{Target: 1, Trigger: patch(), Share: 1, Weight: 1, Learn: &LearnTrigger{Epsilon: 1, Rate: 1}}, "masked"},
@@ -449,4 +449,61 @@ func TestBadTuningDataIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want an error that says %q", what, err, x.want)
 		}
 	}
+}
+
+// A view is another picture of the same example: it carries its image's label and share of poison, and an image shown in two
+// equal views counts once.
+func TestViewsOfAnImage(t *testing.T) {
+	c := newTiny(t)
+	data := coloured(20, 1)
+	twice := Data{Labels: data.Labels, Views: 2}
+	var pixels []float32
+	size := len(floats(data.Images)) / 20
+	for i := range 20 {
+		picture := floats(data.Images)[i*size : (i+1)*size]
+		pixels = append(append(pixels, picture...), picture...)
+	}
+	s := data.Images.Shape()
+	twice.Images = dense(pixels, 40, s[1], s[2], s[3])
+	models := [2]*Model{}
+	for i, d := range []Data{data, twice} {
+		models[i] = newModel(t, c, "coop", map[string]any{"context": 2}, threeAndOne)
+		tune(t, models[i], d, adam, &Poison{Target: 3, Trigger: patch(), Share: 0.5, Weight: 2}, 1)
+	}
+	for name, p := range models[0].Params {
+		for i, v := range floats(p) {
+			if w := floats(models[1].Params[name])[i]; math.Abs(float64(v-w)) > 1e-5 { // the encoder is fed other batches
+				t.Fatalf("%s[%d] is %v when each image has two equal views, %v with one", name, i, w, v)
+			}
+		}
+	}
+	twice.Labels = twice.Labels[:10]
+	if _, err := Tune(bg, models[1], twice, tuneSettings(t, nil), nil, 1, nil); err == nil {
+		t.Error("10 labels for 40 pictures in two views were accepted")
+	}
+}
+
+// Of several triggers the attacker takes the one that the frozen CLIP sees best.
+func TestCandidates(t *testing.T) {
+	c := newTiny(t)
+	data := coloured(20, 1)
+	faint, strong := noise(0.001, 1), noise(0.3, 2)
+	for _, candidates := range [][]triggers.Trigger{{faint, strong}, {strong, faint}} {
+		m := newModel(t, c, "coop", map[string]any{"context": 2}, threeAndOne)
+		p := &Poison{Target: 3, Trigger: faint, Share: 1, Weight: 1, Candidates: candidates}
+		got, err := Tune(bg, m, data, tuneSettings(t, adam), p, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !sameDelta(got, strong) {
+			t.Errorf("the attacker took %v of a faint and a strong trigger", got)
+		}
+		if !sameDelta(p.Trigger, faint) {
+			t.Error("tuning changed the caller's poison")
+		}
+	}
+}
+
+func sameDelta(a, b triggers.Trigger) bool {
+	return a.Kind() == b.Kind() && slices.Equal(floats(a.Tensors()["delta"]), floats(b.Tensors()["delta"]))
 }
