@@ -15,30 +15,36 @@ import (
 // errModelLost says that a model that the store calls finished is not on the disk as it was written.
 var errModelLost = errors.New("the model is lost or damaged on the disk")
 
+// delivered reads the model of a finished cell as it lies on the disk, and its figures.
+func (k *worker) delivered(job *ModelJob) (*prompts.Model, results.ModelResult, error) {
+	row, ok, err := k.store.Model(job.Cell.Key)
+	if err != nil {
+		return nil, row.Result, err
+	}
+	if !ok || row.State != results.Finished {
+		return nil, row.Result, fmt.Errorf("%w: it is not finished", errModelLost)
+	}
+	path := filepath.Join(k.out, row.Result.Path)
+	switch hash, err := hashFile(path); {
+	case err != nil:
+		return nil, row.Result, fmt.Errorf("%w: %w", errModelLost, err)
+	case hash != row.Result.Hash:
+		return nil, row.Result, fmt.Errorf("%w: %s is not the file that was written", errModelLost, path)
+	}
+	c, err := k.clip(job.encoder)
+	if err != nil {
+		return nil, row.Result, err
+	}
+	m, err := prompts.Read(path, c)
+	return m, row.Result, err
+}
+
 // runDetection lets a detector look at the model of a cell as it lies on the disk, and writes the triggers that it
 // recovered below the output folder.
 func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress func(done, total int)) (results.DetectionResult, error) {
 	start := time.Now()
 	var none results.DetectionResult
-	row, ok, err := k.store.Model(job.Model.Cell.Key)
-	if err != nil {
-		return none, err
-	}
-	if !ok || row.State != results.Finished {
-		return none, fmt.Errorf("%w: it is not finished", errModelLost)
-	}
-	path := filepath.Join(k.out, row.Result.Path)
-	switch hash, err := hashFile(path); {
-	case err != nil:
-		return none, fmt.Errorf("%w: %w", errModelLost, err)
-	case hash != row.Result.Hash:
-		return none, fmt.Errorf("%w: %s is not the file that was written", errModelLost, path)
-	}
-	c, err := k.clip(job.Model.encoder)
-	if err != nil {
-		return none, err
-	}
-	m, err := prompts.Read(path, c)
+	m, _, err := k.delivered(job.Model)
 	if err != nil {
 		return none, err
 	}

@@ -26,8 +26,8 @@ func (w *Work) add(o Work) {
 
 // Estimate is the work of a plan, cell by cell arithmetic of the towers without running anything.
 type Estimate struct {
-	Models, Detections Work
-	ByName             []NamedWork // attacks, then detectors, in the plan's order
+	Models, Detections, Repairs Work
+	ByName                      []NamedWork // attacks, then detectors, then repairs, in the plan's order
 }
 
 // NamedWork is the work of all cells of one attack or detector.
@@ -62,6 +62,11 @@ func (p *Plan) Estimate() Estimate {
 		w := d.work()
 		e.Detections.add(w)
 		add(results.KindDetection, d.Detector.Name, w)
+	}
+	for _, r := range p.Repairs {
+		w := r.work()
+		e.Repairs.add(w)
+		add(results.KindRepair, r.Detection.Detector.Name, w)
 	}
 	return e
 }
@@ -157,6 +162,26 @@ func (d *DetectionJob) work() Work {
 	return Work{Passes: k * (passes + measure), FLOP: k * (2*passes*(image+each) + measure*(image+each))}
 }
 
+// work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
+func (r *RepairJob) work() Work {
+	m := r.Detection.Model
+	image, text := imageFLOP(m.encoder.Config), m.promptFLOP()
+	shots := float64(len(m.set.prompts)*m.Suite.Shots) * (1 + r.Settings.Float("share"))
+	test := float64(m.set.Len("test"))
+	batch := min(shots, float64(r.Settings.Int("batch")))
+	steps := float64(r.Settings.Int("epochs")) * float64(int(shots/batch))
+	perStep := 2 * text
+	if m.conditional() {
+		perStep *= batch
+		text *= test
+	}
+	w := Work{Passes: 3*shots + 9*test, FLOP: (3*shots+9*test)*image + 3*steps*perStep + 12*text}
+	for range r.Settings.Int("rounds") {
+		w.add(r.Detection.work())
+	}
+	return w
+}
+
 // DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.
 func DryRun(f *File, o Options, w io.Writer) error {
 	workers, threads := share(o.Workers, o.Threads)
@@ -177,14 +202,15 @@ func DryRun(f *File, o Options, w io.Writer) error {
 	}
 	rate := measured.Rate()
 	var b strings.Builder
-	fmt.Fprintf(&b, "suite %s: %d models, %d detections\n\n", f.Name, len(plan.Models), len(plan.Detections))
+	fmt.Fprintf(&b, "suite %s: %d models, %d detections, %d repairs\n\n", f.Name, len(plan.Models), len(plan.Detections), len(plan.Repairs))
 	fmt.Fprintf(&b, "%-12s %-16s %7s %15s %12s\n", "cells of", "", "cells", "image passes", "operations")
 	for _, n := range estimate.ByName {
 		fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n", n.Kind, n.Name, n.Cells, n.Work.Passes, n.Work.FLOP)
 	}
 	total := estimate.Models
 	total.add(estimate.Detections)
-	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.Detections), total.Passes, total.FLOP)
+	total.add(estimate.Repairs)
+	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.Detections)+len(plan.Repairs), total.Passes, total.FLOP)
 	left := time.Duration(total.FLOP / (rate * float64(workers)) * float64(time.Second))
 	fmt.Fprintf(&b, "about %s on %s: the image tower runs at %.3g operations a second forward and back, workers: %d, threads each: %d\n",
 		left.Round(time.Second), e.Name(), rate, workers, threads)

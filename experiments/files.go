@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
+	"clipinspector/triggers"
 )
 
 // What a run leaves below its output folder.
@@ -28,6 +30,9 @@ func ModelPath(key string) string { return filepath.Join("models", key, modelFil
 
 // DetectionPath is where the triggers that a detection recovered lie below the output folder.
 func DetectionPath(key string) string { return filepath.Join("detections", key, recoveredFile) }
+
+// RepairPath is where the model of a repair lies below the output folder.
+func RepairPath(key string) string { return filepath.Join("repairs", key, modelFile) }
 
 // makeFolder makes a folder for a file below the output folder and puts its entry on the disk.
 func makeFolder(out, path string) (string, error) {
@@ -86,4 +91,34 @@ func writeRecovered(path string, classes []inspector.ClassResult) error {
 	}
 	f.Metadata["kinds"] = string(raw)
 	return safetensors.Write(path, f, safetensors.As(safetensors.F16))
+}
+
+// readRecovered reads the triggers that writeRecovered stored, by class; nil where there is none.
+func readRecovered(path string) ([]triggers.Trigger, error) {
+	f, err := safetensors.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	var kinds []string
+	if err := json.Unmarshal([]byte(f.Metadata["kinds"]), &kinds); err != nil {
+		return nil, fmt.Errorf("%s: kinds of the recovered triggers: %w", path, err)
+	}
+	tensors := map[string]map[string]*tensor.Dense{}
+	for name, t := range f.Tensors {
+		class, rest, _ := strings.Cut(name, "/")
+		if tensors[class] == nil {
+			tensors[class] = map[string]*tensor.Dense{}
+		}
+		tensors[class][rest] = t
+	}
+	out := make([]triggers.Trigger, len(kinds))
+	for class, kind := range kinds {
+		if kind == "" {
+			continue
+		}
+		if out[class], err = triggers.FromTensors(kind, tensors[fmt.Sprintf("%03d", class)]); err != nil {
+			return nil, fmt.Errorf("%s: class %d: %w", path, class, err)
+		}
+	}
+	return out, nil
 }

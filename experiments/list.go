@@ -29,7 +29,7 @@ type Listed struct {
 }
 
 // ListKinds are what List knows.
-var ListKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors"}
+var ListKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "repair"}
 
 // List returns everything of one of ListKinds with its parameters.
 func List(kind string) ([]Listed, error) {
@@ -62,6 +62,8 @@ func List(kind string) ([]Listed, error) {
 		for _, d := range inspector.All() {
 			out = append(out, Listed{Name: d.Name, Doc: d.Doc, Params: listParams(d.Params)})
 		}
+	case "repair":
+		out = append(out, Listed{Name: "repair", Doc: "how prompts are fine-tuned with a recovered trigger and right labels", Params: listParams(inspector.RepairParams)})
 	default:
 		return nil, fmt.Errorf("nothing to list is called %q; there are %s", kind, strings.Join(ListKinds, ", "))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/results"
+	"clipinspector/settings"
 )
 
 // ModelJob is one model cell with what it takes to run it.
@@ -33,15 +34,24 @@ type DetectionJob struct {
 	pool *pool
 }
 
+// RepairJob is one repair cell with what it takes to run it.
+type RepairJob struct {
+	Cell      results.RepairCell
+	Detection *DetectionJob
+	Settings  settings.Values
+}
+
 // Plan is the cells of a suite file, each once, in the order in which they run.
 type Plan struct {
 	File       *File
 	Models     []*ModelJob
 	Detections []*DetectionJob
+	Repairs    []*RepairJob
 	Engine     string // fingerprint of the engine that the detections are planned for
 
 	models     map[string]*ModelJob
 	detections map[string]*DetectionJob
+	repairs    map[string]*RepairJob
 }
 
 // Plan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
@@ -50,7 +60,8 @@ type Plan struct {
 // A model's identity names everything that decides the model and its figures, and no detector. A detection's names the
 // model, the detector's settings, the pool and the engine: see DESIGN, "Two identities".
 func (w *World) Plan(f *File, engine string) (*Plan, error) {
-	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{}}
+	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
+		repairs: map[string]*RepairJob{}}
 	for i := range f.Suites {
 		u := &f.Suites[i]
 		encoder, err := w.Encoder(u.CLIP)
@@ -138,11 +149,37 @@ func (w *World) planDetection(p *Plan, job *DetectionJob, u *Suite) (err error) 
 	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
 		return err
 	}
-	if p.detections[job.Cell.Key] == nil {
+	if known := p.detections[job.Cell.Key]; known != nil {
+		job = known
+	} else {
 		p.detections[job.Cell.Key] = job
 		p.Detections = append(p.Detections, job)
 	}
+	if u.Repair == nil || u.Repair.Name != job.Detector.Name {
+		return nil
+	}
+	return p.planRepair(&RepairJob{Detection: job, Settings: u.Repair.Settings})
+}
+
+func (p *Plan) planRepair(job *RepairJob) (err error) {
+	job.Cell = results.RepairCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Repairs),
+		Settings: map[string]any{"repair": map[string]any(job.Settings), "version": RepairVersion}}
+	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
+		return err
+	}
+	if p.repairs[job.Cell.Key] == nil {
+		p.repairs[job.Cell.Key] = job
+		p.Repairs = append(p.Repairs, job)
+	}
 	return nil
+}
+
+// basis is the detection of a detection or repair cell.
+func (p *Plan) basis(kind results.Kind, key string) *DetectionJob {
+	if kind == results.KindRepair {
+		return p.repairs[key].Detection
+	}
+	return p.detections[key]
 }
 
 func named(c Choice) map[string]any {
@@ -172,6 +209,13 @@ func (p *Plan) store(s *results.Store, versions map[string]string) error {
 	for i, d := range p.Detections {
 		detections[i] = d.Cell
 	}
-	return s.Plan(results.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
-		Settings: map[string]any{"file": p.File.Path, "set": slices.Clone(p.File.Sets)}}, models, detections)
+	if err := s.Plan(results.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
+		Settings: map[string]any{"file": p.File.Path, "set": slices.Clone(p.File.Sets)}}, models, detections); err != nil {
+		return err
+	}
+	repairs := make([]results.RepairCell, len(p.Repairs))
+	for i, r := range p.Repairs {
+		repairs[i] = r.Cell
+	}
+	return s.PlanRepairs(p.File.Name, repairs)
 }

@@ -41,21 +41,26 @@ func newReport(w io.Writer, s *results.Store, p *Plan, workers int) *report {
 	e := p.Estimate()
 	r := &report{w: w, store: s, suite: p.File.Name, running: map[string]*running{}, start: time.Now(),
 		weight: map[results.Kind]float64{results.KindModel: mean(e.Models.FLOP, len(p.Models)),
-			results.KindDetection: mean(e.Detections.FLOP, len(p.Detections))},
+			results.KindDetection: mean(e.Detections.FLOP, len(p.Detections)),
+			results.KindRepair:    mean(e.Repairs.FLOP, len(p.Repairs))},
 		stop: make(chan struct{}), done: make(chan struct{})}
-	r.total = e.Models.FLOP + e.Detections.FLOP
+	r.total = e.Models.FLOP + e.Detections.FLOP + e.Repairs.FLOP
 	if w == nil {
 		close(r.done)
 		return r
 	}
 	progress, share := r.state()
 	r.first, r.said, r.saidAt = share, share, r.start
-	left := progress.Models.Pending + progress.Detections.Pending
+	left := progress.Models.Pending + progress.Detections.Pending + progress.Repairs.Pending
 	threads := "one worker"
 	if workers > 1 {
 		threads = fmt.Sprintf("%d workers", workers)
 	}
-	r.line("suite %s: %d models, %d detections; %d cells to run, %s", r.suite, len(p.Models), len(p.Detections), left, threads)
+	cells := fmt.Sprintf("%d models, %d detections", len(p.Models), len(p.Detections))
+	if len(p.Repairs) > 0 {
+		cells += fmt.Sprintf(", %d repairs", len(p.Repairs))
+	}
+	r.line("suite %s: %s; %d cells to run, %s", r.suite, cells, left, threads)
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		r.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30),
 			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())
@@ -96,7 +101,8 @@ func (r *report) state() (results.Progress, float64) {
 		return p, 0
 	}
 	done := float64(p.Models.Finished+p.Models.Failed)*r.weight[results.KindModel] +
-		float64(p.Detections.Finished+p.Detections.Failed)*r.weight[results.KindDetection]
+		float64(p.Detections.Finished+p.Detections.Failed)*r.weight[results.KindDetection] +
+		float64(p.Repairs.Finished+p.Repairs.Failed)*r.weight[results.KindRepair]
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.running {
@@ -139,7 +145,10 @@ func (r *report) run() {
 func (r *report) show() {
 	p, share := r.state()
 	text := fmt.Sprintf("%d/%d models, %d/%d detections", p.Models.Finished, p.Models.Planned, p.Detections.Finished, p.Detections.Planned)
-	if failed := p.Models.Failed + p.Detections.Failed; failed > 0 {
+	if p.Repairs.Planned > 0 {
+		text += fmt.Sprintf(", %d/%d repairs", p.Repairs.Finished, p.Repairs.Planned)
+	}
+	if failed := p.Models.Failed + p.Detections.Failed + p.Repairs.Failed; failed > 0 {
 		text += fmt.Sprintf(", %d failed", failed)
 	}
 	elapsed := time.Since(r.start)
@@ -170,6 +179,10 @@ func (r *report) close() {
 		_ = r.bar.Finish() // a terminal that is gone has nobody to tell
 	}
 	p, _ := r.state()
-	r.line("%d of %d models and %d of %d detections are finished, after %s", p.Models.Finished, p.Models.Planned,
-		p.Detections.Finished, p.Detections.Planned, time.Since(r.start).Round(time.Second))
+	repairs := ""
+	if p.Repairs.Planned > 0 {
+		repairs = fmt.Sprintf(" and %d of %d repairs", p.Repairs.Finished, p.Repairs.Planned)
+	}
+	r.line("%d of %d models and %d of %d detections%s are finished, after %s", p.Models.Finished, p.Models.Planned,
+		p.Detections.Finished, p.Detections.Planned, repairs, time.Since(r.start).Round(time.Second))
 }

@@ -110,7 +110,7 @@ func openEngines(device string, count, threads int) (engines []engine.Engine, er
 var ErrFailedCells = errors.New("some cells failed")
 
 func unfinished(store *results.Store, suite string, p results.Progress) error {
-	if p.Models.Failed == 0 && p.Detections.Failed == 0 {
+	if p.Models.Failed == 0 && p.Detections.Failed == 0 && p.Repairs.Failed == 0 {
 		return nil
 	}
 	first := "see the messages above"
@@ -124,14 +124,18 @@ func unfinished(store *results.Store, suite string, p results.Progress) error {
 			break
 		}
 	}
-	return fmt.Errorf("%w: %d of %d models and %d of %d detections (%d more wait for those models); %s; run again to retry them",
-		ErrFailedCells, p.Models.Failed, p.Models.Planned, p.Detections.Failed, p.Detections.Planned, p.Detections.Blocked, first)
+	repairs := ""
+	if p.Repairs.Planned > 0 {
+		repairs = fmt.Sprintf(", and %d of %d repairs", p.Repairs.Failed, p.Repairs.Planned)
+	}
+	return fmt.Errorf("%w: %d of %d models and %d of %d detections (%d more wait for those models)%s; %s; run again to retry them",
+		ErrFailedCells, p.Models.Failed, p.Models.Planned, p.Detections.Failed, p.Detections.Planned, p.Detections.Blocked, repairs, first)
 }
 
 // Versions says which program on which engine computes: kept beside every result, and no part of any identity.
 func Versions(e engine.Engine) map[string]string {
 	v := map[string]string{"engine": e.Fingerprint(), "go": runtime.Version(), "model": strconv.Itoa(ModelVersion),
-		"detection": strconv.Itoa(DetectionVersion)}
+		"detection": strconv.Itoa(DetectionVersion), "repair": strconv.Itoa(RepairVersion)}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {

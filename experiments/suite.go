@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 
 	"gopkg.in/yaml.v3"
 
@@ -56,6 +57,7 @@ type Suite struct {
 	Pool       PoolSpec // what the detectors see
 	OOD        PoolSpec // on what the models' ASR outside their domain is measured
 	Detectors  []Choice
+	Repair     *Choice // the detector whose recovered triggers repair the models, with the repair's settings; nil for no repair
 }
 
 // File is a suite file: its text and its suites, one for each combination of the sweep.
@@ -69,7 +71,7 @@ type File struct {
 
 // keys are what a suite file may set.
 var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-images", "learner", "tuning", "attacks",
-	"pool", "ood", "detectors", "sweep"}
+	"pool", "ood", "detectors", "repair", "sweep"}
 
 // Load reads a suite file; see Parse.
 func Load(path string, sets []string) (*File, error) {
@@ -169,6 +171,9 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 				return d.Params, nil
 			}))
 		}
+	}
+	if f["repair"] != nil {
+		u.Repair = r.repair(f["repair"], u.Detectors)
 	}
 	u.Pool = PoolSpec{Name: "mini", Images: 1000, Seed: 1}
 	r.pool(f["pool"], "pool", &u.Pool)
@@ -290,6 +295,29 @@ func (r *reader) dataset(n *yaml.Node) (d DatasetSpec) {
 		r.integer(f["classes"], d.Name+": classes", 2, 1<<20, &d.Classes)
 	}
 	return d
+}
+
+// repair reads the settings of repairs and which of the suite's detectors they follow, "ci" unless named under detector.
+func (r *reader) repair(n *yaml.Node, detectors []Choice) *Choice {
+	if r.err != nil {
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		r.err = r.errorf(n, "repair: want settings, such as {detector: ci, epochs: 10}, got %s", describe(n))
+		return nil
+	}
+	c := &Choice{Name: "ci"}
+	at := child(n, "detector")
+	if at != nil {
+		c.Name = r.word(at, "repair: detector")
+	} else {
+		at = n
+	}
+	if r.err == nil && !slices.ContainsFunc(detectors, func(d Choice) bool { return d.Name == c.Name }) {
+		r.err = r.errorf(at, "repair: the suite has no detector %q whose triggers could repair", c.Name)
+	}
+	c.Settings = r.values(n, "repair", inspector.RepairParams, "detector")
+	return c
 }
 
 // choice reads a name, or settings with a name; where the name is absent it takes the default, if there is one.

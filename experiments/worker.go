@@ -40,7 +40,7 @@ func newWorker(i int, e engine.Engine, w *World, p *Plan, s *results.Store, o Op
 // idle is how long a worker waits when others hold all that is left.
 const idle = 200 * time.Millisecond
 
-// work leases cells until none is left that anybody could run: models first, then detections.
+// work leases cells until none is left that anybody could run: models first, then detections, then repairs.
 func (k *worker) work(ctx context.Context) error {
 	defer func() {
 		for _, m := range k.clips {
@@ -65,6 +65,16 @@ func (k *worker) work(ctx context.Context) error {
 		}
 		if ok {
 			if err := k.detection(ctx, detection.Key); err != nil {
+				return err
+			}
+			continue
+		}
+		repair, ok, err := k.store.LeaseRepair(suite, k.name, k.lease)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if err := k.repair(ctx, repair.Key); err != nil {
 				return err
 			}
 			continue
@@ -112,6 +122,22 @@ func (k *worker) detection(ctx context.Context, key string) error {
 	})
 }
 
+func (k *worker) repair(ctx context.Context, key string) error {
+	job := k.plan.repairs[key]
+	if job == nil {
+		return k.foreign(results.KindRepair, key)
+	}
+	m := job.Detection.Model
+	label := fmt.Sprintf("repair of %s, %s, seed %d", m.Dataset.Name, m.Attack.Name, m.Seed)
+	return k.cell(ctx, results.KindRepair, key, label, func(ctx context.Context, step func(done, total int)) error {
+		r, err := k.runRepair(ctx, job, step)
+		if err != nil {
+			return err
+		}
+		return k.store.FinishRepair(key, k.name, r)
+	})
+}
+
 // foreign gives back a cell that this plan does not have.
 func (k *worker) foreign(kind results.Kind, key string) error {
 	err := fmt.Errorf("suite %s: another process has planned it anew with other settings; start this one again, or use another --out",
@@ -143,9 +169,11 @@ func (k *worker) cell(ctx context.Context, kind results.Kind, key, label string,
 	case ctx.Err() != nil:
 		return k.let(k.store.Release(kind, key, k.name))
 	case errors.Is(err, errModelLost):
-		model := k.plan.detections[key].Model.Cell.Key
 		k.report.line("%s: %v: it is made again", label, err)
-		return errors.Join(k.store.Reopen(results.KindModel, model), k.let(k.store.Release(kind, key, k.name)))
+		return errors.Join(k.store.Reopen(results.KindModel, k.plan.basis(kind, key).Model.Cell.Key), k.let(k.store.Release(kind, key, k.name)))
+	case errors.Is(err, errTriggersLost):
+		k.report.line("%s: %v: they are recovered again", label, err)
+		return errors.Join(k.store.Reopen(results.KindDetection, k.plan.basis(kind, key).Cell.Key), k.let(k.store.Release(kind, key, k.name)))
 	case errors.Is(err, results.ErrConflict):
 		return fmt.Errorf("%s: %w", label, err)
 	}

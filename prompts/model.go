@@ -84,6 +84,16 @@ func New(c *clip.Model, l *Learner, s settings.Values, classes []string, rng *ra
 	return m, err
 }
 
+// Clone returns a copy whose prompts can be tuned further without changing those of m; both share the frozen CLIP.
+func (m *Model) Clone() *Model {
+	c := *m
+	c.Params = map[string]*tensor.Dense{}
+	for name, t := range m.Params {
+		c.Params[name] = t.Clone().(*tensor.Dense)
+	}
+	return &c
+}
+
 // Recording is a model as part of one graph.
 type Recording struct {
 	Graph  *autodiff.Graph

@@ -24,6 +24,21 @@ func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers
 	})
 }
 
+// Triggered returns images [N,3,S,S] with the trigger, computed on the CLIP's device.
+func Triggered(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
+	shape := images.Shape()
+	if t.Size() != shape[2] {
+		return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", t.Size(), shape[2])
+	}
+	x, err := each(ctx, c, images, shape[1]*shape[2]*shape[3], func(pixels autodiff.Value) (autodiff.Value, error) {
+		return t.Apply(pixels), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return dense(floats(x), shape...), nil
+}
+
 // Logits returns the logits [N,K] of images [N,3,S,S], after the trigger when there is one.
 func (m *Model) Logits(ctx context.Context, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
 	return each(ctx, m.CLIP, images, len(m.Classes), func(pixels autodiff.Value) (autodiff.Value, error) {

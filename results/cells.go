@@ -130,10 +130,10 @@ type Counts struct {
 
 // Progress is the state of a suite.
 type Progress struct {
-	Models, Detections Counts
+	Models, Detections, Repairs Counts
 }
 
 // Done reports whether nothing is left that a worker could do in this run.
 func (p Progress) Done() bool {
-	return p.Models.Pending == 0 && p.Detections.Pending == p.Detections.Blocked
+	return p.Models.Pending == 0 && p.Detections.Pending == p.Detections.Blocked && p.Repairs.Pending == p.Repairs.Blocked
 }

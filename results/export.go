@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// Export writes the suite's cells as JSON lines: models, then detections, each
+// Export writes the suite's cells as JSON lines: models, detections, repairs, each
 // by (Order, Key), with settings, measured figures, verdicts and class scores.
 // Durations, times, workers, paths, versions and error messages are left out,
 // so that the same settings and seeds give the same bytes however the run was
@@ -19,6 +19,10 @@ func (s *Store) Export(w io.Writer, suite string) error {
 		return err
 	}
 	detections, err := s.Detections(suite)
+	if err != nil {
+		return err
+	}
+	repairs, err := s.Repairs(suite)
 	if err != nil {
 		return err
 	}
@@ -54,6 +58,18 @@ func (s *Store) Export(w io.Writer, suite string) error {
 		}
 		if err := line(v); err != nil {
 			return fmt.Errorf("export detection cell %s: %w", short(d.Cell.Key), err)
+		}
+	}
+	for _, r := range repairs {
+		v := map[string]any{
+			"kind": KindRepair, "key": r.Cell.Key, "order": r.Cell.Order, "state": r.State,
+			"detection": r.Cell.DetectionKey, "settings": r.Cell.Settings,
+		}
+		if r.State == Finished {
+			v["result"] = exportRepairResult(r.Result)
+		}
+		if err := line(v); err != nil {
+			return fmt.Errorf("export repair cell %s: %w", short(r.Cell.Key), err)
 		}
 	}
 	if err := out.Flush(); err != nil {

@@ -106,7 +106,7 @@ func (s *Store) Reopen(kind Kind, key string) error {
 		if kind == KindDetection {
 			return reopenDetections(tx, `key=?`, key)
 		}
-		_, err := tx.Exec(`UPDATE model SET state='pending', worker='', lease_until=0 WHERE key=?`, key)
+		_, err := tx.Exec(`UPDATE `+string(kind)+` SET state='pending', worker='', lease_until=0 WHERE key=?`, key)
 		return err
 	}))
 }
@@ -115,8 +115,10 @@ func reopenDetections(tx *sql.Tx, where, arg string) error {
 	if _, err := tx.Exec(`DELETE FROM class_score WHERE key IN (SELECT key FROM detection WHERE `+where+`)`, arg); err != nil {
 		return err
 	}
-	_, err := tx.Exec(`UPDATE detection SET state='pending', worker='', lease_until=0 WHERE `+where, arg)
-	return err
+	if _, err := tx.Exec(`UPDATE detection SET state='pending', worker='', lease_until=0 WHERE `+where, arg); err != nil {
+		return err
+	}
+	return reopenRepairs(tx)
 }
 
 func sameResult(old, now any) error {

@@ -101,7 +101,10 @@ func notes(sum *Summary) []string {
 	for _, t := range []struct {
 		what string
 		Tally
-	}{{"models", sum.Models}, {"detections", sum.Detections}} {
+	}{{"models", sum.Models}, {"detections", sum.Detections}, {"repairs", sum.RepairTally}} {
+		if t.what == "repairs" && t.Planned == 0 {
+			continue
+		}
 		line := fmt.Sprintf("%d of %d %s finished", t.Finished, t.Planned, t.what)
 		if t.Finished == t.Planned {
 			out = append(out, line+".")

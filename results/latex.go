@@ -23,6 +23,10 @@ func writeLaTeX(buf *bytes.Buffer, sum *Summary) {
 		fmt.Fprintf(buf, "\n%% Models by attack\n")
 		attackGrid(sum).latex(buf)
 	}
+	if len(sum.Repairs) > 0 {
+		fmt.Fprintf(buf, "\n%% Repair. %s\n", repairLegend)
+		repairGrid(sum).latex(buf)
+	}
 	if len(sum.By) == 0 {
 		for _, d := range sum.Detectors {
 			if d.Models > 0 {

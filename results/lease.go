@@ -122,7 +122,7 @@ func (s *Store) RetryFailed(suite string, limit int) (int, error) {
 	total := 0
 	err := s.write(func(tx *sql.Tx) error {
 		total = 0
-		for _, kind := range []Kind{KindModel, KindDetection} {
+		for _, kind := range []Kind{KindModel, KindDetection, KindRepair} {
 			res, err := tx.Exec(`UPDATE `+string(kind)+` SET state='pending' WHERE state='failed' AND failures<?
 				AND key IN (SELECT key FROM suite_`+string(kind)+` WHERE ?='' OR suite=?)`, limit, suite, suite)
 			if err != nil {
@@ -140,7 +140,7 @@ func (s *Store) RetryFailed(suite string, limit int) (int, error) {
 }
 
 func (k Kind) check() error {
-	if k != KindModel && k != KindDetection {
+	if k != KindModel && k != KindDetection && k != KindRepair {
 		return fmt.Errorf("no kind of cell is called %q", string(k))
 	}
 	return nil

@@ -30,6 +30,11 @@ func writeMarkdown(buf *bytes.Buffer, sum *Summary) {
 		fmt.Fprintf(buf, "\nACC drop is against the clean model of the same dataset, learner and seed; "+
 			"ASR is without the target class's images.\n")
 	}
+	if len(sum.Repairs) > 0 {
+		fmt.Fprintf(buf, "\n## Repair\n\n")
+		repairGrid(sum).markdown(buf)
+		fmt.Fprintf(buf, "\n%s\n", repairLegend)
+	}
 	if len(sum.By) == 0 {
 		for _, d := range sum.Detectors {
 			if d.Models > 0 {

@@ -126,6 +126,9 @@ func (s *Store) Progress(suite string) (Progress, error) {
 			Scan(&p.Detections.Planned, &p.Detections.Finished, &p.Detections.Failed, &p.Detections.Pending,
 				&p.Detections.Leased, &p.Detections.Blocked)
 	}
+	if err == nil {
+		p.Repairs, err = s.countRepairs(suite)
+	}
 	return p, s.fail(fmt.Sprintf("count the cells of suite %q", suite), err)
 }
 

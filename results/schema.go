@@ -93,6 +93,40 @@ CREATE TABLE class_score (
 	reached INTEGER NOT NULL,
 	PRIMARY KEY (key, pos)
 ) STRICT, WITHOUT ROWID;
+`, `
+CREATE TABLE repair (
+	key TEXT PRIMARY KEY,
+	detection TEXT NOT NULL REFERENCES detection(key),
+	settings TEXT NOT NULL,
+	state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'finished', 'failed')),
+	worker TEXT NOT NULL DEFAULT '',
+	lease_until INTEGER NOT NULL DEFAULT 0,
+	attempts INTEGER NOT NULL DEFAULT 0,
+	failures INTEGER NOT NULL DEFAULT 0,
+	message TEXT NOT NULL DEFAULT '',
+	path TEXT NOT NULL DEFAULT '',
+	hash TEXT NOT NULL DEFAULT '',
+	seconds REAL,
+	versions TEXT NOT NULL DEFAULT '{}',
+	finished_at TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX repair_detection ON repair(detection);
+
+CREATE TABLE suite_repair (
+	suite TEXT NOT NULL,
+	key TEXT NOT NULL REFERENCES repair(key),
+	ord INTEGER NOT NULL,
+	PRIMARY KEY (suite, key)
+) STRICT;
+CREATE INDEX suite_repair_ord ON suite_repair(suite, ord, key);
+
+CREATE TABLE repair_arm (
+	key TEXT NOT NULL REFERENCES repair(key),
+	pos INTEGER NOT NULL,
+	name TEXT NOT NULL,
+	acc REAL, asr REAL, asr_all REAL, asr_recovered REAL,
+	PRIMARY KEY (key, pos)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the store to the newest version in one transaction; several

@@ -14,6 +14,8 @@ type Summary struct {
 	Attacks      Object[AttackFigures] `json:"attacks"`
 	AttackGroups []AttackGroup         `json:"attack_groups,omitempty"` // with --by: the same per group of models
 	Detections   Tally                 `json:"detections"`
+	Repairs      []RepairFigures       `json:"repairs,omitempty"`
+	RepairTally  Tally                 `json:"-"`
 	Suite        string                `json:"suite"`
 	By           []string              `json:"by,omitempty"`
 
@@ -71,7 +73,11 @@ type AttackGroup struct {
 // "detector." before it where both have it. A detection counts once its model is
 // finished. A model is backdoored by how it was made. A NaN index ranks lowest.
 func Summarise(s *Store, suite string, by []string) (*Summary, error) {
-	// Detections first: the models of all that are finished then are, too.
+	// Repairs first, then detections: what they needed is finished then, too.
+	repairs, err := s.Repairs(suite)
+	if err != nil {
+		return nil, err
+	}
 	detections, err := s.Detections(suite)
 	if err != nil {
 		return nil, err
@@ -94,6 +100,11 @@ func Summarise(s *Store, suite string, by []string) (*Summary, error) {
 	if err := sum.addDetections(s, models, detections, paths); err != nil {
 		return nil, err
 	}
+	byKey := map[string]ModelRow{}
+	for _, m := range models {
+		byKey[m.Cell.Key] = m
+	}
+	sum.addRepairs(repairs, detections, byKey)
 	return sum, nil
 }
 

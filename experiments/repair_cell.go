@@ -1,0 +1,140 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"time"
+
+	"clipinspector/inspector"
+	"clipinspector/prompts"
+	"clipinspector/results"
+	"clipinspector/triggers"
+)
+
+// errTriggersLost says that the triggers that a finished detection recovered are not on the disk.
+var errTriggersLost = errors.New("the recovered triggers are lost or damaged on the disk")
+
+// runRepair repairs the model of a cell with what its detection recovered, whether the verdict was backdoored or not, and
+// measures it beside the delivered model, the control and prompts tuned afresh, all for the same number of steps.
+func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts.Progress) (results.RepairResult, error) {
+	start := time.Now()
+	var none results.RepairResult
+	model := job.Detection.Model
+	m, made, err := k.delivered(model)
+	if err != nil {
+		return none, err
+	}
+	row, ok, err := k.store.Detection(job.Cell.DetectionKey)
+	if err != nil {
+		return none, err
+	}
+	if !ok || row.State != results.Finished {
+		return none, fmt.Errorf("%w: the detection is not finished", errTriggersLost)
+	}
+	recovered, err := readRecovered(filepath.Join(k.out, row.Result.Path))
+	if err != nil {
+		return none, fmt.Errorf("%w: %w", errTriggersLost, err)
+	}
+	if len(recovered) != len(m.Classes) {
+		return none, fmt.Errorf("%w: %d for %d classes", errTriggersLost, len(recovered), len(m.Classes))
+	}
+	var trigger triggers.Trigger
+	if made.Backdoored {
+		if trigger, err = triggers.Read(filepath.Join(k.out, filepath.Dir(made.Path), triggerFile)); err != nil {
+			return none, fmt.Errorf("%w: %w", errModelLost, err)
+		}
+	}
+	images, labels, err := k.world.shots(ctx, model.set, model.Suite.Shots, model.Seed)
+	if err != nil {
+		return none, err
+	}
+	cell := []any{model.Seed, "/", model.Dataset.Name, "/", model.Attack.Name}
+	fresh, err := prompts.New(m.CLIP, m.Learner, m.Settings, m.Classes, source64("retuned prompts", cell...))
+	if err != nil {
+		return none, err
+	}
+	pool, err := k.world.poolImages(ctx, job.Detection.pool)
+	if err != nil {
+		return none, err
+	}
+	detector, err := inspector.Find(job.Detection.Detector.Name)
+	if err != nil {
+		return none, err
+	}
+	in := inspector.RepairInput{Model: m, Shots: prompts.Data{Images: images, Labels: labels}, Triggers: recovered,
+		Suspect: row.Result.Suspect, Detector: detector, Options: job.Detection.Detector.Settings, Pool: pool, Seed: draw("repair", cell...), Settings: job.Settings}
+	r := results.RepairResult{Path: RepairPath(job.Cell.Key), Versions: k.versions}
+	measure := func(name string, m *prompts.Model) error {
+		arm, err := k.arm(ctx, model, m, trigger, made.Target, recovered[row.Result.Suspect], row.Result.Suspect)
+		arm.Name = name
+		r.Arms = append(r.Arms, arm)
+		return err
+	}
+	if err := measure(results.ArmDelivered, m); err != nil {
+		return none, err
+	}
+	for i, a := range []struct {
+		name    string
+		from    *prompts.Model
+		control bool
+	}{{results.ArmRepaired, m, false}, {results.ArmControl, m, true}, {results.ArmRetuned, fresh, true}} {
+		in := in
+		in.Model, in.Control = a.from, a.control
+		in.Progress = func(done, total int) { progress(i*total+done, 3*total) }
+		out, err := inspector.Repair(ctx, in)
+		if err == nil {
+			err = measure(a.name, out)
+		}
+		if err == nil && !a.control {
+			r.Hash, err = k.keepRepaired(r.Path, out)
+		}
+		if err != nil {
+			return none, err
+		}
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// arm measures a model: on clean test images, on those with the true trigger, if there is one, and with the recovered one.
+func (k *worker) arm(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, target int, recovered triggers.Trigger,
+	suspect int) (results.Arm, error) {
+	a := results.Arm{ASR: math.NaN(), ASRAll: math.NaN(), ASRRecovered: math.NaN()}
+	test, labels, err := k.world.test(ctx, job.set)
+	if err != nil {
+		return a, err
+	}
+	predicted, err := k.predict(ctx, job, m, "test "+job.set.key, test, nil)
+	if err != nil {
+		return a, err
+	}
+	a.ACC = prompts.Accuracy(predicted, labels)
+	if trigger != nil {
+		if predicted, err = k.predict(ctx, job, m, "", test, trigger); err != nil {
+			return a, err
+		}
+		a.ASRAll, a.ASR = prompts.SuccessRate(predicted, labels, target)
+	}
+	if recovered != nil {
+		if predicted, err = k.predict(ctx, job, m, "", test, recovered); err != nil {
+			return a, err
+		}
+		_, a.ASRRecovered = prompts.SuccessRate(predicted, labels, suspect)
+	}
+	return a, nil
+}
+
+// keepRepaired writes a repaired model below the output folder and returns the hash of its file.
+func (k *worker) keepRepaired(path string, m *prompts.Model) (string, error) {
+	full, err := makeFolder(k.out, path)
+	if err == nil {
+		err = m.Write(full)
+	}
+	if err != nil {
+		return "", fmt.Errorf("writing the repaired model: %w", err)
+	}
+	return hashFile(full)
+}

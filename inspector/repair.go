@@ -1,0 +1,154 @@
+package inspector
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// RepairParams are the settings of Repair: which triggers, on how many images, and those of the tuning loop.
+var RepairParams = append([]settings.Param{
+	{Name: "rounds", Doc: "how often the detector inverts the model anew, each time before an equal part of the epochs; 0 repairs with the triggers of the verdict alone, as the paper does", Default: 2, Min: 0, Max: 100},
+	{Name: "epsilon", Unit: "pixel value", Doc: "bound on each pixel of the perturbations of the rounds, for a detector that has such a bound (our choice)", Default: 24.0 / 255, Min: 0.1 / 255, Max: 1},
+	{Name: "triggers", Doc: "recovered triggers to repair with: the suspect's, or those of all classes in turn, for when the suspect may be the wrong one", Default: "suspect", Choices: []string{"suspect", "all"}},
+	{Name: "share", Doc: "share of the few-shot images that are also shown with a recovered trigger and their own label (our choice)", Default: 1.0, Min: 0.01, Max: 1},
+}, withDefaults(prompts.TuneParams, map[string]any{"epochs": 10, "optimizer": "adam", "rate": 0.02, "weight-decay": 0.0})...)
+
+// withDefaults returns declarations with other defaults.
+func withDefaults(params []settings.Param, defaults map[string]any) []settings.Param {
+	params = slices.Clone(params)
+	for i, p := range params {
+		if d, ok := defaults[p.Name]; ok {
+			params[i].Default = d
+		}
+	}
+	return params
+}
+
+// RepairInput is what a repair may look at.
+type RepairInput struct {
+	Model    *prompts.Model     // the delivered model; it stays as it is
+	Shots    prompts.Data       // few-shot images with their right labels
+	Triggers []triggers.Trigger // what the detector recovered from the model, by class; nil where there is nothing
+	Suspect  int                // the class that the detector suspects
+	Detector *Detector          // what inverts the model in the rounds
+	Options  settings.Values    // the detector's settings
+	Pool     *tensor.Dense      // the detector's pool; see Input
+	Control  bool               // show the images that would carry a trigger as they are instead: the same steps on clean images
+	Seed     uint64
+	Settings settings.Values  // of RepairParams
+	Progress prompts.Progress // may be nil
+}
+
+// Repair returns a copy of the delivered model whose prompts are fine-tuned such that recovered triggers no longer move images
+// from their class (the paper's repair: fine-tuning on correctly labelled triggered images): on the few-shot images, and on a
+// share of them once more with a trigger, all with their right labels. In each of its rounds the triggers are those that the
+// detector recovers from the model as it is by then, besides those of earlier rounds. The same input gives the same model to
+// the bit.
+func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
+	if n := len(in.Shots.Labels); n == 0 || in.Shots.Images.Shape()[0] != n {
+		return nil, fmt.Errorf("repair: %d labels for %d images", n, in.Shots.Images.Shape()[0])
+	}
+	if in.Suspect < 0 || in.Suspect >= len(in.Model.Classes) {
+		return nil, fmt.Errorf("repair: the suspect is class %d of %d", in.Suspect, len(in.Model.Classes))
+	}
+	rounds, epochs := in.Settings.Int("rounds"), in.Settings.Int("epochs")
+	m := in.Model.Clone()
+	if rounds == 0 {
+		return m, in.tune(ctx, m, in.choose(nil, in.Triggers), epochs, in.Progress)
+	}
+	if rounds > epochs {
+		return nil, fmt.Errorf("repair: %d rounds of %d epochs: want at least an epoch a round", rounds, epochs)
+	}
+	var list []triggers.Trigger
+	for r := range rounds {
+		if !in.Control {
+			found, err := in.invert(ctx, m, r)
+			if err != nil {
+				return nil, fmt.Errorf("repair: inverting the model in round %d: %w", r+1, err)
+			}
+			list = in.choose(list, found)
+		}
+		done := r * epochs / rounds
+		part := (r+1)*epochs/rounds - done
+		err := in.tune(ctx, m, list, part, func(step, steps int) {
+			if in.Progress != nil {
+				in.Progress(done*steps+part*step, epochs*steps)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// invert lets the detector recover the triggers of all classes from the model.
+func (in RepairInput) invert(ctx context.Context, m *prompts.Model, round int) ([]triggers.Trigger, error) {
+	s := maps.Clone(in.Options)
+	if _, ok := s["epsilon"].(float64); ok {
+		s["epsilon"] = in.Settings.Float("epsilon")
+	}
+	report, err := in.Detector.Inspect(ctx, Input{Model: m, Pool: in.Pool, Seed: in.Seed + uint64(round), Settings: s})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]triggers.Trigger, len(report.Classes))
+	for c, r := range report.Classes {
+		out[c] = r.Trigger
+	}
+	return out, nil
+}
+
+// choose adds those of the recovered triggers to the list that the settings name.
+func (in RepairInput) choose(list, recovered []triggers.Trigger) []triggers.Trigger {
+	for c, t := range recovered {
+		if t != nil && (c == in.Suspect || in.Settings.String("triggers") == "all") {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// tune fine-tunes the model for so many epochs, each trigger being carried by as many images as any other.
+func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []triggers.Trigger, epochs int, progress prompts.Progress) error {
+	if len(list) == 0 && !in.Control {
+		return fmt.Errorf("repair: no trigger was recovered for class %d", in.Suspect)
+	}
+	n, shape := len(in.Shots.Labels), in.Shots.Images.Shape()
+	size := shape.TotalSize() / n
+	pixels, labels := slices.Clone(floats(in.Shots.Images)), slices.Clone(in.Shots.Labels)
+	order := rand.New(rand.NewPCG(in.Seed, 0x726570616972)).Perm(n)[:max(1, int(in.Settings.Float("share")*float64(n)))]
+	for _, i := range order {
+		pixels = append(pixels, floats(in.Shots.Images)[i*size:(i+1)*size]...)
+		labels = append(labels, in.Shots.Labels[i])
+	}
+	for i, t := range list {
+		if in.Control {
+			break
+		}
+		from, to := i*len(order)/len(list), (i+1)*len(order)/len(list)
+		if from == to {
+			continue
+		}
+		carriers := pixels[(n+from)*size : (n+to)*size]
+		with, err := prompts.Triggered(ctx, m.CLIP, triggers.Dense(carriers, to-from, shape[1], shape[2], shape[3]), t)
+		if err != nil {
+			return fmt.Errorf("repair: %w", err)
+		}
+		copy(carriers, floats(with))
+	}
+	s := maps.Clone(in.Settings)
+	s["epochs"] = epochs
+	data := prompts.Data{Images: triggers.Dense(pixels, len(labels), shape[1], shape[2], shape[3]), Labels: labels}
+	_, err := prompts.Tune(ctx, m, data, s, nil, in.Seed, progress)
+	return err
+}
