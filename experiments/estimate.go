@@ -175,7 +175,8 @@ func (r *RepairJob) work() Work {
 		perStep *= batch
 		text *= test
 	}
-	w := Work{Passes: 3*shots + 9*test, FLOP: (3*shots+9*test)*image + 3*steps*perStep + 12*text}
+	views := shots * float64(r.Settings.Int("views"))
+	w := Work{Passes: 3*views + 9*test, FLOP: (3*views+9*test)*image + 3*steps*perStep + 12*text}
 	for range r.Settings.Int("rounds") {
 		w.add(r.Detection.work())
 	}

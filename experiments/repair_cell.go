@@ -47,7 +47,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 			return none, fmt.Errorf("%w: %w", errModelLost, err)
 		}
 	}
-	images, labels, err := k.world.shots(ctx, model.set, model.Suite.Shots, model.Seed)
+	shots, err := k.world.shots(ctx, model.set, model.Suite.Shots, model.Seed, job.Settings.Int("views"), job.Settings.Float("crop"))
 	if err != nil {
 		return none, err
 	}
@@ -64,7 +64,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if err != nil {
 		return none, err
 	}
-	in := inspector.RepairInput{Model: m, Shots: prompts.Data{Images: images, Labels: labels}, Triggers: recovered,
+	in := inspector.RepairInput{Model: m, Shots: shots, Triggers: recovered,
 		Suspect: row.Result.Suspect, Detector: detector, Options: job.Detection.Detector.Settings, Pool: pool, Seed: draw("repair", cell...), Settings: job.Settings}
 	r := results.RepairResult{Path: RepairPath(job.Cell.Key), Versions: k.versions}
 	measure := func(name string, m *prompts.Model) error {

@@ -11,7 +11,7 @@ import (
 )
 
 func repairSuite(clip string) string {
-	return tinySuite(clip) + "repair: {detector: ci, rounds: 1, epochs: 2, batch: 4}\n"
+	return tinySuite(clip) + "repair: {detector: ci, rounds: 1, epochs: 2, batch: 4, views: 2}\n"
 }
 
 // Every model is repaired, measured beside its control, and the same bytes come out for any number of workers, after a lost

@@ -54,8 +54,9 @@ type RepairInput struct {
 // detector recovers from the model as it is by then, besides those of earlier rounds. The same input gives the same model to
 // the bit.
 func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
-	if n := len(in.Shots.Labels); n == 0 || in.Shots.Images.Shape()[0] != n {
-		return nil, fmt.Errorf("repair: %d labels for %d images", n, in.Shots.Images.Shape()[0])
+	views := max(1, in.Shots.Views)
+	if n := len(in.Shots.Labels); n == 0 || in.Shots.Images.Shape()[0] != n*views {
+		return nil, fmt.Errorf("repair: %d labels for %d images in %d views", n, in.Shots.Images.Shape()[0], views)
 	}
 	if in.Suspect < 0 || in.Suspect >= len(in.Model.Classes) {
 		return nil, fmt.Errorf("repair: the suspect is class %d of %d", in.Suspect, len(in.Model.Classes))
@@ -124,7 +125,8 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 		return fmt.Errorf("repair: no trigger was recovered for class %d", in.Suspect)
 	}
 	n, shape := len(in.Shots.Labels), in.Shots.Images.Shape()
-	size := shape.TotalSize() / n
+	views := shape[0] / n
+	size := shape.TotalSize() / n // of all views of an image
 	pixels, labels := slices.Clone(floats(in.Shots.Images)), slices.Clone(in.Shots.Labels)
 	order := rand.New(rand.NewPCG(in.Seed, 0x726570616972)).Perm(n)[:max(1, int(in.Settings.Float("share")*float64(n)))]
 	for _, i := range order {
@@ -140,7 +142,7 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 			continue
 		}
 		carriers := pixels[(n+from)*size : (n+to)*size]
-		with, err := prompts.Triggered(ctx, m.CLIP, triggers.Dense(carriers, to-from, shape[1], shape[2], shape[3]), t)
+		with, err := prompts.Triggered(ctx, m.CLIP, triggers.Dense(carriers, (to-from)*views, shape[1], shape[2], shape[3]), t)
 		if err != nil {
 			return fmt.Errorf("repair: %w", err)
 		}
@@ -148,7 +150,7 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 	}
 	s := maps.Clone(in.Settings)
 	s["epochs"] = epochs
-	data := prompts.Data{Images: triggers.Dense(pixels, len(labels), shape[1], shape[2], shape[3]), Labels: labels}
+	data := prompts.Data{Images: triggers.Dense(pixels, len(labels)*views, shape[1], shape[2], shape[3]), Labels: labels, Views: views}
 	_, err := prompts.Tune(ctx, m, data, s, nil, in.Seed, progress)
 	return err
 }
