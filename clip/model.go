@@ -91,6 +91,24 @@ func (m *Model) Fingerprint() string { return m.fingerprint }
 // LogitScale returns the factor between cosine similarities and logits (exp of the stored logarithm).
 func (m *Model) LogitScale() float64 { return math.Exp(m.logScale) }
 
+// ImageWeights returns copies of the image tower's weights in the form that [Towers.Image] computes with: q, k and v in one
+// matrix, CLIP's normalisation of the pixels folded into the patch embedding. Names begin with "vision_model." or are
+// "visual_projection.weight".
+func (m *Model) ImageWeights() (map[string]*tensor.Dense, error) {
+	out := map[string]*tensor.Dense{}
+	for name, a := range m.arrays {
+		if !strings.HasPrefix(name, "vision_model.") && name != "visual_projection.weight" {
+			continue
+		}
+		data := make([]float32, engine.Size(a.Shape))
+		if err := a.Buffer.Read(0, data); err != nil {
+			return nil, fmt.Errorf("reading the weight %s: %w", name, err)
+		}
+		out[name] = tensor.New(tensor.WithShape(a.Shape...), tensor.WithBacking(data))
+	}
+	return out, nil
+}
+
 // EmbedTokens looks up the embeddings of token ids: [len(ids),W], without positions. It panics on an id outside the
 // vocabulary.
 func (m *Model) EmbedTokens(ids []int) *tensor.Dense {
@@ -140,6 +158,15 @@ func (t *Towers) get(name string) autodiff.Value {
 		panic(fmt.Sprintf("clip: no weight %q", name))
 	}
 	return v
+}
+
+// Replace makes v, of the same shape, take the place of a weight in what is recorded from here on; names are those of
+// [Model.ImageWeights]. It panics on a name that the model does not have.
+func (t *Towers) Replace(name string, v autodiff.Value) {
+	if a, known := t.arrays[name]; !known || !slices.Equal(a.Shape, v.Shape()) {
+		panic(fmt.Sprintf("clip: a weight %q of shape %v replaced by %v", name, a.Shape, v.Shape()))
+	}
+	t.values[name] = v
 }
 
 func (t *Towers) linear(name string, x autodiff.Value) autodiff.Value {

@@ -6,7 +6,8 @@ import (
 	"clipinspector/datasets/miniworld"
 )
 
-// Pictures of a mini set by class and split. Training and validation have room for 16 shots and more.
+// Pictures of a mini set by class and split. Training and validation have room for 16 shots and more; [Options.Train] makes
+// more of the former.
 const (
 	MiniTrainPerClass = 64
 	MiniValPerClass   = 16
@@ -38,10 +39,10 @@ func openMini(name string, o Options) (Dataset, error) {
 	return mini{world, o}, nil
 }
 
-func perClass(split Split) int {
+func (d mini) perClass(split Split) int {
 	switch split {
 	case Train:
-		return MiniTrainPerClass
+		return d.o.Train
 	case Val:
 		return MiniValPerClass
 	case Test:
@@ -53,26 +54,26 @@ func perClass(split Split) int {
 func (d mini) Name() string        { return d.world.Name }
 func (d mini) Classes() []string   { return d.world.Classes }
 func (d mini) Template() string    { return d.world.Template }
-func (d mini) Len(split Split) int { return perClass(split) * len(d.world.Classes) }
+func (d mini) Len(split Split) int { return d.perClass(split) * len(d.world.Classes) }
 
 func (d mini) Label(split Split, i int) int {
 	if i < 0 || i >= d.Len(split) {
 		panic(indexError(d.Name(), split, i, d.Len(split)))
 	}
-	return i / perClass(split)
+	return i / d.perClass(split)
 }
 
 func (d mini) Image(split Split, i int) (*RGB, error) {
 	if i < 0 || i >= d.Len(split) {
 		return nil, indexError(d.Name(), split, i, d.Len(split))
 	}
-	n := perClass(split)
+	n := d.perClass(split)
 	return rendered(d.world.Scene(i/n, string(split), i%n, d.o.Seed), d.o.Size)
 }
 
 func (d mini) Fingerprint() string {
 	return hashText(fmt.Sprintf("mini world %d: %s %q %q seed=%d size=%d %d/%d/%d", miniworld.Version(), d.world.Name,
-		d.world.Template, d.world.Classes, d.o.Seed, d.o.Size, MiniTrainPerClass, MiniValPerClass, MiniTestPerClass))
+		d.world.Template, d.world.Classes, d.o.Seed, d.o.Size, d.o.Train, MiniValPerClass, MiniTestPerClass))
 }
 
 // miniPool renders the mini world's out-of-distribution pictures.

@@ -22,6 +22,7 @@ type Options struct {
 	Seed    uint64 // seed of the mini world and of rendered pools
 	Size    int    // px, side of rendered pictures; DefaultSize when 0
 	PoolLen int    // pictures of a rendered pool; DefaultPoolLen when 0
+	Train   int    // training pictures a class of rendered sets; MiniTrainPerClass when 0
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -42,6 +43,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.PoolLen < 1 || o.PoolLen > 1_000_000 {
 		return o, fmt.Errorf("length of a rendered pool: want 1 to 1000000, got %d", o.PoolLen)
+	}
+	if o.Train == 0 {
+		o.Train = MiniTrainPerClass
+	}
+	if o.Train < 1 || o.Train > 100_000 {
+		return o, fmt.Errorf("training pictures a class of a rendered set: want 1 to 100000, got %d", o.Train)
 	}
 	return o, nil
 }

@@ -90,8 +90,8 @@ func (m *ModelJob) promptFLOP() float64 {
 	for _, name := range m.set.prompts {
 		longest = max(longest, len(m.encoder.tokenizer.Encode(name+"."))+1)
 	}
-	context := m.Suite.Learner.Settings.Int("context")
-	if words := m.Suite.Learner.Settings.String("init"); words != "" {
+	context, _ := m.Suite.Learner.Settings["context"].(int) // no learner needs to have one
+	if words, _ := m.Suite.Learner.Settings["init"].(string); words != "" {
 		context = len(m.encoder.tokenizer.Encode(words))
 	}
 	return float64(len(m.set.prompts)) * tower(1+context+longest, c.Width, c.MLP, c.Layers)
@@ -100,6 +100,12 @@ func (m *ModelJob) promptFLOP() float64 {
 func (m *ModelJob) conditional() bool {
 	l, err := prompts.FindLearner(m.Suite.Learner.Name)
 	return err == nil && l.Conditional
+}
+
+// seesPixels tells whether every tuning step goes through the image tower: features do not serve such a learner.
+func (m *ModelJob) seesPixels() bool {
+	l, err := prompts.FindLearner(m.Suite.Learner.Name)
+	return err == nil && l.Image != nil
 }
 
 // work of a model cell: features of the few-shot images, tuning steps, and the images that measure it.
@@ -121,13 +127,20 @@ func (m *ModelJob) work() Work {
 	steps := epochs * float64(int(shots/batch))
 	views := shots * float64(m.Suite.Tuning.Int("views"))
 	w := Work{Passes: views + test, FLOP: (views+test)*image + steps*perStep + text}
+	through := Work{Passes: steps * batch, FLOP: 3 * steps * batch * image} // forward, back to pixels or prompts and to weights
+	if m.seesPixels() {
+		w.add(through)
+	}
 	if !attack.Backdoors() {
 		return w
 	}
 	w.add(Work{Passes: test + ood, FLOP: (test+ood)*image + text})
-	if attack.Learn == nil {
+	switch {
+	case attack.Learn == nil && m.seesPixels():
+		w.add(through)
+	case attack.Learn == nil:
 		w.add(Work{Passes: views, FLOP: views * image})
-	} else {
+	default:
 		l := attack.Learn(m.Attack.Settings)
 		passes := (epochs + float64(l.Warmup)) * shots
 		w.add(Work{Passes: passes, FLOP: 2 * passes * image})

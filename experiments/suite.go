@@ -32,6 +32,8 @@ type DataSpec struct {
 	Root string // folder of real data
 	Size int    // px, side of rendered pictures; the encoder's input size when 0
 	Seed int    // of the mini world
+	// Train is the number of training pictures a class of the mini world's sets.
+	Train int
 }
 
 // PoolSpec names a pool of unlabelled pictures.
@@ -252,12 +254,13 @@ func (r *reader) data(n *yaml.Node, to *DataSpec) {
 	if n == nil {
 		return
 	}
-	f := r.fields(n, "data", "root", "size", "seed")
+	f := r.fields(n, "data", "root", "size", "seed", "train")
 	if f["root"] != nil {
 		to.Root = r.word(f["root"], "data: root")
 	}
 	r.integer(f["size"], "data: size", 8, 1024, &to.Size)
 	r.integer(f["seed"], "data: seed", 0, 1<<31-1, &to.Seed)
+	r.integer(f["train"], "data: train", 1, 100_000, &to.Train)
 }
 
 func (r *reader) pool(n *yaml.Node, what string, to *PoolSpec) {

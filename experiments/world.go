@@ -54,7 +54,7 @@ type set struct {
 }
 
 func (d DataSpec) options(size int) datasets.Options {
-	o := datasets.Options{Root: d.Root, Seed: uint64(d.Seed), Size: d.Size}
+	o := datasets.Options{Root: d.Root, Seed: uint64(d.Seed), Size: d.Size, Train: d.Train}
 	if o.Size == 0 {
 		o.Size = size
 	}

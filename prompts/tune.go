@@ -76,6 +76,9 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 		t.poison, poison = &chosen, &chosen
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x74756e65))
+	if m.Learner.Augment != nil {
+		data = m.Learner.Augment(m.Settings, data, rng)
+	}
 	if err := t.load(ctx, data, rng); err != nil {
 		return nil, err
 	}

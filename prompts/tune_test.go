@@ -315,13 +315,21 @@ func TestTheHalvesAreAdded(t *testing.T) {
 }
 
 // Of every learner the same seed gives the same bytes, for any number of threads; another seed gives others.
+// shortContext asks for two context tokens of a learner that has any.
+func shortContext(l *Learner) map[string]any {
+	if slices.ContainsFunc(l.Params, func(p settings.Param) bool { return p.Name == "context" }) {
+		return map[string]any{"context": 2}
+	}
+	return nil
+}
+
 func TestTuningIsDeterministic(t *testing.T) {
 	data := coloured(20, 1)
 	const epsilon = 8.0 / 255
 	for _, l := range Learners() {
 		learner := l.Name
 		tuned := func(threads int, seed uint64) []byte {
-			m := newModel(t, cliptest.Tiny(t, newCPU(t, threads), size), learner, map[string]any{"context": 2}, threeAndOne)
+			m := newModel(t, cliptest.Tiny(t, newCPU(t, threads), size), learner, shortContext(l), threeAndOne)
 			tr := tune(t, m, data, map[string]any{"epochs": 3, "batch": 8},
 				&Poison{Target: 0, Trigger: noise(epsilon, 1), Share: 0.5, Weight: 1, Learn: &LearnTrigger{Epsilon: epsilon, Rate: 1.0 / 255, Warmup: 1}}, seed)
 			in := t.TempDir()

@@ -14,7 +14,7 @@ func writeCSV(buf *bytes.Buffer, sum *Summary) error {
 	head := append([]string(nil), sum.By...)
 	head = append(head, "detector", "scope", "name", "models", "correct",
 		"accuracy", "accuracy_lo", "accuracy_hi", "auroc", "auroc_lo", "auroc_hi",
-		"tpr", "tpr_lo", "tpr_hi", "fpr", "fpr_lo", "fpr_hi", "target_correct", "image_passes", "seconds")
+		"tpr", "tpr_lo", "tpr_hi", "fpr", "fpr_lo", "fpr_hi", "target_correct", "reached", "image_passes", "seconds")
 	records := [][]string{head}
 	for _, d := range sum.Detectors {
 		add := func(scope, name string, f Figures) {
@@ -30,7 +30,7 @@ func writeCSV(buf *bytes.Buffer, sum *Summary) error {
 			for _, n := range []Num{
 				f.Accuracy, f.AccuracyInterval[0], f.AccuracyInterval[1], f.AUROC, f.AUROCInterval[0], f.AUROCInterval[1],
 				f.TPR, f.TPRInterval[0], f.TPRInterval[1], f.FPR, f.FPRInterval[0], f.FPRInterval[1],
-				f.TargetCorrect, f.ImagePasses, f.Seconds,
+				f.TargetCorrect, f.Reached, f.ImagePasses, f.Seconds,
 			} {
 				r = append(r, digits(n))
 			}

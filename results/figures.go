@@ -18,14 +18,17 @@ type Figures struct {
 	FPR              Num      `json:"fpr"`
 	FPRInterval      Interval `json:"fpr_interval"`
 	TargetCorrect    Num      `json:"target_correct"` // share of true positives whose suspect is the target
+	Reached          Num      `json:"reached"`        // share of inversions (one a class) that reached the detector's own ASR bound
 	ImagePasses      Num      `json:"image_passes"`   // mean per model
 	Seconds          Num      `json:"seconds"`        // mean per model
 
-	Backdoored     int `json:"-"` // models made with a backdoor
-	TruePositives  int `json:"-"`
-	FalsePositives int `json:"-"`
-	TargetsRight   int `json:"-"`
-	Redrawn        int `json:"-"` // bootstrap resamples that lacked one kind
+	Backdoored        int `json:"-"` // models made with a backdoor
+	TruePositives     int `json:"-"`
+	FalsePositives    int `json:"-"`
+	TargetsRight      int `json:"-"`
+	Inversions        int `json:"-"` // classes inverted, over all models
+	InversionsReached int `json:"-"` // those that reached the bound
+	Redrawn           int `json:"-"` // bootstrap resamples that lacked one kind
 }
 
 // trial is one verdict with the truth beside it.
@@ -38,6 +41,8 @@ type trial struct {
 	firing          bool
 	score           float64
 	passes, seconds float64
+
+	inversions, reached int // classes inverted, and those that reached the detector's ASR bound
 }
 
 // figuresOf measures the trials. AUROC also counts the clean trials in against,
@@ -61,6 +66,8 @@ func figuresOf(trials, against []trial) Figures {
 		case t.verdict:
 			f.FalsePositives++
 		}
+		f.Inversions += t.inversions
+		f.InversionsReached += t.reached
 		passes = append(passes, t.passes)
 		seconds = append(seconds, t.seconds)
 	}
@@ -68,6 +75,7 @@ func figuresOf(trials, against []trial) Figures {
 	f.TPR, f.TPRInterval = rate(f.TruePositives, f.Backdoored)
 	f.FPR, f.FPRInterval = rate(f.FalsePositives, f.Models-f.Backdoored)
 	f.TargetCorrect, _ = rate(f.TargetsRight, f.TruePositives)
+	f.Reached, _ = rate(f.InversionsReached, f.Inversions)
 	f.ImagePasses, f.Seconds = Num(mean(passes)), Num(mean(seconds))
 
 	var scores []float64

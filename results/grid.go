@@ -22,7 +22,7 @@ type grid struct {
 func detectorGrid(sum *Summary, firing bool) grid {
 	g := grid{left: len(sum.By) + 1}
 	g.head = append(g.head, sum.By...)
-	g.head = append(g.head, "detector", "correct", "accuracy", "AUROC", "TPR", "FPR", "suspects right",
+	g.head = append(g.head, "detector", "correct", "accuracy", "AUROC", "TPR", "FPR", "suspects right", "reached",
 		"image passes / model", "seconds / model")
 	for _, d := range sum.Detectors {
 		f := d.Figures
@@ -36,7 +36,7 @@ func detectorGrid(sum *Summary, firing bool) grid {
 		g.rows = append(g.rows, append(row, d.Name, fraction(f.Correct, f.Models),
 			withInterval(f.Accuracy, f.AccuracyInterval), withInterval(f.AUROC, f.AUROCInterval),
 			withInterval(f.TPR, f.TPRInterval), withInterval(f.FPR, f.FPRInterval),
-			fraction(f.TargetsRight, f.TruePositives), thousands(f.ImagePasses), decimals(f.Seconds, 2)))
+			fraction(f.TargetsRight, f.TruePositives), decimals(f.Reached, 3), thousands(f.ImagePasses), decimals(f.Seconds, 2)))
 	}
 	return g
 }
@@ -138,7 +138,8 @@ func legend(sum *Summary) string {
 	if n > 0 {
 		text += fmt.Sprintf("Answering \"backdoored\" always would be right for %d of %d. ", sum.Backdoored, n)
 	}
-	return text + "Image passes and seconds are means per model."
+	return text + "Reached is the share of inversions, one a class, that met the detector's own ASR bound. " +
+		"Image passes and seconds are means per model."
 }
 
 // shortValue is valueText with the digits of a fraction that tell settings apart

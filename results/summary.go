@@ -207,6 +207,10 @@ func newTrial(d DetectionRow, m ModelRow) trial {
 		score: d.Result.Index, passes: float64(d.Result.ImagePasses), seconds: d.Result.Seconds,
 		settings: valueText(d.Cell.Settings),
 	}
+	for _, c := range d.Result.Classes {
+		t.inversions++
+		t.reached += boolInt(c.Reached)
+	}
 	if math.IsNaN(t.score) {
 		t.score = math.Inf(-1)
 	}

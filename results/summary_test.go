@@ -114,7 +114,8 @@ func syntheticDetection(c DetectionCell, n int) DetectionResult {
 		r.Index = 3 + float64(n)
 	}
 	for i := range 3 {
-		r.Classes = append(r.Classes, ClassScore{Class: i, Loss: math.NaN(), ASR: 0.5, Score: float64(n), Index: math.Inf(1), Norm: 0.1})
+		r.Classes = append(r.Classes, ClassScore{Class: i, Loss: math.NaN(), ASR: 0.5, Score: float64(n), Index: math.Inf(1), Norm: 0.1,
+			Reached: c.Detector == "ci" && i > 0})
 	}
 	return r
 }
@@ -249,7 +250,7 @@ func TestJSONHasNoNaNAndReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := back.Detectors[0]
-	if first.By.Attack != "badnets" || first.AUROC != nil || first.AUROCInterval.Defined() || first.TPR != 1 || len(first.FiringOnly) != 13 {
+	if first.By.Attack != "badnets" || first.AUROC != nil || first.AUROCInterval.Defined() || first.TPR != 1 || len(first.FiringOnly) != 14 {
 		t.Errorf("%+v", first)
 	}
 	if back.Attacks["clean"]["asr_mean"] != nil || *back.Attacks["wanet"]["psnr"] != 30.25 {
