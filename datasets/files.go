@@ -24,7 +24,7 @@ type Files struct {
 	classes        []string
 	items          map[Split][]Item
 	missing        int
-	partial        bool
+	problems       []string // in what a published set's copy differs from it
 	fingerprint    string
 }
 
@@ -116,6 +116,9 @@ func (d *Files) Fingerprint() string { return d.fingerprint }
 // Missing returns how many pictures the lists name whose file is absent.
 func (d *Files) Missing() int { return d.missing }
 
-// Complete reports whether every listed picture is there and, for the published sets, whether the numbers of classes
-// and pictures are the published ones. Few-shot samples equal the published ones only on a complete training list.
-func (d *Files) Complete() bool { return d.missing == 0 && !d.partial }
+// Complete reports whether every listed picture is there and, for the published sets, whether Problems has nothing to say. Few-shot samples equal the published ones only on a complete training list.
+func (d *Files) Complete() bool { return d.missing == 0 && len(d.problems) == 0 }
+
+// Problems says, for a published set, in what this copy differs from it: numbers of classes and pictures, and what the split
+// file says, by its sha256 where that is known. Empty for a complete copy and for sets that nobody published.
+func (d *Files) Problems() []string { return d.problems }

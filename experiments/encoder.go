@@ -3,6 +3,7 @@ package experiments
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sort"
 	"strings"
@@ -15,7 +16,17 @@ import (
 )
 
 // builtins are the encoders that the program carries, by what follows "builtin:" in a suite.
-var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.Tokenizer, error){"mini": mini.Load}
+var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.Tokenizer, error){
+	"mini": mini.Load, "random-vit-b-32": randomViTB32}
+
+// randomViTB32 is OpenAI's ViT-B/32 with random weights and a vocabulary of single bytes: nothing is known to it, and everything
+// costs what it costs with the published weights. For trying the machinery at full size.
+func randomViTB32() (clip.Config, clip.Weights, *bpe.Tokenizer, error) {
+	c, t := clip.ViTB32(), bpe.Learn(nil, 0)
+	c.Text.VocabSize, c.Text.EOS = t.Size(), t.EOT()
+	c.LogitScaleInit = math.Log(100)
+	return c, clip.RandomWeights(c, 1), t, nil
+}
 
 // Encoder is a frozen CLIP on the host; each worker puts it on its own device.
 type Encoder struct {

@@ -83,16 +83,24 @@ func imageFLOP(c clip.Config) float64 {
 	return tower(patches+1, v.Width, v.MLP, v.Layers) + 2*float64(patches*v.Width*3*v.PatchSize*v.PatchSize)
 }
 
+// tokens is the number of tokens of a text; of words and punctuation where the encoder's vocabulary is not at hand.
+func (m *ModelJob) tokens(text string) int {
+	if m.encoder.tokenizer == nil {
+		return len(strings.Fields(text)) + strings.Count(text, ".")
+	}
+	return len(m.encoder.tokenizer.Encode(text))
+}
+
 // promptFLOP is the forward FLOP of all classes' prompts.
 func (m *ModelJob) promptFLOP() float64 {
 	c := m.encoder.Config.Text
 	longest := 0
 	for _, name := range m.set.prompts {
-		longest = max(longest, len(m.encoder.tokenizer.Encode(name+"."))+1)
+		longest = max(longest, m.tokens(name+".")+1)
 	}
 	context, _ := m.Suite.Learner.Settings["context"].(int) // no learner needs to have one
 	if words, _ := m.Suite.Learner.Settings["init"].(string); words != "" {
-		context = len(m.encoder.tokenizer.Encode(words))
+		context = m.tokens(words)
 	}
 	return float64(len(m.set.prompts)) * tower(1+context+longest, c.Width, c.MLP, c.Layers)
 }
@@ -196,7 +204,18 @@ func (r *RepairJob) work() Work {
 	return w
 }
 
+// gpuName and gpuRate are the machine that estimates are also given for: half of an H200's 494 TFLOP/s in dense TF32
+// products (NVIDIA's data sheet), assumed and not measured.
+const (
+	gpuName = "an H200"
+	gpuRate = 2.5e14
+)
+
+// benchFLOP is about how much a pass may cost that measures this machine's rate.
+const benchFLOP = 5e10
+
 // DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.
+// Encoders, datasets and pools that are not at hand are taken by their published numbers, as far as those are known.
 func DryRun(f *File, o Options, w io.Writer) error {
 	workers, threads := share(o.Workers, o.Threads)
 	e, err := OpenEngine(o.Device, threads)
@@ -205,12 +224,15 @@ func DryRun(f *File, o Options, w io.Writer) error {
 	}
 	defer e.Close()
 	world := NewWorld()
+	world.outlines = &outlines{}
 	plan, err := world.Plan(f, e.Fingerprint())
 	if err != nil {
 		return err
 	}
 	estimate := plan.Estimate()
-	measured, err := bench.Run(e, bench.Tower(plan.Models[0].encoder.Config), time.Second)
+	tower := bench.Tower(plan.Models[0].encoder.Config)
+	tower.Batch = max(1, min(tower.Batch, int(benchFLOP/(2*imageFLOP(tower.Config)))))
+	measured, err := bench.Run(e, tower, time.Second)
 	if err != nil {
 		return err
 	}
@@ -225,10 +247,28 @@ func DryRun(f *File, o Options, w io.Writer) error {
 	total.add(estimate.Detections)
 	total.add(estimate.Repairs)
 	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.Detections)+len(plan.Repairs), total.Passes, total.FLOP)
-	left := time.Duration(total.FLOP / (rate * float64(workers)) * float64(time.Second))
 	fmt.Fprintf(&b, "about %s on %s: the image tower runs at %.3g operations a second forward and back, workers: %d, threads each: %d\n",
-		left.Round(time.Second), e.Name(), rate, workers, threads)
+		duration(total.FLOP/(rate*float64(workers))), e.Name(), rate, workers, threads)
+	fmt.Fprintf(&b, "about %s on %s, if it sustains %.3g operations a second (half its dense TF32 rate; assumed, not measured)\n",
+		duration(total.FLOP/gpuRate), gpuName, gpuRate)
 	fmt.Fprintf(&b, "(operations: multiplications and additions of matrix products and attention; upper bound for detectors that stop early)\n")
+	if notes := world.outlines.notes; len(notes) > 0 {
+		fmt.Fprintf(&b, "\nnot at hand, and counted as published or asked for:\n")
+		for _, n := range notes {
+			fmt.Fprintf(&b, "  %s\n", n)
+		}
+	}
 	_, err = io.WriteString(w, b.String())
 	return err
+}
+
+// duration is a number of seconds in words, in days where it is several.
+func duration(seconds float64) string {
+	if days := seconds / 86400; days >= 3 {
+		return fmt.Sprintf("%.0f days", days)
+	}
+	if seconds < 1 {
+		return "a second"
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
 }

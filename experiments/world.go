@@ -23,6 +23,7 @@ type World struct {
 	sets     map[string]*set
 	pools    map[string]*pool
 	images   cache
+	outlines *outlines // of what is not at hand; nil when everything has to be
 }
 
 // NewWorld returns a world with nothing opened.
@@ -39,7 +40,9 @@ func (w *World) Encoder(name string) (*Encoder, error) {
 	}
 	e, err := OpenEncoder(name)
 	if err != nil {
-		return nil, err
+		if e = w.outlines.encoder(name); e == nil {
+			return nil, err
+		}
 	}
 	w.encoders[name] = e
 	return e, nil
@@ -71,7 +74,9 @@ func (w *World) dataset(u *Suite, spec DatasetSpec, size int) (*set, error) {
 	}
 	ds, err := datasets.Open(spec.Name, u.Data.options(size))
 	if err != nil {
-		return nil, err
+		if ds = w.outlines.dataset(spec.Name); ds == nil {
+			return nil, err
+		}
 	}
 	if spec.Classes > len(ds.Classes()) {
 		return nil, fmt.Errorf("dataset %s: %d classes were asked for, it has %d", spec.Name, spec.Classes, len(ds.Classes()))
@@ -142,6 +147,10 @@ func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
 	}
 	opened, err := datasets.OpenPool(spec.Name, o)
 	if err != nil {
+		if p := w.outlines.pool(spec); p != nil {
+			w.pools[key] = p
+			return p, nil
+		}
 		return nil, err
 	}
 	if !spec.Overlap {
@@ -155,6 +164,10 @@ func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
 		n = opened.Len()
 	}
 	if n > opened.Len() {
+		if p := w.outlines.pool(spec); p != nil {
+			w.pools[key] = p
+			return p, nil
+		}
 		return nil, fmt.Errorf("pool %s: %d images were asked for, it has %d that show no class of %s: lower the number of images",
 			spec.Name, n, opened.Len(), s.Name())
 	}

@@ -83,5 +83,6 @@ func cutAndPaste(s settings.Values, data Data, rng *rand.Rand) Data {
 			}
 		}
 	}
-	return Data{dense(to, data.Images.Shape()...), data.Labels}
+	data.Images = dense(to, data.Images.Shape()...)
+	return data
 }
