@@ -8,7 +8,7 @@ require (
 	codeberg.org/go-pdf/fpdf v0.11.1
 	git.sr.ht/~sbinet/gg v0.7.0
 	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b
-	github.com/apache/arrow/go/arrow v0.0.0-20201229220542-30ce2eb5d4dc
+	github.com/apache/arrow/go/arrow v0.0.0-20210105145422-88aaea5262db
 	github.com/chewxy/hm v1.0.0
 	github.com/chewxy/math32 v1.11.1
 	github.com/gogo/protobuf v1.3.2
@@ -40,4 +40,9 @@ require (
 	gorgonia.org/tensor v0.9.24
 	gorgonia.org/vecf32 v0.9.0
 	gorgonia.org/vecf64 v0.9.0
+)
+
+require (
+	github.com/google/uuid v1.1.1 // indirect
+	gorgonia.org/cu v0.9.6 // indirect
 )

@@ -6,6 +6,11 @@
 // and a CUDA engine can capture it as a graph.
 package engine
 
+import "errors"
+
+// ErrMemory says that a device has not enough memory left: a smaller batch may fit.
+var ErrMemory = errors.New("not enough device memory")
+
 // Engine is a device that executes programs.
 type Engine interface {
 	// Name is how users ask for the engine: "cpu", "plain", "cuda:0".

@@ -49,23 +49,31 @@ func Run(t *testing.T, e engine.Engine, tol float64) {
 				n = 15
 			}
 			for range n {
-				c := Random(rng, op)
-				got, err := c.Exec(e)
-				if err != nil {
-					t.Fatalf("%v: %v", c, err)
-				}
-				want, err := c.Exec(oracle)
-				if err != nil {
-					t.Fatalf("%v: %v", c, err)
-				}
-				for k := range want {
-					if i, d := worst(got[k], want[k]); d > tol {
-						t.Fatalf("%v: output %d, element %d is %v, want %v (%.2g off)", c, k, i, got[k][i], want[k][i], d)
-					}
+				if err := Random(rng, op).Check(e, tol); err != nil {
+					t.Fatal(err)
 				}
 			}
 		})
 	}
+}
+
+// Check executes the instruction on an engine and on the float64 reference and reports the element that differs by more than
+// tol, relative as in Run.
+func (c *Case) Check(e engine.Engine, tol float64) error {
+	got, err := c.Exec(e)
+	if err != nil {
+		return fmt.Errorf("%v: %w", c, err)
+	}
+	want, err := c.Exec(oracle)
+	if err != nil {
+		return fmt.Errorf("%v: %w", c, err)
+	}
+	for k := range want {
+		if i, d := worst(got[k], want[k]); d > tol {
+			return fmt.Errorf("%v: output %d, element %d is %v, want %v (%.2g off)", c, k, i, got[k][i], want[k][i], d)
+		}
+	}
+	return nil
 }
 
 // worst returns the element that differs most and by how much.
