@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ./run.sh                 the default suite (configs/mini.yaml), then its table
 # ./run.sh VERB ...        sets up and builds what is missing, then clip-inspector VERB ...; see ./run.sh --help
+# ./run.sh build-cuda      builds bin/clip-inspector-cuda, which --device cuda:N needs; no GPU and no CUDA toolkit is needed for it
 # ./run.sh test            what CI runs: formatting, vet, staticcheck, all tests
 #
 # A fresh Debian 12 or Ubuntu 22.04 needs Go 1.24 or newer and gcc. Everything a run writes lies below --out (default runs/).
@@ -54,6 +55,46 @@ build() {
     touch "$program"
 }
 
+# cuda_tools fetches NVRTC, ptxas and headers to .tools/cuda; it says why and returns 2 where they cannot be had.
+cuda_tools() { "$here/engine/cuda/kernels/tools/fetch.sh" "$here/.tools/cuda"; }
+
+# with_cuda runs a command with the flags that the tagged build needs. Nothing of CUDA is linked but the driver's library, for
+# which a stub stands in: the real one is found when the program starts.
+with_cuda() {
+    local cu include=$here/.tools/cuda/include
+    [[ -f $include/cuda.h ]] || include=${CUDA_HOME:-/usr/local/cuda}/include
+    cu=$(cd "$here" && go list -m -f '{{.Dir}}' gorgonia.org/cu)
+    [[ -n $cu ]] || { (cd "$here" && go mod download gorgonia.org/cu); cu=$(cd "$here" && go list -m -f '{{.Dir}}' gorgonia.org/cu); }
+    "$here/engine/cuda/kernels/tools/stub.sh" "$include" "$cu" "$here/.tools/cuda-stub"
+    CGO_ENABLED=1 CGO_CFLAGS="${CGO_CFLAGS:--O2 -g} -Wno-deprecated-declarations -I$here/engine/cuda/include -I$include" \
+        CGO_LDFLAGS="${CGO_LDFLAGS:-} -L$here/.tools/cuda-stub" "$@"
+}
+
+# build_cuda [--ptx]: the tagged program beside the plain one, and its test of every kernel for machines without Go.
+build_cuda() {
+    need_tools
+    if ! cuda_tools; then
+        [[ -f ${CUDA_HOME:-/usr/local/cuda}/include/cuda.h ]] || die "no header cuda.h: connect to the package index, or install a CUDA toolkit (12 or 13)"
+        say "run.sh: going on with the headers of ${CUDA_HOME:-/usr/local/cuda}"
+    fi
+    [[ ${1:-} != --ptx ]] || "$here/engine/cuda/kernels/build.sh" "$here/.tools/cuda"
+    local vcs=auto
+    git -C "$here" status --porcelain >/dev/null 2>&1 || vcs=false
+    (cd "$here" && with_cuda go build -tags cuda -buildvcs=$vcs -o bin/clip-inspector-cuda ./cmd/clip-inspector &&
+        with_cuda go test -tags cuda -c -o bin/cuda.test ./engine/cuda) || die "building failed: see the lines above"
+    say "run.sh: built bin/clip-inspector-cuda and bin/cuda.test; on a machine with a GPU: ./run.sh run --device cuda:0"
+}
+
+# test_cuda builds what is tagged, checks that the PTX is current and assembles; the emulated device is tested with the rest.
+test_cuda() {
+    if ! cuda_tools; then
+        say "CUDA build and PTX: skipped, the tools cannot be had here"
+        return 0
+    fi
+    "$here/engine/cuda/kernels/build.sh" --check "$here/.tools/cuda" && (cd "$here" && with_cuda go vet -tags cuda ./engine/cuda/... ./cmd/... ) &&
+        build_cuda
+}
+
 # staticcheck prints the path of the checker, or nothing when it cannot be had.
 staticcheck() {
     local version=v0.8.2 tool
@@ -79,6 +120,7 @@ run_tests() {
     else
         say "staticcheck cannot be had here (no network, or Go is too old for it): skipped"
     fi
+    test_cuda || status=1
     # Packages whose goroutines share memory run under the race detector.
     local racy='^clipinspector/(results|experiments|engine/cpu)$'
     packages=$(go list ./...)
@@ -90,6 +132,10 @@ run_tests() {
 }
 
 case ${1:-} in
+build-cuda)
+    build
+    build_cuda "${@:2}"
+    ;;
 test)
     run_tests
     ;;

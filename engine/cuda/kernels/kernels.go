@@ -12,6 +12,8 @@ import (
 	"regexp"
 )
 
+// Sources are the kernels' sources.
+//
 //go:embed *.cu *.cuh
 var Sources embed.FS
 
