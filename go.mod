@@ -44,5 +44,5 @@ require (
 
 require (
 	github.com/google/uuid v1.1.1 // indirect
-	gorgonia.org/cu v0.9.6 // indirect
+	gorgonia.org/cu v0.9.6
 )

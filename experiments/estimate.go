@@ -217,7 +217,7 @@ const benchFLOP = 5e10
 // DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.
 // Encoders, datasets and pools that are not at hand are taken by their published numbers, as far as those are known.
 func DryRun(f *File, o Options, w io.Writer) error {
-	workers, threads := share(o.Workers, o.Threads)
+	workers, threads := share(o.Device, o.Workers, o.Threads)
 	e, err := OpenEngine(o.Device, threads)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ import (
 // Options say where and how a suite runs. None of them changes a result, except that scores belong to one kind of device.
 type Options struct {
 	Out     string        // folder that everything is written to; runs/NAME when empty
-	Device  string        // "cpu"
+	Device  string        // "cpu", "cuda:N", "cuda:N/bf16"; see OpenEngine
 	Workers int           // cells at a time; 0: one for every two threads
 	Threads int           // of all workers together; 0: all cores
 	Lease   time.Duration // how long a killed process keeps others from its cells; 0: 15 seconds
@@ -45,7 +45,7 @@ func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
 	if o.Lease <= 0 {
 		o.Lease = 15 * time.Second
 	}
-	count, threads := share(o.Workers, o.Threads)
+	count, threads := share(o.Device, o.Workers, o.Threads)
 	engines, err := openEngines(o.Device, count, threads)
 	defer func() {
 		for _, e := range engines {
@@ -76,6 +76,9 @@ func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
 		return none, err
 	}
 	report := newReport(o.Report, store, plan, count)
+	if w, ok := engines[0].(interface{ Warning() string }); ok && w.Warning() != "" {
+		report.line("%s", w.Warning())
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, e := range engines {
 		k := newWorker(i, e, world, plan, store, o, versions, report)

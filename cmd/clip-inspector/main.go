@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clipinspector/engine/cuda"
 	"clipinspector/experiments"
 
 	_ "clipinspector/baselines" // registers its detectors
@@ -29,8 +30,25 @@ var errInterrupted = errors.New("stopped; start the same command again to go on"
 
 // flags are what all verbs share.
 type flags struct {
-	device  string
-	threads int
+	device    string
+	precision string
+	threads   int
+}
+
+// choose puts the precision into the device's name, and hands a GPU to the build that can open one.
+func (f *flags) choose() error {
+	if f.precision != "" {
+		f.device += "/" + f.precision
+	}
+	name, _, err := experiments.SplitDevice(f.device)
+	if err != nil || name == "cpu" {
+		return err
+	}
+	n, err := cuda.ParseDevice(name)
+	if err != nil {
+		return err
+	}
+	return cuda.HandOver(n)
 }
 
 func main() {
@@ -80,7 +98,9 @@ them with CI and other detectors, and tells with intervals how well each does.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on; this build knows cpu")
+	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N")
+	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
+	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), exportCommand(), listCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), encoderCommand())

@@ -81,6 +81,14 @@ func (e *Engine) Fingerprint() string {
 	return fmt.Sprintf("cuda %s %s, %s, precision=%s, kernels=%s", e.info.Name, e.info.Capability, library, e.precision, KernelsVersion())
 }
 
+// Warning is empty, or one line that says what slows the engine down and what to do about it.
+func (e *Engine) Warning() string {
+	if d, ok := e.driver.(interface{ Warning() string }); ok {
+		return d.Warning()
+	}
+	return ""
+}
+
 // AtOnce is how many images fill the device, as a hint for those who choose a batch: enough rows for several waves of product
 // tiles on every multiprocessor.
 func (e *Engine) AtOnce() int { return max(64, 8*e.info.Processors) }

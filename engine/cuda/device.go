@@ -10,7 +10,7 @@ import (
 )
 
 // ErrNoDevice says that the GPU asked for is not at hand; the text says what to do.
-var ErrNoDevice = errors.New("no such GPU")
+var ErrNoDevice = errors.New("no such device")
 
 // What the kernels and the smallest useful program need.
 const (

@@ -12,6 +12,7 @@ import (
 
 	"clipinspector/datasets"
 	"clipinspector/engine/cpu"
+	"clipinspector/engine/cuda"
 	"clipinspector/experiments"
 )
 
@@ -113,14 +114,36 @@ func tool(name string, args ...string) Finding {
 
 func gpu() Finding {
 	f := Finding{What: "GPU"}
-	version, err := os.ReadFile("/proc/driver/nvidia/version")
+	d, err := cuda.Check(0)
 	if err != nil {
-		f.State = "no NVIDIA driver; everything runs on the CPU"
+		f.State = err.Error()
+		if d.Driver == 0 {
+			if _, err := os.Stat("/proc/driver/nvidia/version"); err != nil {
+				f.State = "no NVIDIA driver; everything runs on the CPU"
+				return f
+			}
+		}
+		f.Remedy = "everything runs on the CPU"
 		return f
 	}
-	line, _, _ := strings.Cut(string(version), "\n")
-	f.State = strings.TrimSpace(line)
-	f.Remedy = "this build has no CUDA engine: the GPU stays unused"
+	f.State = fmt.Sprintf("%d x %s, %.0f GB, compute capability %d.%d, driver for CUDA %d.%d", d.Count, d.Name, float64(d.Memory)/1e9,
+		d.Major, d.Minor, d.Driver/1000, d.Driver%1000/10)
+	switch self, err := os.Executable(); {
+	case cuda.Built:
+		e, err := cuda.New(0, cuda.TF32)
+		if err != nil {
+			f.Remedy = err.Error()
+			return f
+		}
+		defer e.Close()
+		f.State, f.Remedy = f.State+": "+e.Fingerprint(), e.Warning()
+	case err == nil:
+		if _, err := os.Stat(self + "-cuda"); err != nil {
+			f.Remedy = "to use it type ./run.sh build-cuda, then --device cuda:0"
+			return f
+		}
+		f.State += ": use it by --device cuda:0 (and see clip-inspector-cuda doctor)"
+	}
 	return f
 }
 
