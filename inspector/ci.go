@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
+	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -24,21 +26,26 @@ func init() {
 		Name: "ci",
 		Doc:  "CLIP-Inspector: a bounded perturbation per class, margin objective, one epoch over the pool (arXiv 2604.09101)",
 		Params: append([]settings.Param{
-			{Name: "epsilon", Unit: "pixel value", Doc: "bound on each pixel of the reconstructed perturbation (our choice; the paper's body is not public)", Default: 8.0 / 255, Min: 0.1 / 255, Max: 1},
+			{Name: "epsilon", Unit: "pixel value", Doc: "bound on each pixel of the reconstructed perturbation (our choice; the paper's body is not public)", Default: 16.0 / 255, Min: 0.1 / 255, Max: 1},
 			{Name: "margin", Unit: "logits", Doc: "by how much the target's logit shall exceed the largest other one (our choice)", Default: 5.0, Min: 0, Max: 1000},
 			{Name: "epochs", Unit: "epochs", Doc: "passes over the optimising images (paper: 1)", Default: 1, Min: 1, Max: 1000},
 			{Name: "batch", Unit: "images", Doc: "images a step (our choice)", Default: 32, Min: 1, Max: 4096},
 			{Name: "rate", Doc: "Adam's learning rate as a share of epsilon; it falls to 0 along a cosine (our choice)", Default: 0.25, Min: 1e-4, Max: 10},
-			{Name: "score", Doc: "what outliers are sought in: by how much the trigger lowers the loss, the share of misses (asr), or both (our choice)", Default: "both", Choices: []string{"loss", "asr", "both"}},
+			{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective: a trigger that moves the untouched model as well is no trace of a backdoor; 0 is the paper's objective (our choice)", Default: 1.0, Min: 0, Max: 4},
+			{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
+			{Name: "score", Doc: "what outliers are sought in: by how much the trigger lowers the loss, the share of misses (asr), both, or the squared first-order gain over the loss (gain) (our choice)", Default: "gain", Choices: []string{"loss", "asr", "both", "gain"}},
+			{Name: "gain-contrast", Doc: "the contrast in the first-order gain (our choice)", Default: 0.5, Min: 0, Max: 4},
+			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
 			IndexRule("studentized"), Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
 	})
 }
 
-// inspect is CI: for every class t it minimises the mean of max(0, margin + max_{j≠t} z_j - z_t) over the pool with
-// respect to a perturbation d, |d| <= epsilon, of the images clip(x + d, 0, 1), z being the model's logits; it measures loss and
-// ASR on further images, with and without the perturbation, and seeks outliers among the classes' scores.
+// inspect is CI: for every class t it minimises the mean of max(0, margin + max_{j≠t} u_j - u_t) over the pool with
+// respect to a perturbation d, |d| <= epsilon, of the images clip(x + d, 0, 1); it measures loss and ASR on further images and
+// seeks outliers among the classes' scores. u = z - contrast z⁰ are the model's logits less those of zero-shot CLIP, which
+// no provider has touched: what makes CLIP itself see a class is no trace of a backdoor.
 func inspect(ctx context.Context, in Input) (*Report, error) {
 	s := in.Settings
 	optimise, measure, err := SplitPool(in)
@@ -69,18 +76,20 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 		Steps:   steps,
 		Rounds:  1,
 	}
+	inv.Contrast = s.Float("contrast")
+	if inv.Reference, err = zeroShot(in.Model, s.String("template")); err != nil {
+		return nil, err
+	}
 	outcomes, passes, err := inv.Run(ctx, in, optimise, measure)
 	if err != nil {
 		return nil, err
 	}
-	before, err := untriggered(ctx, in, measure, s.Float("margin"))
+	scores, p, err := ciScores(ctx, in, &inv, outcomes, optimise, measure)
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{ImagePasses: passes + int64(len(measure)), Classes: make([]ClassResult, len(outcomes))}
-	scores := make([]float64, len(outcomes))
+	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
 	for c, o := range outcomes {
-		scores[c] = score(s.String("score"), before[c], o, s.Float("margin"))
 		t := inv.Trigger(o.Variables)
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c], Reached: o.ASR >= 0.9, Trigger: t}
 	}
@@ -91,47 +100,102 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	return r, nil
 }
 
-// untriggered measures loss and success rate of each class on images without a trigger.
-func untriggered(ctx context.Context, in Input, measure []int, margin float64) ([]Outcome, error) {
+// ciScores returns what outliers are sought in, lower for more suspicious, and the image passes that it took. By gain it is
+//
+//	score = -(epsilon G)² / (1 + loss)
+//
+// with the first-order gain G of a class (see gains) and the loss that the inversion left: a class that the prompts open to a
+// small steady perturbation, and that a perturbation really reaches. By the other rules it is how much the trigger
+// changes (see change).
+func ciScores(ctx context.Context, in Input, inv *Inversion, outcomes []Outcome, optimise, measure []int) ([]float64, int64, error) {
+	s := in.Settings
+	scores := make([]float64, len(outcomes))
+	if s.String("score") == "gain" {
+		images := optimise[:min(s.Int("gain-images"), len(optimise))]
+		gain, passes, err := gains(ctx, in, inv.Reference, s.Float("gain-contrast"), images, inv.Batch)
+		for c, g := range gain {
+			scores[c] = -math.Pow(s.Float("epsilon")*g, 2) / (1 + outcomes[c].Loss)
+		}
+		return scores, passes, err
+	}
+	before, passes, err := untriggered(ctx, in, inv, measure)
+	for c, o := range before {
+		scores[c] = change(s.String("score"), o, outcomes[c], s.Float("margin"))
+	}
+	return scores, passes, err
+}
+
+// zeroShot returns the model's CLIP with hand-written prompts, which no provider has touched, over the same classes.
+func zeroShot(m *prompts.Model, template string) (*prompts.Model, error) {
+	learner, err := prompts.FindLearner("coop")
+	if err != nil {
+		return nil, err
+	}
+	s, err := settings.Resolve(learner.Params, map[string]any{"init": template})
+	if err != nil {
+		return nil, err
+	}
+	return prompts.New(m.CLIP, learner, s, m.Classes, rand.New(rand.NewPCG(0, 0)))
+}
+
+// untriggered measures objective and success rate of each class on images without a trigger, and counts image passes.
+func untriggered(ctx context.Context, in Input, inv *Inversion, measure []int) ([]Outcome, int64, error) {
 	side := in.Pool.Shape()[2]
 	size := 3 * side * side
 	images := make([]float32, 0, len(measure)*size)
 	for _, i := range measure {
 		images = append(images, floats(in.Pool)[i*size:(i+1)*size]...)
 	}
-	logits, err := in.Model.Logits(ctx, triggers.Dense(images, len(measure), 3, side, side), nil)
+	pixels := triggers.Dense(images, len(measure), 3, side, side)
+	logits, err := in.Model.Logits(ctx, pixels, nil)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	seen, passes := floats(logits), int64(len(measure))
+	if inv.Contrast != 0 {
+		reference, err := inv.Reference.Logits(ctx, pixels, nil)
+		if err != nil {
+			return nil, 0, err
+		}
+		passes *= 2
+		seen = slices.Clone(seen)
+		for i, z := range floats(reference) {
+			seen[i] -= float32(inv.Contrast) * z
+		}
 	}
 	k, n := len(in.Model.Classes), float64(len(measure))
 	out := make([]Outcome, k)
 	for i := range measure {
-		row := floats(logits)[i*k : (i+1)*k]
+		row, objective := floats(logits)[i*k:(i+1)*k], seen[i*k:(i+1)*k]
 		for t := range row {
-			other := math.Inf(-1)
-			for j, z := range row {
-				if j != t {
-					other = math.Max(other, float64(z))
-				}
-			}
-			gap := other - float64(row[t])
-			out[t].Loss += math.Max(0, margin+gap) / n
-			if gap < 0 {
+			out[t].Loss += math.Max(0, in.Settings.Float("margin")+gap(objective, t)) / n
+			if gap(row, t) < 0 {
 				out[t].ASR += 1 / n
 			}
 		}
 	}
-	return out, nil
+	return out, passes, nil
 }
 
-// score says how much easier the recovered trigger makes it to reach a class, lower for more:
+// gap returns by how much the largest of the other logits exceeds that of class t.
+func gap(logits []float32, t int) float64 {
+	other := math.Inf(-1)
+	for j, z := range logits {
+		if j != t {
+			other = math.Max(other, float64(z))
+		}
+	}
+	return other - float64(logits[t])
+}
+
+// change says how much easier the recovered trigger makes it to reach a class, lower for more:
 //
 //	(loss - loss₀)/margin + ln((1 - ASR + 0.05)/(1 - ASR₀ + 0.05))
 //
 // with loss₀ and ASR₀ measured without a trigger, so that classes that out-of-distribution images are drawn to anyway do not stand
 // out. The first term tells classes that are hard to reach apart, the second those that are nearly reached; 0.05 is a
 // share of misses that small pools cannot tell from none.
-func score(kind string, before, after Outcome, margin float64) float64 {
+func change(kind string, before, after Outcome, margin float64) float64 {
 	loss := (after.Loss - before.Loss) / math.Max(margin, 1)
 	miss := math.Log((1 - after.ASR + 0.05) / (1 - before.ASR + 0.05))
 	switch kind {

@@ -215,6 +215,24 @@ func TestReportsAreComplete(t *testing.T) {
 	})
 }
 
+// zeroShot is the model that CI's contrast refers to.
+func zeroShot(t testing.TB, c *clip.Model, classes []string) *prompts.Model {
+	t.Helper()
+	l, err := prompts.FindLearner("coop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Resolve(l.Params, map[string]any{"init": "a photo of a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := prompts.New(c, l, s, classes, rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func inspectK(t *testing.T, d *inspector.Detector, in inspector.Input, k float64) *inspector.Report {
 	in.Settings["k"] = k
 	return inspect(t, d, in)
@@ -227,7 +245,7 @@ func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 	pool := cliptest.Images(60, size, 4)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		for _, learner := range []string{"coop", "cocoop"} {
-			m := untuned(t, c, learner, cliptest.Classes[:4])
+			m, zero := untuned(t, c, learner, cliptest.Classes[:4]), zeroShot(t, c, cliptest.Classes[:4])
 			in := input(t, d, m, pool, map[string]any{"optimise": 36, "measure": 20, "batch": 12})
 			if d.Name == "ci" {
 				in.Settings["rate"] = 1.0 // steps as long as the bound
@@ -249,6 +267,15 @@ func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 				asr, _ := prompts.SuccessRate(prompts.ArgMax(l), nil, k)
 				if math.Abs(asr-x.ASR) > 1e-9 {
 					t.Errorf("%s, class %d: the trigger's ASR is %v, the report says %v", learner, k, asr, x.ASR)
+				}
+				if d.Name == "ci" && in.Settings.Float("contrast") != 0 {
+					z, err := zero.Logits(bg, triggers.Dense(images, len(measure), 3, size, size), x.Trigger)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for i, v := range z.Data().([]float32) {
+						l.Data().([]float32)[i] -= float32(in.Settings.Float("contrast")) * v
+					}
 				}
 				if loss := objective(d.Name, in.Settings, l, k); math.Abs(loss-x.Loss) > 1e-2*(1+loss) {
 					t.Errorf("%s, class %d: the trigger's loss is %v, the report says %v", learner, k, loss, x.Loss)
@@ -372,7 +399,8 @@ func (r countingRun) Run() error {
 }
 
 // Image passes are counted exactly: by the formula and by what the engine saw. A baseline on a matched budget takes as many
-// as CI with the same pool, but for CI's one look at the measuring images without a trigger.
+// as CI's inversion. CI's first-order gain counts an image for each class whose gradient is taken, though the classes share
+// the way forward; its other scores look at the measuring images without a trigger, once for the model and once for its reference.
 func TestImagePassesAreCounted(t *testing.T) {
 	const size, classes, measure = 16, 4, 24
 	e := &counting{Engine: newCPU(t, 2)}
@@ -387,19 +415,26 @@ func TestImagePassesAreCounted(t *testing.T) {
 		e.images = 0
 		r := inspect(t, d, input(t, d, m, pool, given))
 		want := int64(classes * (perClass + measure))
-		if d.Name == "ci" {
-			want += measure
+		saw := want
+		if score := given["score"]; d.Name == "ci" && score == nil {
+			images := min(given["optimise"].(int), 20) / min(given["batch"].(int), given["optimise"].(int)) * min(given["batch"].(int), given["optimise"].(int))
+			want += int64(classes * images)
+			saw += int64(images)
+		} else if d.Name == "ci" {
+			want += 2 * measure
+			saw = want
 		}
-		if r.ImagePasses != want || e.images != want {
-			t.Errorf("%s %v: the report says %d image passes, the engine saw %d, want %d", d.Name, given, r.ImagePasses, e.images, want)
+		if r.ImagePasses != want || e.images != saw {
+			t.Errorf("%s %v: the report says %d image passes, want %d; the engine saw %d, want %d", d.Name, given, r.ImagePasses, want, e.images, saw)
 		}
 	}
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		// batches of 12: 41 images are three whole batches
-		check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12}, 36)
-		check(d, map[string]any{"optimise": 8, "measure": measure, "batch": 12}, 8)
+		check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "gain-images": 20}, 36)
+		check(d, map[string]any{"optimise": 8, "measure": measure, "batch": 12, "gain-images": 20}, 8)
 		if d.Name == "ci" {
-			check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "epochs": 3}, 108)
+			check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "epochs": 3, "gain-images": 20}, 108)
+			check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "score": "both"}, 36)
 		}
 		if !declares(d, "budget") {
 			return

@@ -8,7 +8,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
+	"clipinspector/clip"
 	"clipinspector/engine"
+	"clipinspector/prompts"
 	"clipinspector/triggers"
 )
 
@@ -28,6 +30,11 @@ type Inversion struct {
 	Project func(v []autodiff.Value) []autodiff.Value
 	// Trigger makes a trigger of the final variables of one class.
 	Trigger func(v []*tensor.Dense) triggers.Trigger
+
+	// Reference, when not nil, is a model over the same CLIP and classes whose logits, times Contrast, are taken from the
+	// model's in the objective: what moves both alike does not count. Success is judged by the model alone.
+	Reference *prompts.Model
+	Contrast  float64
 
 	Adam    autodiff.AdamConfig
 	Rates   []float32 // learning rate of each step; the last one repeats
@@ -188,16 +195,28 @@ func (inv *Inversion) newSession(in Input, c int, start []*tensor.Dense) (s *ses
 	return s, s.recordProbe()
 }
 
-// logits records the logits [C*B,K] of the step's images with every class's trigger.
-func (s *session) logits(g *autodiff.Graph, index autodiff.Value, vars []autodiff.Value) (autodiff.Value, error) {
+// logits records the logits [C*B,K] of the step's images with every class's trigger, and what the objective sees of them.
+func (s *session) logits(g *autodiff.Graph, index autodiff.Value, vars []autodiff.Value) (logits, contrast autodiff.Value, err error) {
 	r, err := s.in.Model.Record(g)
 	if err != nil {
-		return autodiff.None, err
+		return logits, contrast, err
 	}
 	size, b := s.in.Pool.Shape()[2], index.Size()
 	pixels := g.Bind(s.pool).Gather(index).Reshape(1, b, 3, size, size)
 	x := s.inv.Apply(pixels, vars).Reshape(s.c*b, 3, size, size)
-	return r.Logits(r.Features(x)), nil
+	features := r.Features(x)
+	logits = r.Logits(features)
+	if s.inv.Reference == nil || s.inv.Contrast == 0 {
+		return logits, logits, nil
+	}
+	if s.in.Model.Learner.Image != nil { // the reference sees the image through the untouched tower
+		features = r.Towers.Image(x, clip.ImagePrompts{})
+	}
+	reference, err := referenceLogits(s.inv.Reference, g, features)
+	if err != nil {
+		return logits, contrast, err
+	}
+	return logits, logits.Sub(reference.Scale(s.inv.Contrast)), nil
 }
 
 func (s *session) bind(g *autodiff.Graph, arrays []engine.Array) []autodiff.Value {
@@ -213,11 +232,11 @@ func (s *session) recordStep() error {
 	b, c := s.inv.Batch, s.c
 	s.index, s.target = g.Input(b), g.Input(c*b)
 	vars := s.bind(g, s.vars)
-	logits, err := s.logits(g, s.index, vars)
+	logits, contrast, err := s.logits(g, s.index, vars)
 	if err != nil {
 		return err
 	}
-	s.loss = s.inv.Loss(logits, s.target).Reshape(c, b).MeanTo(c, 1)
+	s.loss = s.inv.Loss(contrast, s.target).Reshape(c, b).MeanTo(c, 1)
 	s.hits = logits.ArgMax().Equal(s.target).Reshape(c, b).MeanTo(c, 1)
 	total, outputs := s.loss, []autodiff.Value{s.loss, s.hits}
 	if s.inv.Penalty != nil {
@@ -249,11 +268,11 @@ func (s *session) recordProbe() error {
 	g := autodiff.New(s.in.Model.CLIP.Engine())
 	b := s.inv.Batch
 	s.probeIndex, s.probeTarget = g.Input(b), g.Input(s.c*b)
-	logits, err := s.logits(g, s.probeIndex, s.bind(g, s.vars))
+	logits, contrast, err := s.logits(g, s.probeIndex, s.bind(g, s.vars))
 	if err != nil {
 		return err
 	}
-	s.probeLoss = s.inv.Loss(logits, s.probeTarget)
+	s.probeLoss = s.inv.Loss(contrast, s.probeTarget)
 	s.probed = logits.ArgMax().Equal(s.probeTarget)
 	s.probe, err = g.Compile(s.probeLoss, s.probed)
 	return err

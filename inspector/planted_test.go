@@ -104,8 +104,8 @@ func patch(target int) *prompts.Poison {
 	return &prompts.Poison{Target: target, Trigger: triggers.Masked{Mask: triggers.Dense(mask, n, n), Pattern: triggers.Dense(pattern, 3, n, n)}, Share: 1, Weight: 1}
 }
 
-// CI points at the target of a planted backdoor, whichever class it is: the recovered trigger fires there, and the loss of every
-// other class is more than half as high again. A clean model is not flagged.
+// CI points at the target of a planted backdoor, whichever class it is: the recovered trigger fires there, and its
+// score is half as low again as that of any other class. A clean model is not flagged.
 func TestCIFindsAPlantedBackdoor(t *testing.T) {
 	c := cliptest.Tiny(t, newCPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
@@ -127,7 +127,7 @@ func TestCIFindsAPlantedBackdoor(t *testing.T) {
 			t.Errorf("target %d: the suspect is %d; the target's recovered trigger has ASR %.2f", target, r.Suspect, suspect.ASR)
 		}
 		for k, x := range r.Classes {
-			if k != target && (x.Score <= suspect.Score || x.Loss < 1.5*suspect.Loss) {
+			if k != target && x.Score < suspect.Score/1.5 {
 				t.Errorf("target %d has the score %.3f and the loss %.3f, class %d %.3f and %.3f", target, suspect.Score, suspect.Loss, k, x.Score, x.Loss)
 			}
 		}
