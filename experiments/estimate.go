@@ -8,9 +8,11 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/clip"
+	"clipinspector/engine"
 	"clipinspector/experiments/bench"
 	"clipinspector/prompts"
 	"clipinspector/results"
+	"clipinspector/settings"
 )
 
 // Work is an amount of computing.
@@ -186,20 +188,33 @@ func (d *DetectionJob) work() Work {
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
 func (r *RepairJob) work() Work {
 	m := r.Detection.Model
-	image, text := imageFLOP(m.encoder.Config), m.promptFLOP()
-	shots := float64(len(m.set.prompts)*m.Suite.Shots) * (1 + r.Settings.Float("share"))
-	test := float64(m.set.Len("test"))
-	batch := min(shots, float64(r.Settings.Int("batch")))
-	steps := float64(r.Settings.Int("epochs")) * float64(int(shots/batch))
-	perStep := 2 * text
+	text, test := m.promptFLOP(), float64(m.set.Len("test"))
 	if m.conditional() {
-		perStep *= batch
 		text *= test
 	}
-	views := shots * float64(r.Settings.Int("views"))
-	w := Work{Passes: 3*views + 9*test, FLOP: (3*views+9*test)*image + 3*steps*perStep + 12*text}
+	w := Work{Passes: 9 * test, FLOP: 9*test*imageFLOP(m.encoder.Config) + 12*text}
+	for range 3 {
+		w.add(m.tuneWork(float64(len(m.set.prompts)*m.Suite.Shots), 1+r.Settings.Float("share"), r.Settings))
+	}
 	for range r.Settings.Int("rounds") {
 		w.add(r.Detection.work())
+	}
+	return w
+}
+
+// tuneWork is the work of tuning prompts on clean images, each shown so many times an epoch.
+func (m *ModelJob) tuneWork(images, shown float64, s settings.Values) Work {
+	rows := images * shown
+	batch := min(rows, float64(s.Int("batch")))
+	steps := float64(s.Int("epochs")) * float64(int(rows/batch))
+	perStep := 2 * m.promptFLOP()
+	if m.conditional() {
+		perStep *= batch
+	}
+	views := rows * float64(s.Int("views"))
+	w := Work{Passes: views, FLOP: views*imageFLOP(m.encoder.Config) + steps*perStep}
+	if m.seesPixels() {
+		w.add(Work{Passes: steps * batch, FLOP: 2 * steps * batch * imageFLOP(m.encoder.Config)})
 	}
 	return w
 }
@@ -213,6 +228,17 @@ const (
 
 // benchFLOP is about how much a pass may cost that measures this machine's rate.
 const benchFLOP = 5e10
+
+// towerRate is how many operations a second the image tower runs at, forward and back.
+func towerRate(e engine.Engine, c clip.Config, atLeast time.Duration) (float64, error) {
+	tower := bench.Tower(c)
+	tower.Batch = max(1, min(tower.Batch, int(benchFLOP/(2*imageFLOP(tower.Config)))))
+	measured, err := bench.Run(e, tower, atLeast)
+	if err != nil {
+		return 0, err
+	}
+	return measured.Rate(), nil
+}
 
 // DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.
 // Encoders, datasets and pools that are not at hand are taken by their published numbers, as far as those are known.
@@ -230,13 +256,10 @@ func DryRun(f *File, o Options, w io.Writer) error {
 		return err
 	}
 	estimate := plan.Estimate()
-	tower := bench.Tower(plan.Models[0].encoder.Config)
-	tower.Batch = max(1, min(tower.Batch, int(benchFLOP/(2*imageFLOP(tower.Config)))))
-	measured, err := bench.Run(e, tower, time.Second)
+	rate, err := towerRate(e, plan.Models[0].encoder.Config, time.Second)
 	if err != nil {
 		return err
 	}
-	rate := measured.Rate()
 	var b strings.Builder
 	fmt.Fprintf(&b, "suite %s: %d models, %d detections, %d repairs\n\n", f.Name, len(plan.Models), len(plan.Detections), len(plan.Repairs))
 	fmt.Fprintf(&b, "%-12s %-16s %7s %15s %12s\n", "cells of", "", "cells", "image passes", "operations")

@@ -186,3 +186,24 @@ func (r *report) close() {
 	r.line("%d of %d models and %d of %d detections%s are finished, after %s", p.Models.Finished, p.Models.Planned,
 		p.Detections.Finished, p.Detections.Planned, repairs, time.Since(r.start).Round(time.Second))
 }
+
+// progress shows how far one task has come: a bar on a terminal, a line at each quarter elsewhere; nothing for nil. end takes the
+// bar away.
+func progress(w io.Writer, what string) (step func(done, total int), end func()) {
+	if w == nil {
+		return func(int, int) {}, func() {}
+	}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		bar := progressbar.NewOptions(1000, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30), progressbar.OptionSetDescription(what),
+			progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())
+		// Errors of a terminal that is gone have nobody to be told to.
+		return func(done, total int) { _ = bar.Set(min(999, 1000*done/max(1, total))) }, func() { _ = bar.Finish() }
+	}
+	said := 0
+	return func(done, total int) {
+		if quarter := 4 * done / max(1, total); quarter > said {
+			said = quarter
+			fmt.Fprintf(w, "%3d %%  %s\n", 25*quarter, what)
+		}
+	}, func() {}
+}

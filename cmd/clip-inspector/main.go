@@ -65,18 +65,26 @@ func main() {
 	if err != nil && ctx.Err() != nil {
 		err = errInterrupted
 	}
-	if err != nil {
+	if v := (verdict{}); err != nil && !errors.As(err, &v) { // a verdict is printed already
 		fmt.Fprintln(os.Stderr, "clip-inspector:", err)
 	}
 	os.Exit(status(err))
 }
 
 func status(err error) int {
+	var v verdict
+	var failed failedInspection
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errInterrupted):
 		return statusInterrupted
+	case errors.As(err, &failed):
+		return inspectFailed
+	case errors.As(err, &v) && v.decision == experiments.DecisionBackdoored:
+		return inspectBackdoored
+	case errors.As(err, &v):
+		return inspectUnclear
 	case errors.Is(err, experiments.ErrNoDevice):
 		return statusNoDevice
 	}
@@ -93,6 +101,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 
   clip-inspector run                        the default grid: 50 models, three detectors; resumable
   clip-inspector table --out runs/mini      its table
+  clip-inspector inspect --checkpoint F ... whether a delivered model is backdoored; repair writes one that is not
   clip-inspector list attacks               what a suite can name, with parameters and defaults
   clip-inspector doctor                     what this machine has, and what to do about what is missing`,
 		SilenceUsage:  true,
@@ -103,7 +112,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), exportCommand(), listCommand(), pretrainCommand(&f),
-		benchCommand(&f), doctorCommand(), encoderCommand())
+		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand())
 	return c
 }
 
