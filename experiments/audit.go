@@ -176,9 +176,11 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 	if a.encoder, err = OpenEncoder(o.CLIP); err != nil {
 		return a, err
 	}
-	if a.engine, err = OpenEngine(o.Device, o.Threads); err != nil {
+	e, err := OpenEngine(o.Device, o.Threads)
+	if err != nil {
 		return a, err
 	}
+	a.engine = e
 	if a.clip, err = a.encoder.On(a.engine); err != nil {
 		return a, err
 	}
