@@ -99,7 +99,7 @@ func (w *World) plan(p *Plan, job *ModelJob) (err error) {
 		job.Target = Target(job.Seed, job.Dataset.Name, job.Attack.Name, len(job.set.Classes()))
 	}
 	job.Cell = results.ModelCell{
-		Dataset: job.Dataset.Name, Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,
+		Dataset: job.set.label(), Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,
 		Order: len(p.Models),
 		Settings: map[string]any{
 			"dataset":     map[string]any{"name": job.Dataset.Name, "classes": len(job.set.Classes()), "fingerprint": job.set.Fingerprint()},

@@ -56,6 +56,14 @@ type set struct {
 	prompts []string
 }
 
+// label is how results call the set: a copy that is not the published set says so.
+func (s *set) label() string {
+	if len(datasets.Incomplete(s.Dataset)) > 0 {
+		return s.Name() + " (partial)"
+	}
+	return s.Name()
+}
+
 func (d DataSpec) options(size int) datasets.Options {
 	o := datasets.Options{Root: d.Root, Seed: uint64(d.Seed), Size: d.Size, Train: d.Train}
 	if o.Size == 0 {

@@ -1,0 +1,42 @@
+package experiments
+
+import (
+	"strings"
+	"testing"
+)
+
+// Without data and weights the paper's grid is planned by published numbers: 50 models, and for CI on the ten sets' 1,191
+// classes, five models each, 1,000 images a class.
+func TestThePapersGridIsPlannedWithoutItsData(t *testing.T) {
+	f, err := Load("../configs/paper.yaml", []string{"data.root=" + t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewWorld()
+	if _, err := w.Plan(f, "engine"); err == nil {
+		t.Error("a run was planned without data")
+	}
+	w = NewWorld()
+	w.outlines = &outlines{}
+	p, err := w.Plan(f, "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Models) != 50 || len(p.Detections) != 150 {
+		t.Errorf("%d models, %d detections", len(p.Models), len(p.Detections))
+	}
+	for _, n := range p.Estimate().ByName {
+		if n.Name == "ci" && n.Work.Passes != 5*1191*1000 {
+			t.Errorf("CI takes %v image passes", n.Work.Passes)
+		}
+	}
+	notes := strings.Join(w.outlines.notes, "\n")
+	for _, u := range f.Suites[0].Datasets {
+		if !strings.Contains(notes, "dataset "+u.Name+":") {
+			t.Errorf("nothing is said of %s", u.Name)
+		}
+	}
+	if len(w.outlines.notes) != 13 { // ten sets, the encoder, two pools
+		t.Errorf("notes:\n%s", notes)
+	}
+}
