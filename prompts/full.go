@@ -34,14 +34,17 @@ func init() {
 			}
 			return r.Towers.Image(pixels, clip.ImagePrompts{})
 		},
-		Text: func(r *Recording, _ autodiff.Value) autodiff.Value {
-			ctx, err := r.Model.fixedContext()
-			if err != nil {
-				panic(err) // Init has laid the same prompts out
-			}
-			return r.encode(r.Graph.Const(floats(ctx), slices.Concat([]int{1, 1}, ctx.Shape())...))
-		},
+		Text: fixedText,
 	})
+}
+
+// fixedText records the class vectors of a learner whose context is the words in init, and stays that.
+func fixedText(r *Recording, _ autodiff.Value) autodiff.Value {
+	ctx, err := r.Model.fixedContext()
+	if err != nil {
+		panic(err) // Init has laid the same prompts out
+	}
+	return r.encode(r.Graph.Const(floats(ctx), slices.Concat([]int{1, 1}, ctx.Shape())...))
 }
 
 // fixedContext returns the embeddings [n,W] of the words in init, of which there has to be one at least. It fails when the
@@ -52,7 +55,7 @@ func (m *Model) fixedContext() (*tensor.Dense, error) {
 		return nil, err
 	}
 	if len(ids) == 0 {
-		return nil, errors.New("init: full tunes no context: give the words in front of the class name")
+		return nil, errors.New("init: this learner tunes no context: give the words in front of the class name")
 	}
 	if _, err := m.newLayout(len(ids)); err != nil {
 		return nil, err
