@@ -2,6 +2,7 @@ package inspector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -72,8 +73,14 @@ type Outcome struct {
 	Rounds    int
 }
 
-// atOnce is how many triggered images a step aims to put through the model together; it decides how many classes share a step.
-const atOnce = 64
+// atOnce is how many triggered images a step aims to put through the model together; it decides how many classes share a step. A
+// device that takes more to fill says so by a method AtOnce.
+func atOnce(e engine.Engine) int {
+	if d, ok := e.(interface{ AtOnce() int }); ok {
+		return d.AtOnce()
+	}
+	return 64
+}
 
 // Run inverts every class of the model on the pool's images with the given indices and measures on others. It returns the
 // outcomes by class and the number of images that went through the model.
@@ -94,11 +101,20 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 			order = append(order, optimise[i])
 		}
 	}
-	groups := (k + max(1, atOnce/inv.Batch) - 1) / max(1, atOnce/inv.Batch)
-	c := (k + groups - 1) / groups // even groups: the last one's idle places cost as much as its classes
-	s, err := inv.newSession(in, c, start)
-	if err != nil {
-		return nil, 0, err
+	most := max(1, atOnce(in.Model.CLIP.Engine())/inv.Batch)
+	var s *session
+	var c int
+	var err error
+	for {
+		groups := (k + most - 1) / most
+		c = (k + groups - 1) / groups // even groups: the last one's idle places cost as much as its classes
+		if s, err = inv.newSession(in, c, start); err == nil {
+			break
+		}
+		if !errors.Is(err, engine.ErrMemory) || c == 1 {
+			return nil, 0, err
+		}
+		most = c / 2 // fewer classes share a step; each one's batch and result stay what they are
 	}
 	defer s.free()
 	outcomes := make([]Outcome, k)

@@ -89,9 +89,9 @@ func (e *Engine) Warning() string {
 	return ""
 }
 
-// AtOnce is how many images fill the device, as a hint for those who choose a batch: enough rows for several waves of product
-// tiles on every multiprocessor.
-func (e *Engine) AtOnce() int { return max(64, 8*e.info.Processors) }
+// AtOnce is how many images fill the device, as a hint for those who choose a batch: at ViT-B/16, two images for each
+// multiprocessor give products of hundreds of tiles for each of them.
+func (e *Engine) AtOnce() int { return max(64, 2*e.info.Processors) }
 
 // Close gives everything back.
 func (e *Engine) Close() error {

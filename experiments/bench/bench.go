@@ -22,8 +22,12 @@ type Case struct {
 // Tower is an image tower at the batch of an inversion step.
 func Tower(c clip.Config) Case { return Case{"encoder", c, 64} }
 
-// Cases are the towers that `bench` measures: an encoder's own and OpenAI's ViT-B/32.
-func Cases(encoder clip.Config) []Case {
+// Cases are the towers that `bench` measures: an encoder's own and OpenAI's ViT-B/32, or on a device that takes hundreds of images to
+// fill, ViT-B/16 with as many.
+func Cases(e engine.Engine, encoder clip.Config) []Case {
+	if d, ok := e.(interface{ AtOnce() int }); ok {
+		return []Case{{"encoder", encoder, d.AtOnce()}, {"ViT-B/16", clip.ViTB16(), d.AtOnce()}}
+	}
 	return []Case{Tower(encoder), {"ViT-B/32", clip.ViTB32(), 16}}
 }
 

@@ -29,3 +29,30 @@ func TestPrintMeasuresATower(t *testing.T) {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
+
+func TestInversionCountsWhatCIDoes(t *testing.T) {
+	e, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	c := clip.ViTB32()
+	c.Vision.Width, c.Vision.MLP, c.Vision.Heads, c.Vision.Layers, c.Vision.ImageSize = 64, 128, 2, 2, 64
+	c.Text.Width, c.Text.MLP, c.Text.Heads, c.Text.Layers = 32, 64, 2, 1
+	r, err := Invert(t.Context(), e, c, 3, 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 36 images in one step of 32 that is optimised, 4 measured for each class and once without a trigger.
+	if want := int64(3*32 + 3*4 + 4); r.Passes != want {
+		t.Errorf("%d image passes, want %d", r.Passes, want)
+	}
+	forward, back, err := towerFLOP(e, c)
+	if err != nil || forward <= 0 || back < 0.8*forward {
+		t.Errorf("forward %v, back %v: %v", forward, back, err)
+	}
+	p, err := MeasurePeaks(e, 64, 1000, time.Millisecond)
+	if err != nil || p.Product <= 0 || p.Copy <= 0 {
+		t.Errorf("%+v %v", p, err)
+	}
+}

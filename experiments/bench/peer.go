@@ -16,9 +16,9 @@ import (
 //go:embed peer.py
 var peerScript []byte
 
-// PrintPeer measures the same passes in PyTorch, run by the given interpreter on the same machine, and writes how many times
-// faster this engine's results are.
-func PrintPeer(ctx context.Context, w io.Writer, python string, ours []Result, atLeast time.Duration) error {
+// PrintPeer measures the same passes in PyTorch, run by the given interpreter on the same machine and device ("cpu" or "cuda:N", and
+// "fp32", "tf32" or "bf16"), and writes how many times faster this engine's results are.
+func PrintPeer(ctx context.Context, w io.Writer, python, device, precision string, ours []Result, atLeast time.Duration) error {
 	type tower struct {
 		Batch      int     `json:"batch"`
 		Size       int     `json:"size"`
@@ -31,9 +31,11 @@ func PrintPeer(ctx context.Context, w io.Writer, python string, ours []Result, a
 		Seconds    float64 `json:"seconds"`
 	}
 	request := struct {
-		Threads int     `json:"threads"`
-		Cases   []tower `json:"cases"`
-	}{Threads: runtime.GOMAXPROCS(0)}
+		Device    string  `json:"device"`
+		Precision string  `json:"precision"`
+		Threads   int     `json:"threads"`
+		Cases     []tower `json:"cases"`
+	}{Device: device, Precision: precision, Threads: runtime.GOMAXPROCS(0)}
 	for _, r := range ours {
 		v := r.Config.Vision
 		request.Cases = append(request.Cases, tower{r.Batch, v.ImageSize, v.PatchSize, v.Width, v.MLP, v.Layers, v.Heads, r.Config.ProjectionDim, atLeast.Seconds()})
@@ -62,9 +64,10 @@ func PrintPeer(ctx context.Context, w io.Writer, python string, ours []Result, a
 	var answer struct {
 		Version string `json:"version"`
 		Results []struct {
-			Seconds float64 `json:"seconds"`
-			Mode    string  `json:"mode"`
-			Threads int     `json:"threads"`
+			Seconds float64            `json:"seconds"`
+			Mode    string             `json:"mode"`
+			Threads int                `json:"threads"`
+			All     map[string]float64 `json:"all"`
 		} `json:"results"`
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {
@@ -74,8 +77,12 @@ func PrintPeer(ctx context.Context, w io.Writer, python string, ours []Result, a
 		return fmt.Errorf("the PyTorch peer answered %d of %d cases", len(answer.Results), len(ours))
 	}
 	for i, r := range answer.Results {
-		if _, err := fmt.Fprintf(w, "PyTorch %s, %s, best of its settings (%s, %d threads): %.2f ms a pass; this engine is %.2f times as fast\n",
-			answer.Version, ours[i].Name, r.Mode, r.Threads, 1e3*r.Seconds, r.Seconds/ours[i].Seconds); err != nil {
+		on := fmt.Sprintf("%d threads", r.Threads)
+		if device != "cpu" {
+			on = device + ", " + precision
+		}
+		if _, err := fmt.Fprintf(w, "PyTorch %s, %s, best of its settings (%s, %s): %.2f ms a pass; this engine is %.2f times as fast (%.2f times its eager mode)\n",
+			answer.Version, ours[i].Name, r.Mode, on, 1e3*r.Seconds, r.Seconds/ours[i].Seconds, r.All["eager"]/ours[i].Seconds); err != nil {
 			return err
 		}
 	}
