@@ -30,6 +30,14 @@ func newEngine(t testing.TB, o host.Options, p cuda.Precision) (*cuda.Engine, *h
 	return e, d
 }
 
+// cases is how many random instructions of an operation a test takes: a third of n in short mode.
+func cases(n int) int {
+	if testing.Short() {
+		return n / 3
+	}
+	return n
+}
+
 func TestEveryOperationAgreesWithTheReference(t *testing.T) {
 	e, d := newEngine(t, host.Options{}, cuda.FP32)
 	before := d.Allocated()
@@ -50,7 +58,7 @@ func TestTheOrderOfThreadsDoesNotChangeABit(t *testing.T) {
 	b, _ := newEngine(t, host.Options{NoLibrary: true, Backward: true}, cuda.FP32)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for op := engine.Op(0); int(op) < engine.NumOps; op++ {
-		for range 10 {
+		for range cases(10) {
 			c := enginetest.Random(rng, op)
 			x, err := c.Exec(a)
 			if err != nil {
@@ -91,7 +99,7 @@ func TestLowerPrecisionsStayNearTheReference(t *testing.T) {
 func lower(t *testing.T, e engine.Engine, p cuda.Precision, tol float64) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for op := engine.Op(0); int(op) < engine.NumOps; op++ {
-		for range 15 {
+		for range cases(15) {
 			c := enginetest.Random(rng, op)
 			if p == cuda.BF16 {
 				roundInputs(c)

@@ -33,7 +33,7 @@ type Inversion struct {
 }
 
 // Invert runs CI as a detector on a ViT-B/16 with random weights and random images: the whole of it, text tower, triggers,
-// optimiser and verdict included. A tenth of the images measures.
+// optimiser and verdict included, with the paper's objective. A tenth of the images measures.
 func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images int) (Inversion, error) {
 	fail := func(err error) (Inversion, error) { return Inversion{}, fmt.Errorf("bench inversion: %w", err) }
 	names := make([]string, classes)
@@ -70,7 +70,8 @@ func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images
 		return fail(err)
 	}
 	measure := max(1, images/10)
-	s, err := settings.Resolve(detector.Params, map[string]any{"optimise": images - measure, "measure": measure})
+	s, err := settings.Resolve(detector.Params, map[string]any{"optimise": images - measure, "measure": measure,
+		"contrast": 0.0, "score": "both"})
 	if err != nil {
 		return fail(err)
 	}
