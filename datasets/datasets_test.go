@@ -97,7 +97,7 @@ func TestMiniSetsFollowTheContract(t *testing.T) {
 }
 
 func TestRenderedPools(t *testing.T) {
-	for _, name := range []string{"mini", "noise"} {
+	for _, name := range []string{"mini", "textures", "noise"} {
 		p, err := OpenPool(name, Options{Size: 16, PoolLen: 7})
 		if err != nil || p.Len() != 7 || p.Name() != name {
 			t.Fatalf("%s: %v", name, err)

@@ -93,6 +93,29 @@ func (p miniPool) Fingerprint() string {
 	return hashText(fmt.Sprintf("mini world %d: OOD seed=%d size=%d len=%d", miniworld.Version(), p.o.Seed, p.o.Size, p.o.PoolLen))
 }
 
+// texturePool renders surfaces without things on them. They are what mini-dtd has classes for.
+type texturePool struct{ o Options }
+
+func (p texturePool) Name() string { return "textures" }
+func (p texturePool) Len() int     { return p.o.PoolLen }
+
+func (p texturePool) Image(i int) (*RGB, error) {
+	if i < 0 || i >= p.Len() {
+		return nil, poolIndexError(p, i)
+	}
+	s, _ := miniworld.Texture(i, p.o.Seed)
+	return rendered(s, p.o.Size)
+}
+
+func (p texturePool) ImageName(i int) string {
+	_, class := miniworld.Texture(i, p.o.Seed)
+	return class
+}
+
+func (p texturePool) Fingerprint() string {
+	return hashText(fmt.Sprintf("mini world %d: textures seed=%d size=%d len=%d", miniworld.Version(), p.o.Seed, p.o.Size, p.o.PoolLen))
+}
+
 func rendered(s miniworld.Scene, size int) (*RGB, error) {
 	img := &RGB{Width: size, Height: size, Pix: s.Render(size)}
 	return img, img.check()

@@ -13,13 +13,13 @@ import (
 
 // PoolNames lists what OpenPool accepts, as words for help texts.
 func PoolNames() []string {
-	return []string{"mini", "noise", "imagenet-ood", "folder:PATH", "dataset:NAME"}
+	return []string{"mini", "textures", "noise", "imagenet-ood", "folder:PATH", "dataset:NAME"}
 }
 
 // OpenPool opens a pool of unlabelled pictures: "mini" (pictures of the mini world's out-of-distribution classes),
-// "noise" (uniform noise), "imagenet-ood" (the folder of that name below Options.Root), "folder:PATH" or any name with
-// a "/" (every picture below a folder, see Open for relative paths), and "dataset:NAME" (the test pictures of a
-// dataset: an in-distribution pool for ablations). The rendered pools have Options.PoolLen pictures.
+// "textures" (its surfaces alone), "noise" (uniform noise), "imagenet-ood" (the folder of that name below Options.Root),
+// "folder:PATH" or any name with a "/" (every picture below a folder, see Open for relative paths), and "dataset:NAME"
+// (the test pictures of a dataset). The rendered pools have Options.PoolLen pictures.
 func OpenPool(name string, o Options) (Pool, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -34,6 +34,8 @@ func OpenPool(name string, o Options) (Pool, error) {
 		return NewDatasetPool(d, Test)
 	case name == "mini":
 		return miniPool{o}, nil
+	case name == "textures":
+		return texturePool{o}, nil
 	case name == "noise":
 		return noisePool{o}, nil
 	case name == "imagenet-ood":

@@ -48,6 +48,7 @@ func List(kind string) ([]Listed, error) {
 		for _, name := range datasets.PoolNames() {
 			out = append(out, Listed{Name: name})
 		}
+		out = append(out, Listed{Name: ownPool, Doc: "the test pictures of each model's own dataset: in distribution, for ablations"})
 	case "learners":
 		for _, l := range prompts.Learners() {
 			out = append(out, Listed{Name: l.Name, Doc: l.Doc, Params: listParams(l.Params)})

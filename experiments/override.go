@@ -2,10 +2,15 @@ package experiments
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"clipinspector/attacks"
+	"clipinspector/inspector"
+	"clipinspector/settings"
 )
 
 // override applies the i-th --set option, "PATH=VALUE" with VALUE in YAML, to the tree.
@@ -37,9 +42,13 @@ func mark(n *yaml.Node, line int) {
 }
 
 // assign puts a value at a dotted path. Steps are keys of settings, or, in a list, the name of an element ("attacks.badnets")
-// or its place counted from 0. An element that is only a name becomes settings. What is not there is made.
+// or its place counted from 0, or "*" for all elements; "attacks.*.share" and "detectors.*.batch" mean those that have such a
+// parameter. An element that is only a name becomes settings. What is not there is made.
 func (s *source) assign(root *yaml.Node, path string, value *yaml.Node) error {
 	steps := strings.Split(path, ".")
+	if len(steps) > 2 && steps[1] == "*" && steps[0] != "sweep" {
+		return s.assignAll(root, steps, value)
+	}
 	if steps[0] == "sweep" && len(steps) > 1 { // the keys of a sweep are paths themselves
 		steps = []string{"sweep", strings.TrimPrefix(path, "sweep.")}
 	}
@@ -65,6 +74,50 @@ func (s *source) assign(root *yaml.Node, path string, value *yaml.Node) error {
 		at = *slot
 	}
 	return nil
+}
+
+// assignAll assigns to all elements of the list steps[0] that take it.
+func (s *source) assignAll(root *yaml.Node, steps []string, value *yaml.Node) error {
+	list := child(root, steps[0])
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return s.errorf(value, "%q: there is no list %q", strings.Join(steps, "."), steps[0])
+	}
+	some := false
+	for i, n := range list.Content {
+		if n.Kind == yaml.MappingNode {
+			n = child(n, "name")
+		}
+		if n == nil || !takes(steps[0], n.Value, steps[2]) {
+			continue
+		}
+		some = true
+		place := append([]string{steps[0], strconv.Itoa(i)}, steps[2:]...)
+		if err := s.assign(root, strings.Join(place, "."), clone(value)); err != nil {
+			return err
+		}
+	}
+	if !some {
+		return s.errorf(value, "%q: none of the %s has a parameter %q", strings.Join(steps, "."), steps[0], steps[2])
+	}
+	return nil
+}
+
+// takes tells whether an attack or a detector has a parameter; elements of other lists take any, and say so where they do not.
+func takes(list, name, param string) bool {
+	var params []settings.Param
+	switch list {
+	case "attacks":
+		if a, err := attacks.Find(name); err == nil {
+			params = a.Params
+		}
+	case "detectors":
+		if d, err := inspector.Find(name); err == nil {
+			params = d.Params
+		}
+	default:
+		return true
+	}
+	return slices.ContainsFunc(params, func(p settings.Param) bool { return p.Name == param })
 }
 
 // step finds the place of one step of a path below n, a mapping or a list.

@@ -59,6 +59,8 @@ func TestMistakesAreRefusedWithTheirLine(t *testing.T) {
 		{"set: key", short, "tunning.epochs=1", `--set tunning.epochs=1: unknown key "tunning"`},
 		{"set: parameter", short, "attacks.clean.side=1", `--set attacks.clean.side=1: attack clean: unknown parameter "side"`},
 		{"set: element", short, "attacks.sig.amplitude=1", `--set attacks.sig.amplitude=1: there is no "attacks.sig"; the list has clean`},
+		{"set: all that have it", short, "attacks.*.amplitude=1", `--set attacks.*.amplitude=1: "attacks.*.amplitude": none of the attacks has a parameter "amplitude"`},
+		{"set: all of no list", short, "shots.*.x=1", `--set shots.*.x=1: "shots.*.x": there is no list "shots"`},
 		{"set: no value", short, "shots", "--set shots: want PATH=VALUE"},
 		{"set: below a value", short, "shots.x=1", "--set shots.x=1"},
 		{"sweep: value", short + "sweep: {shots: [1, x]}\n", "", "suite.yaml:6: shots: want a whole number, got x"},
@@ -93,6 +95,21 @@ func TestOverrides(t *testing.T) {
 	}
 	if u.Learner.Name != "coop" || u.Learner.Settings.Int("context") != 4 {
 		t.Errorf("learner %+v", u.Learner)
+	}
+}
+
+func TestOverridesOfAll(t *testing.T) {
+	text := short + "detectors: [ci, neural-cleanse]\nsweep: {'attacks.*.share': [0.25, 0.5], 'datasets.*.classes': [3]}\n"
+	f := parse(t, text, "datasets=[mini-pets, mini-food]", "attacks=[clean, sig, {name: wanet, grid: 3}]", "detectors.*.epsilon=0.05")
+	if len(f.Suites) != 2 {
+		t.Fatalf("%d combinations", len(f.Suites))
+	}
+	for i, share := range []float64{0.25, 0.5} {
+		u := f.Suites[i]
+		if u.Attacks[1].Settings.Float("share") != share || u.Attacks[2].Settings.Float("share") != share || u.Attacks[2].Settings.Int("grid") != 3 ||
+			len(u.Attacks[0].Settings) != 0 || u.Datasets[0].Classes != 3 || u.Datasets[1].Classes != 3 || u.Detectors[0].Settings.Float("epsilon") != 0.05 {
+			t.Errorf("%+v", u)
+		}
 	}
 }
 
@@ -194,7 +211,11 @@ func TestAllConfigsParse(t *testing.T) {
 	if err != nil || len(files) < 4 {
 		t.Fatal(files, err)
 	}
-	for _, path := range files {
+	ablations, err := filepath.Glob("../configs/ablations/*.yaml")
+	if err != nil || len(ablations) < 11 {
+		t.Fatal(ablations, err)
+	}
+	for _, path := range append(files, ablations...) {
 		f, err := Load(path, nil)
 		if err != nil {
 			t.Error(err)
@@ -203,7 +224,7 @@ func TestAllConfigsParse(t *testing.T) {
 		if want := strings.TrimSuffix(filepath.Base(path), ".yaml"); f.Name != want {
 			t.Errorf("%s is named %s", path, f.Name)
 		}
-		if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), "# ./run.sh run configs/"+filepath.Base(path)) {
+		if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), "# ./run.sh run "+filepath.ToSlash(strings.TrimPrefix(path, "../"))) {
 			t.Errorf("%s does not say how it is run: %v", path, err)
 		}
 	}

@@ -12,11 +12,11 @@ import (
 	"clipinspector/results"
 )
 
-// openSuite opens the store of an output folder and finds the suite meant: the named one, or the only one there.
-func openSuite(out, suite string) (*results.Store, string, error) {
+// openSuites opens the store of an output folder and finds the suites meant: the named one, or without a name all of them.
+func openSuites(out, suite string) (*results.Store, []results.Suite, error) {
 	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	suites, err := s.Suites()
 	if err == nil {
@@ -24,22 +24,37 @@ func openSuite(out, suite string) (*results.Store, string, error) {
 		for _, u := range suites {
 			names = append(names, u.Name)
 			if u.Name == suite {
-				return s, suite, nil
+				return s, []results.Suite{u}, nil
 			}
 		}
 		switch {
-		case len(names) == 1 && suite == "":
-			return s, names[0], nil
 		case len(names) == 0:
 			err = fmt.Errorf("%s holds no suite yet: run one into it first", s.Path())
-		case suite == "":
-			err = fmt.Errorf("%s holds several suites: choose one by --suite: %s", s.Path(), strings.Join(names, ", "))
-		default:
+		case suite != "":
 			err = fmt.Errorf("%s has no suite %q; there are %s", s.Path(), suite, strings.Join(names, ", "))
+		default:
+			return s, suites, nil
 		}
 	}
 	_ = s.Close() // the first error is the one to tell
-	return nil, "", err
+	return nil, nil, err
+}
+
+// openSuite opens the store of an output folder and finds the suite meant: the named one, or the only one there.
+func openSuite(out, suite string) (*results.Store, string, error) {
+	s, suites, err := openSuites(out, suite)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(suites) > 1 {
+		var names []string
+		for _, u := range suites {
+			names = append(names, u.Name)
+		}
+		_ = s.Close() // the error is the one to tell
+		return nil, "", fmt.Errorf("%s holds several suites: choose one by --suite: %s", s.Path(), strings.Join(names, ", "))
+	}
+	return s, suites[0].Name, nil
 }
 
 // Table writes the tables of a suite in one of results.Formats, with rows grouped by the given paths.

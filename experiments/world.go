@@ -139,6 +139,10 @@ type pool struct {
 	fingerprint string
 }
 
+// ownPool names the pool of the test pictures of each model's own dataset: what a detector would see that had pictures in
+// distribution.
+const ownPool = "own"
+
 // pool opens a pool for the models of one dataset. Pictures whose name is a class of the dataset are left out, unless the
 // suite keeps them.
 func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
@@ -149,11 +153,17 @@ func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
 		return p, nil
 	}
 	o := u.Data.options(s.size)
-	rendered := spec.Name == "mini" || spec.Name == "noise"
+	rendered := spec.Name == "mini" || spec.Name == "textures" || spec.Name == "noise"
 	if rendered {
 		o.Seed, o.PoolLen = uint64(spec.Seed), spec.Images
 	}
-	opened, err := datasets.OpenPool(spec.Name, o)
+	var opened datasets.Pool
+	var err error
+	if spec.Name == ownPool {
+		opened, err = datasets.NewDatasetPool(s.Dataset, datasets.Test)
+	} else {
+		opened, err = datasets.OpenPool(spec.Name, o)
+	}
 	if err != nil {
 		if p := w.outlines.pool(spec); p != nil {
 			w.pools[key] = p
@@ -161,7 +171,7 @@ func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
 		}
 		return nil, err
 	}
-	if !spec.Overlap {
+	if !spec.Overlap && spec.Name != ownPool {
 		if opened, err = withoutClasses(opened, s); err != nil {
 			return nil, err
 		}

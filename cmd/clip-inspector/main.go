@@ -101,6 +101,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 
   clip-inspector run                        the default grid: 50 models, three detectors; resumable
   clip-inspector table --out runs/mini      its table
+  clip-inspector plot --out runs/mini       its pictures
   clip-inspector inspect --checkpoint F ... whether a delivered model is backdoored; repair writes one that is not
   clip-inspector list attacks               what a suite can name, with parameters and defaults
   clip-inspector doctor                     what this machine has, and what to do about what is missing`,
@@ -112,7 +113,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.AddCommand(compareCommand())
-	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
+	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand())
 	return c
 }

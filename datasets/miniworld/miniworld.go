@@ -125,6 +125,13 @@ func OOD(index int, seed uint64) Scene {
 	return drawStranger(rng).finish()
 }
 
+// Texture draws picture index of a pool of surfaces, and names the class of mini-dtd that it shows.
+func Texture(index int, seed uint64) (s Scene, class string) {
+	rng := stream(seed, "textures", "", 0, index)
+	k := rng.IntN(len(dtd.subjects))
+	return dtd.sketch(rng, k).finish(), dtd.subjects[k].name
+}
+
 // stream returns the random source of one picture.
 func stream(seed uint64, set, split string, class, index int) *rand.Rand {
 	h := fnv.New64a()

@@ -1,0 +1,185 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/datasets"
+	"clipinspector/engine/plain"
+	"clipinspector/results"
+	"clipinspector/results/plots"
+	"clipinspector/triggers"
+)
+
+// PlotFolder is where the pictures of a suite lie below the output folder.
+func PlotFolder(suite string) string { return filepath.Join("plots", suite) }
+
+// Plot draws every figure that applies to a suite, or without a name to each suite of the folder, into PlotFolder below the
+// output folder, and a report (ReportFile) of tables and pictures. It prints the files, and which figures do not apply and
+// why. models names the models to show class by class; see plots.Data.Cases.
+func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) error {
+	s, suites, err := openSuites(out, suite)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for _, u := range suites {
+		d, err := plots.Read(s, u.Name)
+		if err != nil {
+			return err
+		}
+		cases, err := d.Cases(models)
+		if err != nil {
+			return err
+		}
+		if err := addPictures(ctx, cases, out, u); err != nil {
+			return err
+		}
+		folder := filepath.Join(out, PlotFolder(u.Name))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("drawing suite %s: %w", u.Name, err)
+		}
+		figures, omitted := plots.Figures(d, cases)
+		for _, f := range figures {
+			files, err := f.Write(folder)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "%s (also %s): %s\n", files[0], filepath.Ext(files[1]), f.Title)
+		}
+		for _, o := range omitted {
+			fmt.Fprintf(w, "not drawn: %s: %s\n", o.Name, o.Reason)
+		}
+	}
+	return nil
+}
+
+// addPictures fills in what the gallery shows of backdoored models, and the classes' names. What is not on the disk or has
+// changed since, such as pictures that are no longer there, is left out.
+func addPictures(ctx context.Context, cases []plots.Case, out string, u results.Suite) error {
+	world := NewWorld()
+	path, _ := u.Settings["file"].(string)
+	var sets []string
+	if list, ok := u.Settings["set"].([]any); ok {
+		for _, x := range list {
+			if text, ok := x.(string); ok {
+				sets = append(sets, text)
+			}
+		}
+	}
+	f, err := Parse(path, []byte(u.YAML), sets)
+	if err != nil {
+		f = &File{} // written by another version of this program: its data cannot be told
+	}
+	for i := range cases {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c := &cases[i]
+		set := world.sameData(f, c.Model.Cell.Settings)
+		if set != nil {
+			c.Classes = set.Classes()
+		}
+		if !c.Model.Result.Backdoored {
+			continue
+		}
+		trigger, err := readBelow(out, filepath.Join(filepath.Dir(c.Model.Result.Path), triggerFile), triggers.Read)
+		if err != nil {
+			return err
+		}
+		if trigger == nil {
+			continue
+		}
+		c.Trigger = triggers.Draw(trigger)
+		for j := range c.Recovered {
+			r := &c.Recovered[j]
+			got, err := readBelow(out, r.Path, func(path string) (triggers.Trigger, error) {
+				all, err := readRecovered(path)
+				if err != nil || c.Model.Result.Target >= len(all) {
+					return nil, err
+				}
+				return all[c.Model.Result.Target], nil
+			})
+			if err != nil {
+				return err
+			}
+			if got != nil {
+				r.Picture = triggers.Draw(got)
+			}
+		}
+		if set == nil {
+			continue
+		}
+		// A picture of a class that is not the target.
+		at := -1
+		for k, label := range datasets.Labels(set, datasets.Test, nil) {
+			if label != c.Model.Result.Target {
+				at = k
+				break
+			}
+		}
+		if at < 0 {
+			continue
+		}
+		pixels, _, err := datasets.LoadSplit(ctx, set.Dataset, datasets.Test, []int{at}, trigger.Size(), nil)
+		if err != nil {
+			return err
+		}
+		changed, err := apply(plain.New[float32](), pixels, trigger)
+		if err != nil {
+			return err
+		}
+		c.Picture, c.Triggered = picture(pixels), picture(changed)
+	}
+	return nil
+}
+
+// sameData opens the dataset of a model as its suite names it; nil where it is not at hand or not the same any more.
+func (w *World) sameData(f *File, model map[string]any) *set {
+	own, _ := model["dataset"].(map[string]any)
+	size, _ := model["size"].(int)
+	for i := range f.Suites {
+		for _, spec := range f.Suites[i].Datasets {
+			if spec.Name != own["name"] || size <= 0 {
+				continue
+			}
+			if s, err := w.dataset(&f.Suites[i], spec, size); err == nil && s.Fingerprint() == own["fingerprint"] {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// readBelow reads a trigger from a file that the store names; nil where it is absent.
+func readBelow(out, path string, read func(path string) (triggers.Trigger, error)) (triggers.Trigger, error) {
+	if !filepath.IsLocal(path) {
+		return nil, fmt.Errorf("the store names the file %q, which is not below %s", path, out)
+	}
+	t, err := read(filepath.Join(out, path))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return t, err
+}
+
+// picture turns one image [1,3,S,S] in [0,1] into pixels.
+func picture(t *tensor.Dense) image.Image {
+	s := t.Shape()[2]
+	v := t.Data().([]float32)
+	level := func(x float32) uint8 { return uint8(math.Round(255 * math.Min(1, math.Max(0, float64(x))))) }
+	img := image.NewNRGBA(image.Rect(0, 0, s, s))
+	for i := range s * s {
+		img.SetNRGBA(i%s, i/s, color.NRGBA{level(v[i]), level(v[s*s+i]), level(v[2*s*s+i]), 255})
+	}
+	return img
+}

@@ -1,0 +1,624 @@
+package plots
+
+import (
+	"fmt"
+	"image/color"
+	"math"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+
+	"clipinspector/results"
+)
+
+// Omitted is a figure that does not apply to a suite, and why.
+type Omitted struct{ Name, Reason string }
+
+// Figures lays out all figures that apply to a suite, and says which do not. cases are the models to show class by class and,
+// where they have pictures, in the gallery.
+func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
+	add := func(name string, f *Figure, reason string) {
+		if f == nil {
+			omitted = append(omitted, Omitted{name, reason})
+			return
+		}
+		f.Name = name
+		figures = append(figures, f)
+	}
+	noVerdict := ""
+	if len(d.verdicts) == 0 {
+		noVerdict = "no detection is finished"
+	}
+	swept := ""
+	if len(d.Sweeps) > 0 {
+		var paths []string
+		for _, s := range d.Sweeps {
+			paths = append(paths, s.Path)
+		}
+		swept = "the suite sweeps " + strings.Join(paths, ", ") + ": see its sweeps"
+	}
+	for _, p := range []struct {
+		name   string
+		make   func() (*Figure, string)
+		reason string
+	}{
+		{"roc", func() (*Figure, string) { return roc(d) }, cmpOr(noVerdict, swept)},
+		{"accuracy-by-dataset", func() (*Figure, string) { return accuracy(d, "dataset") }, cmpOr(noVerdict, swept)},
+		{"accuracy-by-attack", func() (*Figure, string) { return accuracy(d, "attack") }, cmpOr(noVerdict, swept)},
+		{"models", func() (*Figure, string) { return models(d) }, swept},
+		{"indices", func() (*Figure, string) { return indices(d, cases) }, cmpOr(noVerdict, swept)},
+		{"losses", func() (*Figure, string) { return losses(d) }, cmpOr(noVerdict, swept)},
+		{"thresholds", func() (*Figure, string) { return thresholds(d) }, cmpOr(noVerdict, swept)},
+		{"gallery", func() (*Figure, string) { return gallery(cases) }, cmpOr(noVerdict, swept)},
+	} {
+		if p.reason != "" {
+			add(p.name, nil, p.reason)
+			continue
+		}
+		f, reason := p.make()
+		add(p.name, f, reason)
+	}
+	for i := range d.Sweeps {
+		f, reason := sweep(&d.Sweeps[i])
+		add("sweep-"+d.Sweeps[i].Path, f, reason)
+	}
+	if len(d.Sweeps) == 0 {
+		add("sweep", nil, "no setting varies in this suite")
+	}
+	return figures, omitted
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// interval prints a value with its interval.
+func interval(v results.Num, i results.Interval) string {
+	if !i.Defined() {
+		return fmt.Sprintf("%.3f", float64(v))
+	}
+	return fmt.Sprintf("%.3f [%.3f, %.3f]", float64(v), float64(i[0]), float64(i[1]))
+}
+
+// roc draws the curves of all detectors together, and each alone with its band.
+func roc(d *Data) (*Figure, string) {
+	var keys []key
+	together := panel("all detectors", "false-positive rate", "true-positive rate")
+	plots := []*plot.Plot{together}
+	at := make([]float64, 101)
+	for i := range at {
+		at[i] = float64(i) / 100
+	}
+	for i, name := range d.detectors() {
+		var scores []float64
+		var labels []bool
+		var clusters []string
+		var truePositives, falsePositives, positives, negatives int
+		for _, v := range d.of(name) {
+			truth := v.model.Result.Backdoored
+			scores, labels, clusters = append(scores, v.score()), append(labels, truth), append(clusters, v.model.Cell.Dataset)
+			switch {
+			case truth:
+				positives++
+				truePositives += count(v.Result.Backdoored)
+			default:
+				negatives++
+				falsePositives += count(v.Result.Backdoored)
+			}
+		}
+		curvePoints := results.ROC(scores, labels)
+		if curvePoints == nil {
+			continue
+		}
+		c := curve{series: look(i), joined: true}
+		for _, p := range curvePoints {
+			c.points = append(c.points, point{p.FPR, p.TPR, math.NaN(), math.NaN()})
+		}
+		f := row(d, name).Figures
+		own := panel(name, "false-positive rate", "true-positive rate")
+		if lo, hi := results.ROCBand(scores, labels, clusters, at, results.Resamples, results.BootstrapSeed); lo != nil {
+			own.Add(band{colour: pale, x: at, lo: lo, hi: hi})
+		}
+		own.Add(rule{diagonal: true}, c, note{0.64, 0.12, "AUROC " + interval(f.AUROC, f.AUROCInterval)})
+		chosen := curve{series: look(i), marked: 3.6, points: []point{{float64(falsePositives) / float64(negatives),
+			float64(truePositives) / float64(positives), float64(f.TPRInterval[0]), float64(f.TPRInterval[1])}}}
+		own.Add(chosen)
+		together.Add(c, curve{series: chosen.series, marked: 3.6, points: []point{{chosen.points[0].x, chosen.points[0].y, math.NaN(), math.NaN()}}})
+		shown := c
+		shown.marked = 3.6
+		keys = append(keys, key{name + ", AUROC " + interval(f.AUROC, f.AUROCInterval), shown})
+		plots = append(plots, own)
+	}
+	if len(plots) == 1 {
+		return nil, "ROC curves need finished verdicts on backdoored and on clean models"
+	}
+	together.Add(rule{diagonal: true})
+	for _, p := range plots {
+		rates(p)
+		p.X.Min, p.X.Max = 0, 1
+		p.X.Tick.Marker = plot.ConstantTicks(every(0, 1, 0.2))
+	}
+	keys = append(keys, key{"guessing", rule{}})
+	columns := len(plots)
+	if len(plots) > 3 {
+		columns = (len(plots) + 1) / 2
+	}
+	return panels(&Figure{Title: "ROC of the detectors, suite " + d.Suite,
+		Caption: fmt.Sprintf("%d models, %d of them backdoored. Mark: the detector's own threshold, with the Wilson interval of its true-positive rate. "+
+			"Grey: 95 %% bootstrap band, whole datasets drawn with replacement. A slope: models of equal index.", len(d.models), d.Summary.Backdoored)},
+		keys, plots, columns, 3*vg.Inch, 2.9*vg.Inch), ""
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// row is the summary's row of a detector.
+func row(d *Data, name string) results.DetectorFigures {
+	i := slices.IndexFunc(d.Summary.Detectors, func(r results.DetectorFigures) bool { return r.Name == name })
+	return d.Summary.Detectors[i]
+}
+
+// accuracy draws the share of correct verdicts by dataset or by attack, as grouped bars.
+func accuracy(d *Data, by string) (*Figure, string) {
+	var names []string
+	var keys []key
+	detectors := d.detectors()
+	p := panel("", "", "share of correct verdicts")
+	groups := func(r results.DetectorFigures) results.Object[results.Figures] {
+		if by == "dataset" {
+			return r.ByDataset
+		}
+		return r.ByAttack
+	}
+	for _, name := range detectors {
+		for _, e := range groups(row(d, name)) {
+			if !slices.Contains(names, e.Name) {
+				names = append(names, e.Name)
+			}
+		}
+	}
+	for i, name := range detectors {
+		b := bars{series: look(i), i: i, n: len(detectors)}
+		for x, group := range names {
+			if f, ok := groups(row(d, name)).Get(group); ok {
+				b.points = append(b.points, point{float64(x), float64(f.Accuracy), float64(f.AccuracyInterval[0]), float64(f.AccuracyInterval[1])})
+			}
+		}
+		f := row(d, name).Figures
+		keys = append(keys, key{fmt.Sprintf("%s, %d/%d in all", name, f.Correct, f.Models), b})
+		p.Add(b)
+	}
+	rates(p)
+	per := 0.18*float64(len(detectors)) + 0.25
+	width := vg.Length(math.Max(6, 0.8+per*float64(len(names)))) * vg.Inch
+	nominal(p, names, width-0.8*vg.Inch)
+	counts := map[int]bool{}
+	for _, name := range detectors {
+		for _, e := range groups(row(d, name)) {
+			counts[e.Value.Models] = true
+		}
+	}
+	each := "several models"
+	if len(counts) == 1 {
+		for n := range counts {
+			each = fmt.Sprintf("%d models", n)
+		}
+	}
+	return panels(&Figure{Title: "Correct verdicts by " + by + ", suite " + d.Suite,
+		Caption: fmt.Sprintf("Share of the verdicts that are right, with 95 %% Wilson intervals; %s in each group. Clean models count where they are passed.", each)},
+		keys, []*plot.Plot{p}, 1, width, 3.3*vg.Inch), ""
+}
+
+// models draws accuracy and success rate of every model.
+func models(d *Data) (*Figure, string) {
+	if len(d.models) == 0 {
+		return nil, "no model is finished"
+	}
+	var datasets []string
+	var seeds []int
+	clean := map[string]float64{} // by dataset and seed
+	at := func(m results.ModelRow) string { return fmt.Sprint(m.Cell.Dataset, m.Cell.Seed) }
+	for _, m := range d.models {
+		if !slices.Contains(datasets, m.Cell.Dataset) {
+			datasets = append(datasets, m.Cell.Dataset)
+		}
+		if !slices.Contains(seeds, m.Cell.Seed) {
+			seeds = append(seeds, m.Cell.Seed)
+		}
+		if !m.Result.Backdoored {
+			clean[at(m)] = m.Result.ACC
+		}
+	}
+	acc := curve{series: look(0), marked: 3, shift: -4}
+	asr := curve{series: look(1), marked: 3.4, shift: 6}
+	asr.glyph = draw.TriangleGlyph{}
+	before := curve{series: series{colour: rgb(0x70, 0x70, 0x70), glyph: dashGlyph{}}, marked: 4, shift: -4}
+	width := vg.Length(math.Max(6, 0.8+0.78*float64(len(datasets)))) * vg.Inch
+	var plots []*plot.Plot
+	lowest := 0.8
+	attacks := d.attacks()
+	for i, attack := range attacks {
+		p := panel(attack, "", "rate")
+		a, s, b := acc, asr, before
+		backdoored := false
+		for _, m := range d.models {
+			if m.Cell.Attack != attack {
+				continue
+			}
+			backdoored = backdoored || m.Result.Backdoored
+			x := float64(slices.Index(datasets, m.Cell.Dataset))
+			if n := len(seeds); n > 1 { // seeds side by side
+				x += 0.7 * (float64(slices.Index(seeds, m.Cell.Seed))/float64(n-1) - 0.5)
+				a.shift, s.shift, b.shift = 0, 0, 0
+			}
+			if c, ok := clean[at(m)]; ok && m.Result.Backdoored {
+				b.points = append(b.points, point{x, c, math.NaN(), math.NaN()})
+			}
+			a.points = append(a.points, point{x, m.Result.ACC, math.NaN(), math.NaN()})
+			s.points = append(s.points, point{x, m.Result.ASR, math.NaN(), math.NaN()})
+			lowest = math.Min(lowest, m.Result.ACC)
+			if m.Result.Backdoored {
+				lowest = math.Min(lowest, m.Result.ASR)
+			}
+		}
+		if backdoored {
+			p.Add(rule{at: results.FiringASR})
+		}
+		p.Add(b, a, s)
+		rates(p)
+		nominal(p, datasets, width-0.8*vg.Inch)
+		if i+1 < len(attacks) {
+			nominal(p, make([]string, len(datasets)), width)
+		}
+		plots = append(plots, p)
+	}
+	for _, p := range plots {
+		p.Y.Min = math.Floor(5*lowest) / 5
+	}
+	keys := []key{{"ACC", acc}, {"ASR, without the target class's images", asr}, {"ACC of the clean model of the same dataset and seed", before},
+		{fmt.Sprintf("a backdoor fires from ASR %g", results.FiringASR), rule{}}}
+	f := panels(&Figure{Title: "Models of suite " + d.Suite,
+		Caption: fmt.Sprintf("Accuracy on clean test images and success rate of the backdoor, each of %d models.", len(d.models))},
+		keys, plots, 1, width, 1.35*vg.Inch)
+	f.height += 0.3 * vg.Inch // names of the datasets
+	return f, ""
+}
+
+// dashGlyph is a short level line.
+type dashGlyph struct{}
+
+// DrawGlyph implements draw.GlyphDrawer.
+func (dashGlyph) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
+	c.StrokeLine2(draw.LineStyle{Color: s.Color, Width: vg.Points(1.6)}, at.X-1.6*s.Radius, at.Y, at.X+1.6*s.Radius, at.Y)
+}
+
+// indices draws the anomaly index of every class of the chosen models.
+func indices(d *Data, cases []Case) (*Figure, string) {
+	if len(cases) == 0 {
+		return nil, "no model is finished"
+	}
+	var plots []*plot.Plot
+	detectors := d.detectors()
+	keys := []key{}
+	for i, name := range detectors {
+		keys = append(keys, key{name, curve{series: look(i), marked: 3.2}})
+	}
+	keys = append(keys, key{"target class", shade{}}, key{"k", rule{}})
+	const width, limit = 4.3 * vg.Inch, 8.0
+	for i, c := range cases {
+		if len(plots)%2 == 1 && c.Model.Cell.Attack != cases[i-1].Model.Cell.Attack {
+			plots = append(plots, nil) // an attack begins a row
+		}
+		p := panel(fmt.Sprintf("%s: %s", c.Name(), c.Outcome), "", "anomaly index")
+		if c.Model.Result.Backdoored {
+			p.Add(shade{float64(c.Model.Result.Target)})
+		}
+		ks := map[float64]bool{}
+		high, low := 3.0, -3.0
+		beyond := map[point][]string{}
+		for _, v := range d.verdictsOn(c.Model) {
+			if k, ok := v.k(); ok && !ks[k] {
+				ks[k] = true
+				p.Add(rule{at: k})
+			}
+			i := slices.Index(detectors, v.Cell.Detector)
+			s := curve{series: look(i), marked: 3.2, shift: vg.Length(7 * (float64(i) - float64(len(detectors)-1)/2))}
+			if len(v.Result.Classes) > 15 {
+				s.shift, s.marked = 0, 2.2
+			}
+			for _, class := range v.Result.Classes {
+				if !finite(class.Index) {
+					continue
+				}
+				shown := math.Max(-limit, math.Min(limit, class.Index))
+				s.points = append(s.points, point{float64(class.Class), shown, math.NaN(), math.NaN()})
+				if shown != class.Index {
+					at := point{x: float64(class.Class), y: shown}
+					beyond[at] = append(beyond[at], brief(class.Index))
+				}
+				high, low = math.Max(high, shown+0.6), math.Min(low, shown-0.6)
+			}
+			p.Add(s)
+		}
+		for class := range c.Model.Result.Classes {
+			for _, y := range []float64{limit, -limit} {
+				if values := beyond[point{x: float64(class), y: y}]; values != nil {
+					p.Add(tag{float64(class), y, vg.Length(4*len(detectors) + 3), strings.Join(values, ", ")})
+				}
+			}
+		}
+		names := slices.Clone(c.Classes)
+		for len(names) < c.Model.Result.Classes {
+			names = append(names, fmt.Sprint(len(names)))
+		}
+		nominal(p, names, width-0.8*vg.Inch)
+		if len(names) > 25 {
+			p.X.Tick.Marker, p.X.Tick.Label.Rotation = ticks{}, 0
+			p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = draw.XCenter, draw.YTop
+			p.X.Label.Text = "class"
+		}
+		p.Y.Min, p.Y.Max = low, high
+		p.Y.Tick.Marker = plot.ConstantTicks(every(-limit, limit, 2))
+		plots = append(plots, p)
+	}
+	return panels(&Figure{Title: "Anomaly index per class, suite " + d.Suite,
+		Caption: fmt.Sprintf("A model is called backdoored where a class lies above k. Outcomes are those of %s. "+
+			"Indices beyond %g stand at the edge with their value.", detectors[0], limit)},
+		keys, plots, 2, width, 2.15*vg.Inch), ""
+}
+
+// losses draws loss against success rate of every class of every model.
+func losses(d *Data) (*Figure, string) {
+	others := series{colour: rgb(0xa8, 0xa8, 0xa8), glyph: draw.RingGlyph{}}
+	cleans := series{colour: rgb(0x1b, 0x7a, 0xb0), glyph: draw.PlusGlyph{}}
+	targets := series{colour: rgb(0x14, 0x14, 0x14), glyph: draw.PyramidGlyph{}}
+	var plots []*plot.Plot
+	for _, name := range d.detectors() {
+		p := panel(name, "ASR of the recovered trigger", "reconstruction loss")
+		other, clean, target := curve{series: others, marked: 2}, curve{series: cleans, marked: 2.2}, curve{series: targets, marked: 3.2}
+		for _, v := range d.of(name) {
+			for _, c := range v.Result.Classes {
+				if !finite(c.ASR) || !finite(c.Loss) {
+					continue
+				}
+				to := &other
+				switch {
+				case !v.model.Result.Backdoored:
+					to = &clean
+				case v.model.Result.Target == c.Class:
+					to = &target
+				}
+				to.points = append(to.points, point{c.ASR, c.Loss, math.NaN(), math.NaN()})
+			}
+		}
+		p.Add(other, clean, target)
+		if math.IsInf(p.Y.Min, 0) {
+			continue // no class has both figures
+		}
+		p.X.Min, p.X.Max = math.Floor(10*p.X.Min)/10, 1
+		room := 0.02 * (p.X.Max - p.X.Min)
+		p.X.Min, p.X.Max = p.X.Min-room, p.X.Max+room
+		p.Y.Min = math.Min(0, p.Y.Min)
+		p.Y.Max += 0.03 * (p.Y.Max - p.Y.Min)
+		plots = append(plots, p)
+	}
+	if len(plots) == 0 {
+		return nil, "no detection has class scores"
+	}
+	keys := []key{{"target class of a backdoored model", curve{series: targets, marked: 3.2}},
+		{"other class of a backdoored model", curve{series: others, marked: 2}}, {"class of a clean model", curve{series: cleans, marked: 2.2}}}
+	return panels(&Figure{Title: "Loss against ASR of every class, suite " + d.Suite,
+		Caption: fmt.Sprintf("Each mark is one class of one of %d models, measured on images that its trigger was not optimised on. "+
+			"The loss is each detector's own; mind the axes.", len(d.models))},
+		keys, plots, 3, 3.1*vg.Inch, 3*vg.Inch), ""
+}
+
+// thresholds draws what each detector would do at every threshold of the index.
+func thresholds(d *Data) (*Figure, string) {
+	var plots []*plot.Plot
+	kinds := []string{"accuracy", "TPR", "FPR"}
+	var own []float64
+	for _, name := range d.detectors() {
+		vs := d.of(name)
+		p := panel(name, "threshold k of the anomaly index", "rate")
+		lines := make([]curve, len(kinds))
+		bands := make([]band, len(kinds))
+		for i := range kinds {
+			lines[i] = curve{series: look(i), joined: true}
+			bands[i] = band{colour: color.NRGBA{look(i).colour.R, look(i).colour.G, look(i).colour.B, 36}}
+		}
+		for step := range 121 {
+			k := float64(step) / 20
+			var tp, fp, pos, neg int
+			for _, v := range vs {
+				flagged := v.score() > k
+				if v.model.Result.Backdoored {
+					pos, tp = pos+1, tp+count(flagged)
+				} else {
+					neg, fp = neg+1, fp+count(flagged)
+				}
+			}
+			for i, r := range [][2]int{{tp + neg - fp, pos + neg}, {tp, pos}, {fp, neg}} {
+				if r[1] == 0 {
+					continue
+				}
+				lo, hi := results.Wilson(r[0], r[1])
+				lines[i].points = append(lines[i].points, point{k, float64(r[0]) / float64(r[1]), math.NaN(), math.NaN()})
+				bands[i].x, bands[i].lo, bands[i].hi = append(bands[i].x, k), append(bands[i].lo, lo), append(bands[i].hi, hi)
+			}
+		}
+		for i := range kinds {
+			p.Add(bands[i])
+		}
+		if k, ok := vs[0].k(); ok {
+			p.Add(rule{at: k, upright: true})
+			own = append(own, k)
+		}
+		for i := range kinds {
+			p.Add(lines[i])
+		}
+		rates(p)
+		p.X.Min, p.X.Max = 0, 6
+		p.X.Tick.Marker = plot.ConstantTicks(every(0, 6, 1))
+		plots = append(plots, p)
+	}
+	var keys []key
+	for i, name := range kinds {
+		keys = append(keys, key{name, curve{series: look(i), joined: true}})
+	}
+	if len(own) > 0 {
+		keys = append(keys, key{"the threshold in use", rule{}})
+	}
+	return panels(&Figure{Title: "Every threshold k, suite " + d.Suite,
+		Caption: "Verdicts that the stored indices would give at another k; shaded: 95 % Wilson intervals. No inversion runs again."},
+		keys, plots, 3, 3.1*vg.Inch, 2.8*vg.Inch), ""
+}
+
+// sweep draws the figures of the detectors, and where it is a setting of models theirs, against a setting.
+func sweep(w *results.Sweep) (*Figure, string) {
+	if len(w.Detectors) == 0 && len(w.Attacks) == 0 {
+		return nil, "no cell is finished"
+	}
+	axis := newAxis(w.Values)
+	var plots []*plot.Plot
+	var keys []key
+	lines := func(title string, names []string, offset int, at func(i, j int) point) {
+		p := panel(title, w.Path, "")
+		for i := range names {
+			c := curve{series: look(i + offset), joined: !axis.nominal, marked: 3,
+				shift: vg.Length(4 * (float64(i) - float64(len(names)-1)/2))}
+			for j := range w.Values {
+				q := at(i, j)
+				q.x = axis.at[j]
+				c.points = append(c.points, q)
+			}
+			p.Add(c)
+		}
+		rates(p)
+		axis.set(p)
+		plots = append(plots, p)
+	}
+	var detectors, attacks []string
+	for i, e := range w.Detectors {
+		detectors = append(detectors, e.Name)
+		keys = append(keys, key{e.Name, curve{series: look(i), joined: !axis.nominal, marked: 3}})
+	}
+	of := func(value func(results.Figures) (results.Num, results.Interval)) func(i, j int) point {
+		return func(i, j int) point {
+			v, in := value(w.Detectors[i].Value[j])
+			return point{0, float64(v), float64(in[0]), float64(in[1])}
+		}
+	}
+	if len(detectors) > 0 {
+		lines("AUROC", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.AUROC, f.AUROCInterval }))
+		lines("accuracy", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.Accuracy, f.AccuracyInterval }))
+		lines("true-positive rate", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.TPR, f.TPRInterval }))
+		lines("false-positive rate", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.FPR, f.FPRInterval }))
+	}
+	for i, e := range w.Attacks {
+		attacks = append(attacks, e.Name)
+		keys = append(keys, key{e.Name + " (models)", curve{series: look(i + len(detectors)), joined: !axis.nominal, marked: 3}})
+	}
+	if len(attacks) > 0 {
+		lines("mean ACC of the models", attacks, len(detectors), func(i, j int) point {
+			return point{0, float64(w.Attacks[i].Value[j].ACCMean), math.NaN(), math.NaN()}
+		})
+		lines("mean ASR of the models", attacks, len(detectors), func(i, j int) point {
+			return point{0, float64(w.Attacks[i].Value[j].ASRMean), math.NaN(), math.NaN()}
+		})
+	}
+	most := 0
+	for _, e := range w.Detectors {
+		for _, f := range e.Value {
+			most = max(most, f.Models)
+		}
+	}
+	caption := fmt.Sprintf("Each value: up to %d verdicts a detector. Bars: 95 %% intervals, bootstrap over datasets for AUROC, Wilson for rates.", most)
+	if len(w.Others) > 0 {
+		caption += " Pooled over " + strings.Join(w.Others, ", ") + "."
+	}
+	return panels(&Figure{Title: "Sweep of " + w.Path, Caption: caption}, keys, plots, 2, 3.6*vg.Inch, 2.3*vg.Inch), ""
+}
+
+// axis is the horizontal axis of a sweep: numbers on a linear or logarithmic scale, or names side by side.
+type axis struct {
+	at      []float64
+	labels  []string
+	nominal bool
+	log     bool
+}
+
+func newAxis(values []any) (a axis) {
+	least, most := math.Inf(1), math.Inf(-1)
+	for i, v := range values {
+		x, ok := number(v)
+		switch {
+		case ok:
+			a.at, a.labels = append(a.at, x), append(a.labels, brief(x))
+			least, most = math.Min(least, x), math.Max(most, x)
+		default:
+			a.nominal = true
+			a.at, a.labels = append(a.at, float64(i)), append(a.labels, label(v))
+		}
+	}
+	if a.nominal {
+		for i := range a.at {
+			a.at[i] = float64(i)
+		}
+	}
+	a.log = !a.nominal && least > 0 && most/least >= 5
+	return a
+}
+
+func label(v any) string {
+	switch x := v.(type) {
+	case nil:
+		return "none"
+	case string:
+		return x[:min(len(x), 20)]
+	}
+	return fmt.Sprint(v)
+}
+
+func number(v any) (float64, bool) {
+	switch x := v.(type) {
+	case int:
+		return float64(x), true
+	case float64:
+		return x, true
+	}
+	return 0, false
+}
+
+// set gives a panel the axis.
+func (a axis) set(p *plot.Plot) {
+	if a.nominal {
+		nominal(p, a.labels, 2.8*vg.Inch)
+		return
+	}
+	ticks := make([]plot.Tick, len(a.at))
+	for i := range a.at {
+		ticks[i] = plot.Tick{Value: a.at[i], Label: a.labels[i]}
+	}
+	p.X.Tick.Marker = plot.ConstantTicks(ticks)
+	p.X.Min, p.X.Max = slices.Min(a.at), slices.Max(a.at)
+	room := 0.06
+	if a.log {
+		p.X.Scale = plot.LogScale{}
+		room = math.Pow(p.X.Max/p.X.Min, room)
+		p.X.Min, p.X.Max = p.X.Min/room, p.X.Max*room
+		return
+	}
+	room *= p.X.Max - p.X.Min
+	p.X.Min, p.X.Max = p.X.Min-room, p.X.Max+room
+}
