@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./run.sh                 the default suite (configs/mini.yaml), then its table
+# ./run.sh                 the default suite (configs/mini.yaml), then its table and pictures
 # ./run.sh VERB ...        sets up and builds what is missing, then clip-inspector VERB ...; see ./run.sh --help
 # ./run.sh build-cuda      builds bin/clip-inspector-cuda, which --device cuda:N needs; no GPU and no CUDA toolkit is needed for it
 # ./run.sh test            what CI runs: formatting, vet, staticcheck, all tests
@@ -145,8 +145,10 @@ test)
     build
     "$program" run --out runs/mini >/dev/null || { status=$?; [[ $status -eq 1 && -f runs/mini/table.md ]] || exit $status; }
     "$program" table --out runs/mini
+    "$program" plot --out runs/mini >/dev/null || status=$?
     say
-    say "The report lies in runs/mini: table.md (also .csv, .tex, .json), scores.jsonl, the models and the recovered triggers."
+    say "The report lies in runs/mini: table.md (also .csv, .tex, .json), scores.jsonl, the models and the recovered triggers,"
+    say "and the pictures in plots/mini: roc.png, gallery.png and others (also .svg)."
     exit "${status:-0}"
     ;;
 *)

@@ -24,8 +24,7 @@ import (
 func PlotFolder(suite string) string { return filepath.Join("plots", suite) }
 
 // Plot draws every figure that applies to a suite, or without a name to each suite of the folder, into PlotFolder below the
-// output folder, and a report (ReportFile) of tables and pictures. It prints the files, and which figures do not apply and
-// why. models names the models to show class by class; see plots.Data.Cases.
+// output folder. It prints the files, and which figures do not apply and why. models names the models to show class by class; see plots.Data.Cases.
 func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) error {
 	s, suites, err := openSuites(out, suite)
 	if err != nil {

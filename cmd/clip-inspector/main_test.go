@@ -50,7 +50,7 @@ func TestVerbsWriteBelowTheirOwnFolder(t *testing.T) {
 }
 
 func TestHelpTeaches(t *testing.T) {
-	for _, verb := range []string{"run", "tune", "table", "export", "list", "pretrain", "bench", "doctor", "inspect", "repair"} {
+	for _, verb := range []string{"run", "tune", "table", "plot", "export", "list", "pretrain", "bench", "doctor", "inspect", "repair"} {
 		if text, err := execute(t, verb, "--help"); err != nil || !strings.Contains(text, "Usage:") {
 			t.Errorf("%s: %v\n%s", verb, err, text)
 		}
