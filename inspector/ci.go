@@ -102,7 +102,7 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 
 // ciScores returns what outliers are sought in, lower for more suspicious, and the image passes that it took. By gain it is
 //
-//	score = -(epsilon G)² / (1 + loss)
+//	score = -(epsilon G)² / sqrt(1 + loss)
 //
 // with the first-order gain G of a class (see gains) and the loss that the inversion left: a class that the prompts open to a
 // small steady perturbation, and that a perturbation really reaches. By the other rules it is how much the trigger
@@ -114,7 +114,7 @@ func ciScores(ctx context.Context, in Input, inv *Inversion, outcomes []Outcome,
 		images := optimise[:min(s.Int("gain-images"), len(optimise))]
 		gain, passes, err := gains(ctx, in, inv.Reference, s.Float("gain-contrast"), images, inv.Batch)
 		for c, g := range gain {
-			scores[c] = -math.Pow(s.Float("epsilon")*g, 2) / (1 + outcomes[c].Loss)
+			scores[c] = -math.Pow(s.Float("epsilon")*g, 2) / math.Sqrt(1+outcomes[c].Loss)
 		}
 		return scores, passes, err
 	}
