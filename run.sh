@@ -148,7 +148,7 @@ test)
     "$program" plot --out runs/mini >/dev/null || status=$?
     say
     say "The report lies in runs/mini: table.md (also .csv, .tex, .json), scores.jsonl, the models and the recovered triggers,"
-    say "and the pictures in plots/mini: roc.png, gallery.png and others (also .svg)."
+    say "the pictures (plots/mini: roc.png, gallery.png and others, also .svg), and all of it on one page: runs/mini/report.html"
     exit "${status:-0}"
     ;;
 *)

@@ -1,9 +1,12 @@
 package experiments
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"html/template"
 	"image"
 	"image/color"
 	"io"
@@ -13,6 +16,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/clip/safetensors"
 	"clipinspector/datasets"
 	"clipinspector/engine/plain"
 	"clipinspector/results"
@@ -23,14 +27,19 @@ import (
 // PlotFolder is where the pictures of a suite lie below the output folder.
 func PlotFolder(suite string) string { return filepath.Join("plots", suite) }
 
+// ReportFile is the page of tables and pictures below the output folder.
+const ReportFile = "report.html"
+
 // Plot draws every figure that applies to a suite, or without a name to each suite of the folder, into PlotFolder below the
-// output folder. It prints the files, and which figures do not apply and why. models names the models to show class by class; see plots.Data.Cases.
+// output folder, and writes ReportFile, which holds tables and pictures. It prints the files, and which figures do not apply
+// and why. models names the models to show class by class; see plots.Data.Cases.
 func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) error {
 	s, suites, err := openSuites(out, suite)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	var report []section
 	for _, u := range suites {
 		d, err := plots.Read(s, u.Name)
 		if err != nil {
@@ -48,19 +57,59 @@ func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) 
 			return fmt.Errorf("drawing suite %s: %w", u.Name, err)
 		}
 		figures, omitted := plots.Figures(d, cases)
+		var table bytes.Buffer
+		if err := results.Render(&table, d.Summary, "markdown"); err != nil {
+			return err
+		}
+		report = append(report, section{Suite: u.Name, Tables: table.String(), Omitted: omitted})
 		for _, f := range figures {
 			files, err := f.Write(folder)
 			if err != nil {
 				return err
 			}
+			var png bytes.Buffer
+			if err := f.WritePNG(&png); err != nil {
+				return err
+			}
+			last := &report[len(report)-1]
+			last.Pictures = append(last.Pictures, embedded{f.Title, f.Caption,
+				template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(png.Bytes()))})
 			fmt.Fprintf(w, "%s (also %s): %s\n", files[0], filepath.Ext(files[1]), f.Title)
 		}
 		for _, o := range omitted {
 			fmt.Fprintf(w, "not drawn: %s: %s\n", o.Name, o.Reason)
 		}
 	}
+	path := filepath.Join(out, ReportFile)
+	if err := safetensors.WriteAtomic(path, func(w io.Writer) error { return reportPage.Execute(w, report) }); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%s: tables and pictures in one file\n", path)
 	return nil
 }
+
+// section is a suite in the report.
+type section struct {
+	Suite, Tables string
+	Pictures      []embedded
+	Omitted       []plots.Omitted
+}
+
+type embedded struct {
+	Title, Caption string
+	Source         template.URL // the PNG itself, so that the report is one file
+}
+
+var reportPage = template.Must(template.New("report").Parse(`<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>CLIP-Inspector</title>
+<style>body{font:15px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}pre{overflow-x:auto;font-size:12px}img{max-width:100%}</style>
+<h1>CLIP-Inspector</h1>
+{{range .}}<h2>Suite {{.Suite}}</h2>
+<pre>{{.Tables}}</pre>
+{{range .Pictures}}<p><img src="{{.Source}}" alt="{{.Title}}. {{.Caption}}"></p>
+{{end}}{{with .Omitted}}<p>Not drawn:</p><ul>{{range .}}<li>{{.Name}}: {{.Reason}}</li>{{end}}</ul>
+{{end}}{{end}}</html>
+`))
 
 // addPictures fills in what the gallery shows of backdoored models, and the classes' names. What is not on the disk or has
 // changed since, such as pictures that are no longer there, is left out.

@@ -46,6 +46,10 @@ func TestPlotsAreTheSameBytesAndSayWhatTheTableSays(t *testing.T) {
 	if !strings.Contains(said, "not drawn: sweep: no setting varies") {
 		t.Error(said)
 	}
+	page, err := os.ReadFile(filepath.Join(out, ReportFile))
+	if err != nil || bytes.Count(page, []byte(`<img src="data:image/png;base64,`)) != 8 || !bytes.Contains(page, []byte("| detector ")) {
+		t.Errorf("the report has not all tables and pictures: %v", err)
+	}
 	again, _ := plotted(t, out)
 	for name, want := range files {
 		if !bytes.Equal(again[name], want) {

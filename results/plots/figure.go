@@ -23,7 +23,6 @@ type Figure struct {
 	Name    string // of its files, without their endings
 	Title   string
 	Caption string // what is shown, in a sentence or two
-	PNG     string // path of the written file
 
 	width, height vg.Length
 	paint         func(c draw.Canvas) // below title and caption
@@ -85,7 +84,6 @@ func (f *Figure) Write(folder string) ([]string, error) {
 			return nil, fmt.Errorf("drawing %s: %w", f.Name, err)
 		}
 	}
-	f.PNG = base + ".png"
 	return []string{base + ".png", base + ".svg"}, nil
 }
 
