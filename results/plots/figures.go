@@ -1,6 +1,7 @@
 package plots
 
 import (
+	"cmp"
 	"fmt"
 	"image/color"
 	"math"
@@ -45,14 +46,14 @@ func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 		make   func() (*Figure, string)
 		reason string
 	}{
-		{"roc", func() (*Figure, string) { return roc(d) }, cmpOr(noVerdict, swept)},
-		{"accuracy-by-dataset", func() (*Figure, string) { return accuracy(d, "dataset") }, cmpOr(noVerdict, swept)},
-		{"accuracy-by-attack", func() (*Figure, string) { return accuracy(d, "attack") }, cmpOr(noVerdict, swept)},
+		{"roc", func() (*Figure, string) { return roc(d) }, cmp.Or(noVerdict, swept)},
+		{"accuracy-by-dataset", func() (*Figure, string) { return accuracy(d, "dataset") }, cmp.Or(noVerdict, swept)},
+		{"accuracy-by-attack", func() (*Figure, string) { return accuracy(d, "attack") }, cmp.Or(noVerdict, swept)},
 		{"models", func() (*Figure, string) { return models(d) }, swept},
-		{"indices", func() (*Figure, string) { return indices(d, cases) }, cmpOr(noVerdict, swept)},
-		{"losses", func() (*Figure, string) { return losses(d) }, cmpOr(noVerdict, swept)},
-		{"thresholds", func() (*Figure, string) { return thresholds(d) }, cmpOr(noVerdict, swept)},
-		{"gallery", func() (*Figure, string) { return gallery(cases) }, cmpOr(noVerdict, swept)},
+		{"indices", func() (*Figure, string) { return indices(d, cases) }, cmp.Or(noVerdict, swept)},
+		{"losses", func() (*Figure, string) { return losses(d) }, cmp.Or(noVerdict, swept)},
+		{"thresholds", func() (*Figure, string) { return thresholds(d) }, cmp.Or(noVerdict, swept)},
+		{"gallery", func() (*Figure, string) { return gallery(cases) }, cmp.Or(noVerdict, swept)},
 	} {
 		if p.reason != "" {
 			add(p.name, nil, p.reason)
@@ -69,13 +70,6 @@ func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 		add("sweep", nil, "no setting varies in this suite")
 	}
 	return figures, omitted
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // interval prints a value with its interval.
