@@ -93,6 +93,10 @@ func (e *Engine) Warning() string {
 // multiprocessor give products of hundreds of tiles for each of them.
 func (e *Engine) AtOnce() int { return max(64, 2*e.info.Processors) }
 
+// SetSmallProduct says below how many operations a product stays in float32 with BF16; the default is 100 million. It matters to
+// programs that are compiled afterwards.
+func (e *Engine) SetSmallProduct(operations int64) { e.smallProduct = operations }
+
 // Close gives everything back.
 func (e *Engine) Close() error {
 	e.mu.Lock()
