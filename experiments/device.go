@@ -21,13 +21,21 @@ func OpenEngine(device string, threads int) (engine.Engine, error) {
 		return nil, err
 	}
 	if name == "cpu" {
-		return cpu.New(cpu.Options{Threads: threads})
+		return opened(cpu.New(cpu.Options{Threads: threads}))
 	}
 	n, err := cuda.ParseDevice(name)
 	if err != nil {
 		return nil, err
 	}
-	return cuda.New(n, precision)
+	return opened(cuda.New(n, precision))
+}
+
+// opened drops an engine that could not be made, so that a caller's nil check sees it.
+func opened[E engine.Engine](e E, err error) (engine.Engine, error) {
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // SplitDevice returns the name and the precision of a device; the empty device is "cpu". The CPU computes in float32 alone.
