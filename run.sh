@@ -87,10 +87,13 @@ build_cuda() {
 
 # test_cuda builds what is tagged, checks that the PTX is current and assembles; the emulated device is tested with the rest.
 test_cuda() {
-    if ! cuda_tools; then
+    local status=0
+    cuda_tools || status=$?
+    if [[ $status -eq 2 ]]; then
         say "CUDA build and PTX: skipped, the tools cannot be had here"
         return 0
     fi
+    [[ $status -eq 0 ]] || return 1
     "$here/engine/cuda/kernels/build.sh" --check "$here/.tools/cuda" && (cd "$here" && with_cuda go vet -tags cuda ./engine/cuda/... ./cmd/... ) &&
         build_cuda
 }
