@@ -1,7 +1,7 @@
 // Package configs holds the suites that come with the program.
 package configs
 
-import _ "embed"
+import "embed"
 
 // MiniPath is how messages name the embedded default suite.
 const MiniPath = "configs/mini.yaml"
@@ -10,3 +10,8 @@ const MiniPath = "configs/mini.yaml"
 //
 //go:embed mini.yaml
 var Mini []byte
+
+// Calibrated holds the folder calibrated, which Mini may name files of.
+//
+//go:embed calibrated
+var Calibrated embed.FS

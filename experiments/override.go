@@ -46,11 +46,11 @@ func mark(n *yaml.Node, line int) {
 // parameter. An element that is only a name becomes settings. What is not there is made.
 func (s *source) assign(root *yaml.Node, path string, value *yaml.Node) error {
 	steps := strings.Split(path, ".")
-	if len(steps) > 2 && steps[1] == "*" && steps[0] != "sweep" {
+	if len(steps) > 2 && steps[1] == "*" && steps[0] != "sweep" && steps[0] != "search" {
 		return s.assignAll(root, steps, value)
 	}
-	if steps[0] == "sweep" && len(steps) > 1 { // the keys of a sweep are paths themselves
-		steps = []string{"sweep", strings.TrimPrefix(path, "sweep.")}
+	if (steps[0] == "sweep" || steps[0] == "search") && len(steps) > 1 { // their keys are paths themselves
+		steps = []string{steps[0], strings.TrimPrefix(path, steps[0]+".")}
 	}
 	at := root
 	for i, step := range steps {
@@ -167,29 +167,29 @@ type setting struct {
 	value *yaml.Node
 }
 
-// combinations returns every combination of a sweep's values, the last path varying fastest; one empty combination
-// without a sweep.
-func (s *source) combinations(sweep *yaml.Node) ([][]setting, error) {
+// combinations returns every combination of the values of a sweep, or of what else has its form, the last path varying
+// fastest; one empty combination without a sweep.
+func (s *source) combinations(sweep *yaml.Node, what string) ([][]setting, error) {
 	out := [][]setting{nil}
 	if sweep == nil {
 		return out, nil
 	}
 	if sweep.Kind != yaml.MappingNode {
-		return nil, s.errorf(sweep, "sweep: want paths with lists of values, such as {tuning.epochs: [10, 20]}, got %s", describe(sweep))
+		return nil, s.errorf(sweep, "%s: want paths with lists of values, such as {tuning.epochs: [10, 20]}, got %s", what, describe(sweep))
 	}
 	for _, e := range entries(sweep) {
-		if e.name == "name" || e.name == "sweep" || strings.HasPrefix(e.name, "sweep.") {
-			return nil, s.errorf(e.key, "sweep: %q cannot be swept", e.name)
+		if first, _, _ := strings.Cut(e.name, "."); first == "name" || first == "sweep" || first == "search" {
+			return nil, s.errorf(e.key, "%s: %q cannot be swept", what, e.name)
 		}
-		values, err := s.list(e.value, "sweep: "+e.name)
+		values, err := s.list(e.value, what+": "+e.name)
 		if err != nil {
 			return nil, err
 		}
 		if len(values) == 0 {
-			return nil, s.errorf(e.value, "sweep: %s has no values", e.name)
+			return nil, s.errorf(e.value, "%s: %s has no values", what, e.name)
 		}
 		if len(out)*len(values) > maxVariants {
-			return nil, s.errorf(e.key, "sweep: more than %d combinations", maxVariants)
+			return nil, s.errorf(e.key, "%s: more than %d combinations", what, maxVariants)
 		}
 		var next [][]setting
 		for _, c := range out {

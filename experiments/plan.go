@@ -199,6 +199,23 @@ func digest(parts ...any) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// settings say where a suite's settings come from.
+func (f *File) settings() map[string]any {
+	m := map[string]any{"file": f.Path, "set": slices.Clone(f.Sets)}
+	from := []any{}
+	for i, u := range f.Suites {
+		if c := u.Calibrated; c != nil && !slices.ContainsFunc(f.Suites[:i], func(v Suite) bool {
+			return v.Calibrated != nil && v.Calibrated.SHA256 == c.SHA256
+		}) {
+			from = append(from, map[string]any{"file": c.Path, "sha256": c.SHA256})
+		}
+	}
+	if len(from) > 0 {
+		m["calibrated"] = from
+	}
+	return m
+}
+
 // store writes the plan into the store.
 func (p *Plan) store(s *results.Store, versions map[string]string) error {
 	models := make([]results.ModelCell, len(p.Models))
@@ -210,7 +227,7 @@ func (p *Plan) store(s *results.Store, versions map[string]string) error {
 		detections[i] = d.Cell
 	}
 	if err := s.Plan(results.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
-		Settings: map[string]any{"file": p.File.Path, "set": slices.Clone(p.File.Sets)}}, models, detections); err != nil {
+		Settings: p.File.settings()}, models, detections); err != nil {
 		return err
 	}
 	repairs := make([]results.RepairCell, len(p.Repairs))

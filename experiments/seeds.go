@@ -7,6 +7,9 @@ import (
 	"math/rand/v2"
 )
 
+// FirstCalibrationSeed parts the seeds: settings are chosen on this one and those above, and judged on those below.
+const FirstCalibrationSeed = 100
+
 // draw derives the number for one purpose from what decides it, the same on every machine.
 func draw(purpose string, of ...any) uint64 {
 	sum := sha256.Sum256([]byte(fmt.Sprintf("clipinspector %s %q", purpose, fmt.Sprint(of...))))

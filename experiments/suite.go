@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"reflect"
 	"regexp"
@@ -59,7 +60,8 @@ type Suite struct {
 	Pool       PoolSpec // what the detectors see
 	OOD        PoolSpec // on what the models' ASR outside their domain is measured
 	Detectors  []Choice
-	Repair     *Choice // the detector whose recovered triggers repair the models, with the repair's settings; nil for no repair
+	Calibrated *Calibrated // where settings come from that the file does not give to its detectors; nil for their defaults
+	Repair     *Choice     // the detector whose recovered triggers repair the models, with the repair's settings; nil for no repair
 }
 
 // File is a suite file: its text and its suites, one for each combination of the sweep.
@@ -73,7 +75,7 @@ type File struct {
 
 // keys are what a suite file may set.
 var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-images", "learner", "tuning", "attacks",
-	"pool", "ood", "detectors", "repair", "sweep"}
+	"pool", "ood", "detectors", "calibrated", "repair", "sweep", "search"}
 
 // Load reads a suite file; see Parse.
 func Load(path string, sets []string) (*File, error) {
@@ -84,25 +86,42 @@ func Load(path string, sets []string) (*File, error) {
 	return Parse(path, text, sets)
 }
 
+// ParseFS is Parse for a suite that comes with the program: the files that it names lie in fsys, not beside path.
+func ParseFS(fsys fs.FS, path string, text []byte, sets []string) (*File, error) {
+	return (&source{name: path, sets: sets, read: within(fsys)}).file(text)
+}
+
 // Parse reads the text of a suite file after the overrides "PATH=VALUE" in sets. It is strict: unknown and repeated keys,
 // a second document, fractions where whole numbers belong, numbers that are not plain decimal, and parameters that a
 // learner, attack or detector does not have or not allow are refused with the file and line.
 func Parse(path string, text []byte, sets []string) (*File, error) {
-	s := &source{name: path, sets: sets}
+	return (&source{name: path, sets: sets, read: beside(path)}).file(text)
+}
+
+// open parses the text and applies the overrides.
+func (s *source) open(text []byte) (*yaml.Node, error) {
 	root, err := s.parse(text)
 	if err != nil {
 		return nil, err
 	}
-	for i := range sets {
+	for i := range s.sets {
 		if err := s.override(root, i); err != nil {
 			return nil, err
 		}
 	}
-	combinations, err := s.combinations(child(root, "sweep"))
+	return root, nil
+}
+
+func (s *source) file(text []byte) (*File, error) {
+	root, err := s.open(text)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: path, Text: string(text), Sets: sets}
+	combinations, err := s.combinations(child(root, "sweep"), "sweep")
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Path: s.name, Text: string(text), Sets: s.sets}
 	for _, c := range combinations {
 		variant := clone(root)
 		for _, set := range c {
@@ -117,7 +136,8 @@ func Parse(path string, text []byte, sets []string) (*File, error) {
 		f.Suites = append(f.Suites, suite)
 	}
 	f.Name = f.Suites[0].Name
-	return f, nil
+	_, err = s.search(root) // which calibrate alone uses
+	return f, err
 }
 
 var suiteName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
@@ -163,8 +183,14 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 			return a.Params, nil
 		}))
 	}
+	if f["calibrated"] != nil && r.err == nil {
+		u.Calibrated, r.err = s.calibrated(f["calibrated"])
+	}
 	if f["detectors"] != nil {
 		for _, n := range r.list(f["detectors"], "detectors") {
+			if u.Calibrated != nil {
+				n = u.Calibrated.fill(n)
+			}
 			u.Detectors = append(u.Detectors, r.choice(n, "detector", "", func(name string) ([]settings.Param, error) {
 				d, err := inspector.Find(name)
 				if err != nil {
@@ -172,6 +198,15 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 				}
 				return d.Params, nil
 			}))
+		}
+	}
+	if u.Calibrated != nil && r.err == nil {
+		for i, seed := range u.Seeds {
+			if slices.Contains(u.Calibrated.seeds, seed) {
+				r.err = s.errorf(f["seeds"].Content[i], "seeds: the settings in %s were chosen on seed %d: it says nothing about them",
+					u.Calibrated.Path, seed)
+				break
+			}
 		}
 	}
 	if f["repair"] != nil {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -224,7 +225,7 @@ func TestAllConfigsParse(t *testing.T) {
 		if want := strings.TrimSuffix(filepath.Base(path), ".yaml"); f.Name != want {
 			t.Errorf("%s is named %s", path, f.Name)
 		}
-		if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), "# ./run.sh run "+filepath.ToSlash(strings.TrimPrefix(path, "../"))) {
+		if text, err := os.ReadFile(path); err != nil || !regexp.MustCompile(`# ./run.sh (run|calibrate) `+filepath.ToSlash(strings.TrimPrefix(path, "../"))).Match(text) {
 			t.Errorf("%s does not say how it is run: %v", path, err)
 		}
 	}

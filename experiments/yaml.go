@@ -17,8 +17,9 @@ import (
 
 // source is a suite file being read; it knows how to say where something stands in it.
 type source struct {
-	name string   // file name
-	sets []string // --set options; their nodes carry line -1-i
+	name string                            // file name
+	sets []string                          // --set options; their nodes carry line -1-i
+	read func(name string) ([]byte, error) // a file that the suite names
 }
 
 // errorf is an error at a node: "FILE:LINE: ..." or "--set PATH=VALUE: ...".

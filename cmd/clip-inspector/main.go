@@ -112,7 +112,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
 	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
-	c.AddCommand(compareCommand())
+	c.AddCommand(compareCommand(), calibrateCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand())
 	return c

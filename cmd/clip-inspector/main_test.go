@@ -50,7 +50,7 @@ func TestVerbsWriteBelowTheirOwnFolder(t *testing.T) {
 }
 
 func TestHelpTeaches(t *testing.T) {
-	for _, verb := range []string{"run", "tune", "table", "plot", "export", "list", "pretrain", "bench", "doctor", "inspect", "repair"} {
+	for _, verb := range []string{"run", "calibrate", "tune", "table", "plot", "export", "list", "pretrain", "bench", "doctor", "inspect", "repair"} {
 		if text, err := execute(t, verb, "--help"); err != nil || !strings.Contains(text, "Usage:") {
 			t.Errorf("%s: %v\n%s", verb, err, text)
 		}
@@ -59,6 +59,17 @@ func TestHelpTeaches(t *testing.T) {
 		if text, err := execute(t, "list", kind, "--format", "json"); err != nil || !strings.Contains(text, `"name"`) {
 			t.Errorf("list %s: %v\n%s", kind, err, text)
 		}
+	}
+}
+
+func TestCalibrationsAreCounted(t *testing.T) {
+	config := filepath.Join("..", "..", "configs", "calibrate-mini.yaml")
+	text, err := execute(t, "calibrate", config, "--dry-run", "--trials", "4", "--set", "seeds=[101]")
+	if err != nil || !strings.Contains(text, "25 models, 300 detections") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if _, err := execute(t, "calibrate", config, "--dry-run", "--set", "seeds=[1]"); err == nil {
+		t.Error("an evaluation seed was taken")
 	}
 }
 

@@ -69,7 +69,7 @@ goes on when the same command is given, and several processes may work on one fo
 // load reads the suite named, or the embedded default.
 func load(args, sets []string) (*experiments.File, error) {
 	if len(args) == 0 {
-		return experiments.Parse(configs.MiniPath, configs.Mini, sets)
+		return experiments.ParseFS(configs.Calibrated, configs.MiniPath, configs.Mini, sets)
 	}
 	return experiments.Load(args[0], sets)
 }
