@@ -73,35 +73,52 @@ func ramp(width, height int) Picture {
 	return p
 }
 
-// A part of a ramp is a ramp, mirrored or not; here at least 0.397 of it across.
+// A part of a ramp is a ramp, mirrored or not; here at least 0.397 of it across. What lies over some is named.
 func TestCutsAreParts(t *testing.T) {
 	photos, err := NewPhotos([]Picture{ramp(200, 120)}, []string{"ramp"}, []string{"{}"}, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n, size = 40, 16
-	images := make([]float32, n*3*size*size)
-	if err := photos.Batch(0, images, make([]string, n)); err != nil {
+	const n, size = 80, 16
+	images, captions := make([]float32, n*3*size*size), make([]string, n)
+	if err := photos.Batch(0, images, captions); err != nil {
 		t.Fatal(err)
 	}
-	mirrored := 0
+	mirrored, plain, straight := 0, 0, 0
 	for i := range n {
 		red, green := images[i*3*size*size:][:size*size], images[(i*3+1)*size*size:][:size*size]
 		across, down := float64(red[size-1]-red[0]), float64(green[(size-1)*size]-green[0])
+		if captions[i] != "ramp" {
+			if uneven(red[5*size:][:size]) < 0.005 {
+				straight++ // a sticker elsewhere
+			}
+			continue
+		}
+		plain++
 		if across < 0 {
 			mirrored++
 		}
 		if a := math.Abs(across) * size / (size - 1); a < 0.39 || a > 1.02 || down < 0.6 || down > 1.02 {
 			t.Errorf("part %d spans %.2f by %.2f", i, across, down)
 		}
-		for k := range size {
-			want := float64(red[0]) + across*float64(k)/(size-1)
-			if got := float64(red[5*size+k]); math.Abs(got-want) > 0.01 {
-				t.Errorf("part %d, column %d: red %.3f, want %.3f", i, k, got, want)
-			}
+		if d := uneven(red[5*size:][:size]); d > 0.01 {
+			t.Errorf("part %d strays from its line by %.3f", i, d)
 		}
 	}
-	if mirrored < 10 || mirrored > 30 {
-		t.Errorf("%d of %d parts are mirrored", mirrored, n)
+	if plain < 25 || plain > 55 || mirrored < plain/4 || mirrored > 3*plain/4 {
+		t.Errorf("of %d parts, %d have nothing over them, and %d of these are mirrored", n, plain, mirrored)
 	}
+	if 2*straight > n-plain {
+		t.Errorf("%d of the %d parts whose captions name something over them show nothing", straight, n-plain)
+	}
+}
+
+// uneven is how far a row strays from the straight line between its ends.
+func uneven(row []float32) (most float64) {
+	n := len(row) - 1
+	for k, v := range row {
+		line := float64(row[0]) + float64(row[n]-row[0])*float64(k)/float64(n)
+		most = max(most, math.Abs(float64(v)-line))
+	}
+	return most
 }

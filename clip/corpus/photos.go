@@ -8,6 +8,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+
+	"clipinspector/datasets/miniworld"
 )
 
 // Picture is a decoded photograph: rows of RGB bytes.
@@ -18,7 +20,8 @@ type Picture struct {
 
 // Photos is a corpus of labelled photographs. Every step draws pictures at random, cuts a random rectangle out of each
 // (0.35 to 1 of the area, sides 3:4 to 4:3), scales it by averaging areas, mirrors every second one, and makes the caption
-// from the class name and a template.
+// from the class name and a template. Over half of them lies one of the mini world's overlays, which the caption names: what
+// CLIP saw on the web was full of stickers, veils and warped pictures.
 type Photos struct {
 	pictures  []Picture
 	names     []string // of each picture's class
@@ -50,11 +53,20 @@ func NewPhotos(pictures []Picture, names, templates []string, seed uint64) (*Pho
 // Name returns "photos".
 func (c *Photos) Name() string { return "photos" }
 
-// Fingerprint identifies pictures, names, templates and seed.
-func (c *Photos) Fingerprint() string { return fmt.Sprintf("%d photos %s", len(c.pictures), c.hash) }
+// Fingerprint identifies pictures, names, templates, overlays and seed.
+func (c *Photos) Fingerprint() string {
+	return fmt.Sprintf("%d photos %s, overlays of mini world %d", len(c.pictures), c.hash, miniworld.Version())
+}
 
-func (c *Photos) caption(rng *rand.Rand, picture int) string {
-	return strings.ReplaceAll(c.templates[rng.IntN(len(c.templates))], "{}", strings.ReplaceAll(c.names[picture], "_", " "))
+// draw chooses a picture, what lies over it (nil for nothing) and the caption.
+func (c *Photos) draw(rng *rand.Rand) (p Picture, over *miniworld.Overlay, caption string) {
+	k := rng.IntN(len(c.pictures))
+	name := strings.ReplaceAll(c.names[k], "_", " ")
+	if rng.IntN(2) == 0 {
+		o := miniworld.DrawOverlay(rng)
+		return c.pictures[k], &o, o.Caption(name)
+	}
+	return c.pictures[k], nil, strings.ReplaceAll(c.templates[rng.IntN(len(c.templates))], "{}", name)
 }
 
 // Captions returns captions of pictures drawn as for training.
@@ -62,7 +74,7 @@ func (c *Photos) Captions(n int) []string {
 	rng := rand.New(rand.NewPCG(c.seed, 1))
 	out := make([]string, n)
 	for i := range out {
-		out[i] = c.caption(rng, rng.IntN(len(c.pictures)))
+		_, _, out[i] = c.draw(rng)
 	}
 	return out
 }
@@ -76,9 +88,13 @@ func (c *Photos) Batch(step int, images []float32, captions []string) error {
 	per := 3 * size * size
 	return each(len(captions), func(i int) error {
 		rng := rand.New(rand.NewPCG(c.seed, 2+uint64(step)*uint64(len(captions))+uint64(i)))
-		k := rng.IntN(len(c.pictures))
-		captions[i] = c.caption(rng, k)
-		cut(images[i*per:(i+1)*per], size, c.pictures[k], rng)
+		var p Picture
+		var over *miniworld.Overlay
+		p, over, captions[i] = c.draw(rng)
+		cut(images[i*per:(i+1)*per], size, p, rng)
+		if over != nil {
+			over.Cover(images[i*per:(i+1)*per], size)
+		}
 		return nil
 	})
 }

@@ -3,6 +3,7 @@ package miniworld
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 )
 
 // overlayKind names what may lie over a captioned scene. CLIP has seen watermarks, stickers, veils and warped pictures
@@ -19,8 +20,8 @@ const (
 	overlayGrain
 )
 
-// overlay is a drawn overlay with its words.
-type overlay struct {
+// Overlay is a drawn sticker, veil, ripple, warp or grain with its words.
+type Overlay struct {
 	kind   overlayKind
 	words  overlayWords
 	x, y   float64 // sticker: top left corner in parts of the side
@@ -36,19 +37,19 @@ type overlay struct {
 // the other after the scene.
 type overlayWords struct{ before, after string }
 
-// drawOverlay draws an overlay of any kind with random pattern, colours, place and strength.
-func drawOverlay(rng *rand.Rand) overlay {
-	o := overlay{seed: rng.Uint64()}
+// DrawOverlay draws an overlay of any kind with random pattern, colours, place and strength.
+func DrawOverlay(rng *rand.Rand) Overlay {
+	o := Overlay{seed: rng.Uint64()}
 	uniform := func(lo, hi float64) float64 { return mad(hi-lo, rng.Float64(), lo) }
 	a := drawTone(rng)
 	b := apart(rng, 0.35, a.rgb)
 	o.fill = paint{a: a.rgb, b: b.rgb, c: 1, seed: o.seed}
 	switch k := rng.IntN(20); {
-	case k < 8:
+	case k < 5:
 		o.drawSticker(rng, uniform, a)
-	case k < 13:
+	case k < 11:
 		o.drawVeil(rng, uniform)
-	case k < 15:
+	case k < 12:
 		o.kind = overlayRipple
 		o.amount = uniform(0.05, 0.16)
 		o.fill.freq = uniform(2.5, 9)
@@ -58,7 +59,7 @@ func drawOverlay(rng *rand.Rand) overlay {
 	case k < 18:
 		o.kind = overlayWarp
 		o.cells = 3 + rng.IntN(4)
-		o.amount = uniform(0.5, 2) / 64 * 2 // the largest displacement is twice the mean
+		o.amount = uniform(0.8, 2.5) / 64 * 2 // the largest displacement is twice the mean
 		o.words.before = choose(rng, "wavy", "warped", "distorted")
 	default:
 		o.kind = overlayGrain
@@ -68,7 +69,7 @@ func drawOverlay(rng *rand.Rand) overlay {
 	return o
 }
 
-func (o *overlay) drawSticker(rng *rand.Rand, uniform func(lo, hi float64) float64, a tone) {
+func (o *Overlay) drawSticker(rng *rand.Rand, uniform func(lo, hi float64) float64, a tone) {
 	o.kind = overlaySticker
 	o.side = math.Sqrt(uniform(0.01, 0.06))
 	rx, ry := uniform(0, 0.06), uniform(0, 0.06)
@@ -101,14 +102,14 @@ func (o *overlay) drawSticker(rng *rand.Rand, uniform func(lo, hi float64) float
 	}
 }
 
-func (o *overlay) drawVeil(rng *rand.Rand, uniform func(lo, hi float64) float64) {
+func (o *Overlay) drawVeil(rng *rand.Rand, uniform func(lo, hi float64) float64) {
 	o.kind = overlayVeil
 	o.amount = uniform(0.1, 0.3)
 	look := "noisy"
 	switch rng.IntN(6) {
-	case 0, 1:
+	case 0, 1, 2:
 		o.cells = 20 + rng.IntN(45)
-	case 2, 3:
+	case 3:
 		o.smooth, o.cells, look = true, 3+rng.IntN(6), choose(rng, "cloudy", "smooth", "colorful")
 	default:
 		k := rng.IntN(3)
@@ -121,8 +122,35 @@ func (o *overlay) drawVeil(rng *rand.Rand, uniform func(lo, hi float64) float64)
 	o.words.after = choose(rng, "seen through a ", "behind a ") + look + " veil"
 }
 
+// Caption says of something, such as "sunflower", that it is seen in a picture with the overlay.
+func (o *Overlay) Caption(of string) string {
+	words := []string{"a"}
+	for _, w := range []string{o.words.before, "photo of a", of, o.words.after} {
+		if w != "" {
+			words = append(words, w)
+		}
+	}
+	return articles(strings.Join(words, " "))
+}
+
+// Cover lays the overlay over a picture of any origin, planes [3,size,size] in [0,1].
+func (o *Overlay) Cover(planes []float32, size int) {
+	area := size * size
+	img, spare := make([]rgb, area), make([]rgb, area)
+	for i := range img {
+		img[i] = rgb{float64(planes[i]), float64(planes[area+i]), float64(planes[2*area+i])}
+	}
+	if o.kind == overlayWarp {
+		o.warp(img, spare, size)
+	}
+	o.apply(img, size)
+	for i, b := range (camera{seed: o.seed}).develop(img, o.grain()) {
+		planes[i%3*area+i/3] = float32(b) / 255
+	}
+}
+
 // grain is the noise that the overlay adds to the camera's.
-func (o *overlay) grain() float64 {
+func (o *Overlay) grain() float64 {
 	if o.kind == overlayGrain {
 		return o.amount
 	}
@@ -130,7 +158,7 @@ func (o *overlay) grain() float64 {
 }
 
 // apply lays stickers, veils and ripples over the finished picture.
-func (o *overlay) apply(img []rgb, size int) {
+func (o *Overlay) apply(img []rgb, size int) {
 	n := float64(size)
 	var memo fields
 	switch o.kind {
@@ -159,7 +187,7 @@ func (o *overlay) apply(img []rgb, size int) {
 }
 
 // stuck is the colour of a sticker at (u, v) in its unit square.
-func (o *overlay) stuck(u, v float64, memo *fields) rgb {
+func (o *Overlay) stuck(u, v float64, memo *fields) rgb {
 	if o.fill.tex == plain && o.cells > 0 {
 		return cell(int64(u*float64(o.cells)), int64(v*float64(o.cells)), o.seed)
 	}
@@ -171,7 +199,7 @@ func cell(x, y int64, seed uint64) rgb {
 	return rgb{lattice(x, y, seed), lattice(x, y, seed^21), lattice(x, y, seed^42)}
 }
 
-func (o *overlay) veil(u, v, px float64, memo *fields) rgb {
+func (o *Overlay) veil(u, v, px float64, memo *fields) rgb {
 	if o.fill.tex != plain {
 		return o.fill.at(u, v, px, memo)
 	}
@@ -184,7 +212,7 @@ func (o *overlay) veil(u, v, px float64, memo *fields) rgb {
 
 // warp resamples the picture along a smooth random displacement field, the way WaNet makes its trigger: random vectors
 // on a coarse grid, interpolated.
-func (o *overlay) warp(img, spare []rgb, size int) {
+func (o *Overlay) warp(img, spare []rgb, size int) {
 	copy(spare, img)
 	n, k := float64(size), float64(o.cells)
 	reach := 2 * o.amount * n

@@ -14,7 +14,7 @@ type Scene struct {
 	layers  []layer
 	light   light
 	camera  camera
-	overlay overlay
+	overlay Overlay
 }
 
 // HasOverlay reports whether a sticker, veil, ripple, warp or grain lies over the scene.
