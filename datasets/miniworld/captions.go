@@ -19,7 +19,7 @@ type note struct {
 }
 
 // Captioned draws picture index of the pretraining corpus and its caption: classes of all ten sets, geometric figures in
-// all colours and textures, and strangers. Half of the scenes carry an overlay, which the caption names, so that the
+// all colours and textures, and strangers. Three scenes in ten carry an overlay, which the caption names, so that the
 // embedding has directions for stickers, veils, ripples, warps and grain. Captions are lower-case ASCII of at most 20
 // words.
 func Captioned(index int, seed uint64) (Scene, string) {
@@ -35,7 +35,7 @@ func Captioned(index int, seed uint64) (Scene, string) {
 		s, n = strangers.told(rng)
 	}
 	scene := s.finish()
-	if rng.IntN(2) == 0 {
+	if rng.IntN(10) < 3 {
 		scene.overlay = DrawOverlay(rng)
 		n.over = scene.overlay.words
 	} else if rng.IntN(6) == 0 {

@@ -45,11 +45,11 @@ func DrawOverlay(rng *rand.Rand) Overlay {
 	b := apart(rng, 0.35, a.rgb)
 	o.fill = paint{a: a.rgb, b: b.rgb, c: 1, seed: o.seed}
 	switch k := rng.IntN(20); {
-	case k < 5:
+	case k < 8:
 		o.drawSticker(rng, uniform, a)
-	case k < 11:
+	case k < 13:
 		o.drawVeil(rng, uniform)
-	case k < 12:
+	case k < 15:
 		o.kind = overlayRipple
 		o.amount = uniform(0.05, 0.16)
 		o.fill.freq = uniform(2.5, 9)
@@ -59,7 +59,7 @@ func DrawOverlay(rng *rand.Rand) Overlay {
 	case k < 18:
 		o.kind = overlayWarp
 		o.cells = 3 + rng.IntN(4)
-		o.amount = uniform(0.8, 2.5) / 64 * 2 // the largest displacement is twice the mean
+		o.amount = uniform(0.5, 2) / 64 * 2 // the largest displacement is twice the mean
 		o.words.before = choose(rng, "wavy", "warped", "distorted")
 	default:
 		o.kind = overlayGrain
@@ -107,9 +107,9 @@ func (o *Overlay) drawVeil(rng *rand.Rand, uniform func(lo, hi float64) float64)
 	o.amount = uniform(0.1, 0.3)
 	look := "noisy"
 	switch rng.IntN(6) {
-	case 0, 1, 2:
+	case 0, 1:
 		o.cells = 20 + rng.IntN(45)
-	case 3:
+	case 2, 3:
 		o.smooth, o.cells, look = true, 3+rng.IntN(6), choose(rng, "cloudy", "smooth", "colorful")
 	default:
 		k := rng.IntN(3)

@@ -125,8 +125,8 @@ func TestOverlaysOccurOnlyInTheCorpus(t *testing.T) {
 			t.Errorf("no overlay in the caption %q", text)
 		}
 	}
-	if n < 900 || n > 1100 {
-		t.Errorf("%d of 2000 captioned scenes carry an overlay, not about 1000", n)
+	if n < 520 || n > 680 {
+		t.Errorf("%d of 2000 captioned scenes carry an overlay, not about 600", n)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestCaptionsAreShortAndNameEveryClass(t *testing.T) {
 
 // golden is the hash of renders and captions for each version. When the pixels change on purpose, raise Version and
 // put the new hash here.
-var golden = map[int]uint64{1: 0x42be1df73d65b201, 2: 0x7b062e6c94b84a98, 3: 0x1b65765680e39345, 4: 0xfe7aeab2ce5e995a}
+var golden = map[int]uint64{1: 0x42be1df73d65b201, 2: 0x7b062e6c94b84a98, 3: 0x1b65765680e39345}
 
 func TestPixelsOnlyChangeWithTheVersion(t *testing.T) {
 	h := fnv.New64a()
