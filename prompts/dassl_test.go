@@ -34,13 +34,15 @@ const (
 var dasslClasses = []string{"cat", "dog", "sea"}
 
 // newHashed is the CLIP of testdata/dassl.py: weights from a hash, a vocabulary of bytes.
-func newHashed(t testing.TB, e engine.Engine) *clip.Model {
+func newHashed(t testing.TB, e engine.Engine) *clip.Model { return newHashedDeep(t, e, 2) }
+
+func newHashedDeep(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 	t.Helper()
 	tok := bpe.Learn(nil, 0)
 	c := clip.Config{
-		Text: clip.TextConfig{Width: 16, MLP: 48, Layers: 2, Heads: 1, ContextLength: 14, VocabSize: tok.Size(), Activation: "quick_gelu",
+		Text: clip.TextConfig{Width: 16, MLP: 48, Layers: blocks, Heads: 1, ContextLength: 14, VocabSize: tok.Size(), Activation: "quick_gelu",
 			EOS: tok.EOT()},
-		Vision: clip.VisionConfig{Width: 24, MLP: 40, Layers: 2, Heads: 1, ImageSize: dasslSize, PatchSize: 4, Activation: "quick_gelu"},
+		Vision: clip.VisionConfig{Width: 24, MLP: 40, Layers: blocks, Heads: 1, ImageSize: dasslSize, PatchSize: 4, Activation: "quick_gelu"},
 		// The features' length makes a meta-net of two hidden units.
 		ProjectionDim: 32,
 	}
