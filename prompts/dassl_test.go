@@ -85,12 +85,9 @@ func dasslData() Data {
 
 type dasslFixture struct {
 	Schedules map[string][]float64
-	Learners  map[string]struct {
-		Logits    []float64
-		Loss      float64
-		Gradients map[string][]float64
-	}
-	BadCLIP struct {
+	Learners  map[string]computed
+	Deep      map[string]computed // MaPLe and VPT, by their depth
+	BadCLIP   struct {
 		Steps []struct {
 			Loss    float64
 			Trigger []float64
@@ -98,6 +95,13 @@ type dasslFixture struct {
 		}
 		Final struct{ Logits, Triggered []float64 }
 	}
+}
+
+// computed is what PyTorch computes with a learner's tensors.
+type computed struct {
+	Logits    []float64
+	Loss      float64
+	Gradients map[string][]float64
 }
 
 func readFixture(t testing.TB) (f dasslFixture) {

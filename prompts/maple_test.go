@@ -44,7 +44,7 @@ func TestDeepPromptsAgreeWithPyTorch(t *testing.T) {
 		for _, learner := range []string{"maple", "vpt"} {
 			for depth := 1; depth <= 3; depth++ {
 				kind := fmt.Sprintf("%s %d", learner, depth)
-				want := fixture.Learners[kind]
+				want := fixture.Deep[kind]
 				m := newDeep(t, c, learner, depth)
 				agree(t, what+" logits of "+kind, floats(logits(t, m, data.Images, nil)), want.Logits, tolerance)
 				gradients(t, what+" "+kind, m, data, want.Loss, want.Gradients, tolerance)
@@ -122,7 +122,7 @@ func TestMaPLeCheckpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := readFixture(t).Learners["maple 2"].Logits
+	want := readFixture(t).Deep["maple 2"].Logits
 	if agree(t, "logits", floats(logits(t, m, data.Images, nil)), want, 1e-4); m.Learner.Name != "maple" || m.Settings.Int("depth") != 2 {
 		t.Errorf("read as %s, %v", m.Learner.Name, m.Settings)
 	}

@@ -151,7 +151,7 @@ def flat(x):
 pixels = ((hashed("pixels", IMAGES, 3, SIZE, SIZE) + 1) / 2).float().double()
 labels = torch.arange(IMAGES) % len(CLASSES)
 features = encode_image((pixels - MEAN) / STD)
-out = {"schedules": {str(t): schedule(t) for t in (1, 2, 10, 50, 200)}, "learners": {}}
+out = {"schedules": {str(t): schedule(t) for t in (1, 2, 10, 50, 200)}, "learners": {}, "deep": {}}
 
 
 def save(path, module, optimizer, scheduler, half=False, legacy=False, **more):
@@ -249,7 +249,7 @@ for kind, learner in [(f"{l.__name__.lower()} {d}", l(d)) for l, depths in ((MaP
     loss = F.cross_entropy(logits, labels)
     names, params = zip(*learner.named_parameters())
     grads = torch.autograd.grad(loss, params)
-    out["learners"][kind] = {"logits": flat(logits), "loss": loss.item(), "gradients": {n: flat(g) for n, g in zip(names, grads)}}
+    out["deep"][kind] = {"logits": flat(logits), "loss": loss.item(), "gradients": {n: flat(g) for n, g in zip(names, grads)}}
     if kind == "maple 2":
         whole = nn.Module()
         whole.prompt_learner, whole.image_encoder, whole.text_encoder = learner, nn.Module(), nn.Module()
