@@ -8,20 +8,24 @@ import (
 
 // ImagePrompts are visual prompts as in VPT (Jia et al., ECCV 2022): Layers[i] [n,W] is put behind the class token, after
 // ln_pre, before block i; for i > 0 it replaces the n rows that Layers[i-1] put there (VPT-deep). The number of rows is the
-// same for all layers. The zero value holds none.
-type ImagePrompts struct{ Layers []autodiff.Value }
+// same for all layers. With Norm Layers[0] passes ln_pre, as in MaPLe (Khattak et al., CVPR 2023), which puts its prompts beside
+// the patches before it; where they lie in the sequence does not matter, since they have no positions. The zero value holds none.
+type ImagePrompts struct {
+	Layers []autodiff.Value
+	Norm   bool
+}
 
-func (p ImagePrompts) check(blocks, width int) error {
-	if len(p.Layers) > blocks {
-		return fmt.Errorf("%d prompt layers for %d blocks", len(p.Layers), blocks)
+// checkPrompts panics unless there are at most as many layers of prompts as blocks, all of one shape [n,width].
+func checkPrompts(layers []autodiff.Value, blocks, width int) {
+	if len(layers) > blocks {
+		panic(fmt.Sprintf("clip: %d prompt layers for %d blocks", len(layers), blocks))
 	}
-	for i, v := range p.Layers {
+	for i, v := range layers {
 		s := v.Shape()
-		if len(s) != 2 || s[1] != width || s[0] != p.Layers[0].Dim(0) {
-			return fmt.Errorf("prompts of layer %d have shape %v; want [%d,%d]", i, s, p.Layers[0].Dim(0), width)
+		if len(s) != 2 || s[1] != width || s[0] != layers[0].Dim(0) {
+			panic(fmt.Sprintf("clip: prompts of layer %d have shape %v; want [%d,%d]", i, s, layers[0].Dim(0), width))
 		}
 	}
-	return nil
 }
 
 // Image records the image tower: pixels [B,3,S,S] in [0,1] give features [B,D] of length one. CLIP's normalisation of the
@@ -33,9 +37,7 @@ func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
 	if len(s) != 4 || s[1] != 3 || s[2] != c.ImageSize || s[3] != c.ImageSize {
 		panic(fmt.Sprintf("clip: images of shape %v for a tower that wants [B,3,%d,%d]", s, c.ImageSize, c.ImageSize))
 	}
-	if err := p.check(c.Layers, c.Width); err != nil {
-		panic("clip: " + err.Error())
-	}
+	checkPrompts(p.Layers, c.Layers, c.Width)
 	const pre = "vision_model."
 	w := c.Width
 	batch := s[0]
@@ -47,8 +49,14 @@ func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
 
 	sum := autodiff.None // what the last block adds to the stream x, not yet added
 	for i := range c.Layers {
-		if i < len(p.Layers) {
-			x, sum = t.insert(x, sum, p, i), autodiff.None
+		switch {
+		case i >= len(p.Layers):
+		case i > 0:
+			x, sum = insert(x, sum, p.Layers[i], p.Layers[i].Dim(0)), autodiff.None
+		case p.Norm:
+			x = insert(x, sum, t.norm(pre+"pre_layrnorm", p.Layers[0]), 0)
+		default:
+			x = insert(x, sum, p.Layers[0], 0)
 		}
 		b := block{t, fmt.Sprintf("%sencoder.layers.%d.", pre, i), c.Heads, false, c.Activation}
 		var a autodiff.Value
@@ -62,17 +70,13 @@ func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
 	return y.Linear(t.get("visual_projection.weight"), autodiff.None).Normalize()
 }
 
-// insert puts the prompts of layer i behind the class token.
-func (t *Towers) insert(x, sum autodiff.Value, p ImagePrompts, i int) autodiff.Value {
+// insert puts prompts [n,W] behind the first token of each row of the stream x + sum, in place of as many tokens as replaced says.
+func insert(x, sum, prompts autodiff.Value, replaced int) autodiff.Value {
 	if sum.Valid() {
 		x = sum.Add(x)
 	}
 	s := x.Shape()
-	n := p.Layers[i].Dim(0)
-	rest := 1
-	if i > 0 {
-		rest += n
-	}
-	rows := p.Layers[i].Reshape(1, n, s[2]).BroadcastTo(s[0], n, s[2])
+	n, rest := prompts.Dim(0), 1+replaced
+	rows := prompts.Reshape(1, n, s[2]).BroadcastTo(s[0], n, s[2])
 	return autodiff.Concat(1, x.Slice(1, 0, 1), rows, x.Slice(1, rest, s[1]-rest))
 }

@@ -9,7 +9,10 @@ import (
 // Text records the text tower: token embeddings [N,L,W] without positions give features [N,D] of length one. eot[i] is the
 // position of row i's end-of-text token. L may be shorter than the context length as long as every eot lies inside: the
 // tower is causal, so what follows the last of them has no influence.
-func (t *Towers) Text(embeddings autodiff.Value, eot []int) autodiff.Value {
+//
+// deep are prompts of later blocks as in MaPLe (Khattak et al., CVPR 2023): deep[i] [n,W] replaces, in every text, the n rows behind
+// the start token before block i+1. The first block's lie in the embeddings.
+func (t *Towers) Text(embeddings autodiff.Value, eot []int, deep ...autodiff.Value) autodiff.Value {
 	s := embeddings.Shape()
 	if len(s) != 3 || len(eot) != s[0] {
 		panic(fmt.Sprintf("clip: %d ends of text for embeddings of shape %v", len(eot), s))
@@ -21,22 +24,26 @@ func (t *Towers) Text(embeddings autodiff.Value, eot []int) autodiff.Value {
 		}
 		rows[i] = float32(i*s[1] + e)
 	}
-	return t.text(embeddings, embeddings.Graph().Const(rows, len(rows)))
+	return t.text(embeddings, embeddings.Graph().Const(rows, len(rows)), deep...)
 }
 
 // text is Text with the rows to read, i*L + eot[i], as a value [N].
-func (t *Towers) text(embeddings, rows autodiff.Value) autodiff.Value {
+func (t *Towers) text(embeddings, rows autodiff.Value, deep ...autodiff.Value) autodiff.Value {
 	c := t.c.Text
 	s := embeddings.Shape()
 	if s[1] > c.ContextLength || s[2] != c.Width {
 		panic(fmt.Sprintf("clip: embeddings of shape %v for a text tower of context %d and width %d", s, c.ContextLength, c.Width))
 	}
+	checkPrompts(deep, c.Layers-1, c.Width)
 	const pre = "text_model."
 	w := c.Width
 	position := t.get(pre+"embeddings.position_embedding.weight").Slice(0, 0, s[1])
 	x := embeddings.Add(position.Reshape(1, s[1], w))
 	sum := autodiff.None
 	for i := range c.Layers {
+		if 0 < i && i <= len(deep) {
+			x, sum = insert(x, sum, deep[i-1], deep[i-1].Dim(0)), autodiff.None
+		}
 		b := block{t, fmt.Sprintf("%sencoder.layers.%d.", pre, i), c.Heads, true, c.Activation}
 		var a autodiff.Value
 		a, x = b.attention(x, sum)

@@ -27,8 +27,8 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	}
 	defer a.close()
 	dassl := !strings.HasSuffix(out, ".safetensors")
-	if l := a.model.Learner.Name; dassl && l != "coop" && l != "cocoop" {
-		return fmt.Errorf("--out %s: Dassl's layout has no place for a model of %s: name a file *.safetensors", out, l)
+	if l := a.model.Learner; dassl && !l.HasDassl() {
+		return fmt.Errorf("--out %s: Dassl's layout has no place for a model of %s: name a file *.safetensors", out, l.Name)
 	}
 	if err := Writable(filepath.Dir(out)); err != nil {
 		return fmt.Errorf("--out %s: %w", out, err)

@@ -152,7 +152,7 @@ func TestPermutingTheClassesPermutesTheScores(t *testing.T) {
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		learners := []string{"coop"}
 		if d.Name == "ci" {
-			learners = append(learners, "cocoop")
+			learners = append(learners, "cocoop", "maple")
 		}
 		for _, learner := range learners {
 			want := inspect(t, d, input(t, d, untuned(t, c, learner, classes), pool, settings))
@@ -244,7 +244,7 @@ func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 	c := cliptest.Tiny(t, newCPU(t, 2), size)
 	pool := cliptest.Images(60, size, 4)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
-		for _, learner := range []string{"coop", "cocoop"} {
+		for _, learner := range []string{"coop", "cocoop", "maple"} {
 			m, zero := untuned(t, c, learner, cliptest.Classes[:4]), zeroShot(t, c, cliptest.Classes[:4])
 			in := input(t, d, m, pool, map[string]any{"optimise": 36, "measure": 20, "batch": 12})
 			if d.Name == "ci" {

@@ -22,7 +22,7 @@ func TestGainAgainstFiniteDifferences(t *testing.T) {
 	}
 	t.Cleanup(func() { e.Close() })
 	c := cliptest.Tiny(t, e, size)
-	for _, learner := range []string{"coop", "cocoop"} {
+	for _, learner := range []string{"coop", "cocoop", "maple"} {
 		l, err := prompts.FindLearner(learner)
 		if err != nil {
 			t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 // The gradient that CI follows, of the margin through the whole model to the perturbations of all classes, is right.
 func TestCIFollowsItsGradient(t *testing.T) {
 	const size, images, classes = 8, 2, 2
-	for _, learner := range []string{"coop", "cocoop"} {
+	for _, learner := range []string{"coop", "cocoop", "maple"} {
 		m := untuned(t, cliptest.Tiny(t, plain.New[float64](), size), learner, cliptest.Classes[:classes])
 		seed := rand.Uint64()
 		t.Logf("%s: seed %d", learner, seed)

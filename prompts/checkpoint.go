@@ -15,7 +15,7 @@ import (
 // content, not its name:
 //
 //   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when given, must be the same;
-//   - a checkpoint of CoOp, CoCoOp or BadCLIP as Dassl's trainer writes it (model.pth.tar-50, model-best.pth.tar), or the folder
+//   - a checkpoint of CoOp, CoCoOp, MaPLe or BadCLIP as Dassl's trainer writes it (model.pth.tar-50, model-best.pth.tar), or the folder
 //     that holds it, of which the file "checkpoint" says the last one; class names must be given, and where the checkpoint keeps
 //     the embeddings of its own, they are held against them;
 //   - BAPLe's checkpoints and bare context tensors (*.pt).

@@ -3,6 +3,7 @@ package prompts
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"gorgonia.org/tensor"
@@ -42,7 +43,8 @@ func init() {
 	})
 }
 
-// layout is how the class names of a model lie in the text tower: [SOT][context][class name][.][EOT], cut after the longest.
+// layout is how the class names of a model lie in the text tower: [SOT][context][class name][.][EOT], cut after the longest. Words
+// of init that a shorter context, MaPLe's, has no room for stay in front of the class name.
 type layout struct {
 	sot    *tensor.Dense // [W]
 	suffix *tensor.Dense // [K,S,W], zero behind each EOT: the causal tower never looks there
@@ -67,20 +69,35 @@ func (m *Model) contextTokens() ([]int, error) {
 	return ids, nil
 }
 
-// newLayout lays the prompts out for a context of n tokens.
-func (m *Model) newLayout(n int) (*layout, error) {
-	t, w := m.CLIP.Tokenizer, m.CLIP.Config.Text.Width
-	var l layout
-	l.sot = m.CLIP.EmbedTokens([]int{t.SOT()})
+// suffixes are each class's tokens behind a context of n: words that are left of init, class name, full stop, end of text and
+// padding.
+func (m *Model) suffixes(n int) ([][]int, error) {
+	words, err := m.contextTokens()
+	if err != nil {
+		return nil, err
+	}
 	ids := make([][]int, len(m.Classes))
-	longest := 0
-	limit := m.CLIP.Config.Text.ContextLength
 	for k, name := range m.Classes {
-		row, err := t.Tokenize(name+".", limit)
+		row, err := m.CLIP.Tokenizer.Tokenize(name+".", m.CLIP.Config.Text.ContextLength)
 		if err != nil {
 			return nil, fmt.Errorf("class name: %w", err)
 		}
-		ids[k] = row[1 : clip.EndOfText(row)+1] // without the start
+		ids[k] = slices.Concat(words[min(n, len(words)):], row[1:])
+	}
+	return ids, nil
+}
+
+// newLayout lays the prompts out for a context of n tokens.
+func (m *Model) newLayout(n int) (*layout, error) {
+	w, limit := m.CLIP.Config.Text.Width, m.CLIP.Config.Text.ContextLength
+	ids, err := m.suffixes(n)
+	if err != nil {
+		return nil, err
+	}
+	l := layout{sot: m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()})}
+	longest := 0
+	for k, row := range ids {
+		ids[k] = row[:clip.EndOfText(row)+1]
 		longest = max(longest, len(ids[k]))
 		l.eot = append(l.eot, n+len(ids[k]))
 	}
@@ -110,24 +127,27 @@ func (m *Model) initialContext(contexts int, rng *rand.Rand) (*tensor.Dense, err
 	if _, err := m.newLayout(n); err != nil {
 		return nil, err
 	}
-	data := make([]float32, 0, contexts*n*w)
-	for range contexts {
-		if len(words) > 0 {
-			data = append(data, floats(m.CLIP.EmbedTokens(words))...)
-			continue
-		}
-		for range n * w {
-			data = append(data, float32(0.02*rng.NormFloat64()))
-		}
-	}
+	shape := []int{contexts, n, w}
 	if contexts == 1 {
-		return dense(data, n, w), nil
+		shape = shape[1:]
 	}
-	return dense(data, contexts, n, w), nil
+	if len(words) == 0 {
+		return normal(rng, shape...), nil
+	}
+	return dense(slices.Repeat(floats(m.CLIP.EmbedTokens(words)), contexts), shape...), nil
 }
 
-// encode records the class vectors for contexts [B or 1, K or 1, n, W]: [B*K,D].
-func (r *Recording) encode(ctx autodiff.Value) autodiff.Value {
+// normal draws a tensor from N(0, 0.02), as CoOp and MaPLe draw prompts.
+func normal(rng *rand.Rand, shape ...int) *tensor.Dense {
+	data := make([]float32, tensor.Shape(shape).TotalSize())
+	for i := range data {
+		data[i] = float32(0.02 * rng.NormFloat64())
+	}
+	return dense(data, shape...)
+}
+
+// encode records the class vectors for contexts [B or 1, K or 1, n, W], and prompts [n,W] of later blocks: [B*K,D].
+func (r *Recording) encode(ctx autodiff.Value, deep ...autodiff.Value) autodiff.Value {
 	l, err := r.Model.newLayout(ctx.Dim(2))
 	if err != nil {
 		panic(err) // Init has laid the same prompts out
@@ -141,5 +161,5 @@ func (r *Recording) encode(ctx autodiff.Value) autodiff.Value {
 	for range b {
 		eot = append(eot, l.eot...)
 	}
-	return r.Towers.Text(x.Reshape(b*k, l.length, w), eot)
+	return r.Towers.Text(x.Reshape(b*k, l.length, w), eot, deep...)
 }

@@ -29,17 +29,21 @@ import (
 //	token_prefix [K,1,W], token_suffix [K,L-1-n,W]  the embeddings around the context, from the class names; loaders drop them
 //	meta_net.linear{1,2}.{weight,bias}               of CoCoOp and BadCLIP only
 //
-// and a text file "checkpoint" beside it names the last one. BadCLIP's trigger lies in a folder of its own. That a file does not
+// and a text file "checkpoint" beside it names the last one. MaPLe's trainer, built on the same, keeps the whole model, in a folder
+// MultiModalPromptLearner: the tensors of the learner (maple.go) begin with "prompt_learner.", and the frozen encoders lie beside
+// them. Those are not read: prompts are audited on the CLIP that is given. BadCLIP's trigger lies in a folder of its own. That a file does not
 // tell the place of the class name in CoOp's prompts: "end", CoOp's default, is assumed. BAPLe keeps learner and noise in one
 // Sequential ("0." and "1."), or a context alone.
 const (
 	promptFolder  = "prompt_learner"
+	mapleFolder   = "MultiModalPromptLearner"
+	maplePrefix   = promptFolder + "."
 	triggerFolder = "trigger"
 	lastFile      = "checkpoint"
 )
 
-// openDassl opens a checkpoint and returns its tensors by the names that they have in a prompt learner; those of BAPLe's
-// learner lose their prefix, and a bare tensor is called ctx.
+// openDassl opens a checkpoint and returns its tensors by the names that they have in a prompt learner; those of BAPLe's and
+// MaPLe's learners lose their prefix, MaPLe's encoders are left out, and a bare tensor is called ctx.
 func openDassl(path string) (map[string]*torchfile.Tensor, io.Closer, error) {
 	f, err := torchfile.Open(path)
 	if err != nil {
@@ -68,8 +72,15 @@ func dasslTensors(f *torchfile.File) (map[string]*torchfile.Tensor, error) {
 		return nil, err
 	}
 	out := map[string]*torchfile.Tensor{}
+	whole := raw[maplePrefix+"ctx"] != nil || raw["module."+maplePrefix+"ctx"] != nil
 	for name, t := range raw {
 		name = strings.TrimPrefix(name, "module.")
+		if whole {
+			var learned bool
+			if name, learned = strings.CutPrefix(name, maplePrefix); !learned {
+				continue
+			}
+		}
 		if raw["0.ctx"] != nil && name != "1.noise" {
 			name = strings.TrimPrefix(name, "0.")
 		}
@@ -98,7 +109,7 @@ func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, c *clip.M
 	case ctx == nil && tensors["trigger"] != nil:
 		return nil, fmt.Errorf("holds a trigger of BadCLIP; the prompts are in the folder %s beside it", promptFolder)
 	case ctx == nil:
-		return nil, errors.New("no tensor ctx: not the prompts of CoOp, CoCoOp, BadCLIP or BAPLe")
+		return nil, errors.New("no tensor ctx: not the prompts of CoOp, CoCoOp, BadCLIP, BAPLe or MaPLe")
 	case classes == nil:
 		return nil, errors.New("does not name its classes: give the names, in the order of the labels")
 	case len(ctx.Shape) != 2 && len(ctx.Shape) != 3:
@@ -107,13 +118,22 @@ func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, c *clip.M
 	axes := len(ctx.Shape)
 	given := map[string]any{"context": ctx.Shape[axes-2]}
 	name := "coop"
+	deep := 0
 	for key := range tensors {
-		if strings.HasPrefix(key, "meta_net.") {
+		switch {
+		case strings.HasPrefix(key, "meta_net."):
 			name = "cocoop"
+		case strings.HasPrefix(key, "proj."):
+			name = "maple"
+		case strings.HasPrefix(key, "compound_prompts_text."):
+			deep++
 		}
 	}
-	if name == "coop" {
+	switch name {
+	case "coop":
 		given["class-specific"] = axes == 3
+	case "maple":
+		given["depth"] = 1 + deep // init is not in the file: "a photo of a", the authors' and this project's default, is assumed
 	}
 	l, err := FindLearner(name)
 	if err != nil {
@@ -218,18 +238,18 @@ func (m *Model) contextLength() int {
 }
 
 // buffers returns the embeddings before the context [K,1,W] and after it [K,L-1-n,W], as the authors' learners keep them:
-// class name, full stop, end of text and padding.
+// [Model.suffixes].
 func (m *Model) buffers() (prefix, suffix *tensor.Dense, err error) {
 	k, n, w, length := len(m.Classes), m.contextLength(), m.CLIP.Config.Text.Width, m.CLIP.Config.Text.ContextLength
 	start := floats(m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()}))
+	suffixes, err := m.suffixes(n)
+	if err != nil {
+		return nil, nil, err
+	}
 	before, after := make([]float32, 0, k*w), make([]float32, 0, k*(length-1-n)*w)
-	for _, name := range m.Classes {
-		row, err := m.CLIP.Tokenizer.Tokenize(name+".", length)
-		if err != nil {
-			return nil, nil, fmt.Errorf("class name: %w", err)
-		}
+	for _, row := range suffixes {
 		before = append(before, start...)
-		after = append(after, floats(m.CLIP.EmbedTokens(row[1:length-n]))...)
+		after = append(after, floats(m.CLIP.EmbedTokens(row[:length-1-n]))...)
 	}
 	return dense(before, k, 1, w), dense(after, k, length-1-n, w), nil
 }
@@ -241,7 +261,7 @@ func dasslPath(path string) (string, error) {
 	if err != nil || !info.IsDir() {
 		return path, err
 	}
-	for _, dir := range []string{filepath.Join(path, promptFolder), filepath.Join(path, "baple"), path} {
+	for _, dir := range []string{filepath.Join(path, promptFolder), filepath.Join(path, mapleFolder), filepath.Join(path, "baple"), path} {
 		f, err := os.Open(filepath.Join(dir, lastFile))
 		if err != nil {
 			continue
@@ -258,30 +278,42 @@ func dasslPath(path string) (string, error) {
 		filepath.Join(path, promptFolder, "model.pth.tar-50"))
 }
 
+// HasDassl tells whether Dassl's layout has a place for the learner's tensors.
+func (l *Learner) HasDassl() bool { return l.Name == "coop" || l.Name == "cocoop" || l.Name == "maple" }
+
 // WriteDassl writes the model as Dassl's trainer would, so that the authors' code loads it with --model-dir DIR --load-epoch
-// EPOCH, and returns the path: DIR/prompt_learner/model.pth.tar-EPOCH. A trigger that is not nil, which must be additive, goes to
-// DIR/trigger in BadCLIP's form: normalised, with the name of the target class. Only CoOp's and CoCoOp's tensors have a place
-// there.
+// EPOCH, and returns the path: DIR/prompt_learner/model.pth.tar-EPOCH, MaPLe's DIR/MultiModalPromptLearner/model.pth.tar-EPOCH
+// without the encoders, which its authors' code does not miss. A trigger that is not nil, which must be additive, goes to
+// DIR/trigger in BadCLIP's form: normalised, with the name of the target class. Other learners' tensors have no place there.
 func (m *Model) WriteDassl(dir string, epoch int, t triggers.Trigger, target int) (string, error) {
-	if m.Learner.Name != "coop" && m.Learner.Name != "cocoop" {
-		return "", fmt.Errorf("writing %s: Dassl's layout is that of coop and cocoop; this model is one of %s", dir, m.Learner.Name)
+	if !m.Learner.HasDassl() {
+		return "", fmt.Errorf("writing %s: Dassl's layout is that of coop, cocoop and maple; this model is one of %s", dir, m.Learner.Name)
 	}
-	prefix, suffix, err := m.buffers()
+	folder, prefix := promptFolder, ""
+	if m.Learner.Name == "maple" {
+		folder, prefix = mapleFolder, maplePrefix
+	}
+	before, after, err := m.buffers()
 	if err != nil {
 		return "", fmt.Errorf("writing %s: %w", dir, err)
 	}
-	state := torchfile.Entries{{Key: "ctx", Value: m.Params["ctx"]}, {Key: "token_prefix", Value: prefix}, {Key: "token_suffix", Value: suffix}}
+	var state torchfile.Entries
+	put := func(name string, t *tensor.Dense) {
+		state = append(state, torchfile.Entry{Key: prefix + name, Value: t})
+	}
+	put("ctx", m.Params["ctx"])
+	put("token_prefix", before)
+	put("token_suffix", after)
 	for _, name := range sortedKeys(m.Params) {
-		if name == "ctx" {
-			continue
-		}
 		// PyTorch lists a layer's weight before its bias.
 		if layer, isBias := strings.CutSuffix(name, ".bias"); isBias {
-			state = append(state, torchfile.Entry{Key: layer + ".weight", Value: m.Params[layer+".weight"]})
-			state = append(state, torchfile.Entry{Key: name, Value: m.Params[name]})
+			put(layer+".weight", m.Params[layer+".weight"])
+			put(name, m.Params[name])
+		} else if name != "ctx" && !strings.HasSuffix(name, ".weight") {
+			put(name, m.Params[name])
 		}
 	}
-	path, err := writeDassl(filepath.Join(dir, promptFolder), epoch, state)
+	path, err := writeDassl(filepath.Join(dir, folder), epoch, state)
 	if err != nil || t == nil {
 		return path, err
 	}

@@ -34,13 +34,15 @@ const (
 var dasslClasses = []string{"cat", "dog", "sea"}
 
 // newHashed is the CLIP of testdata/dassl.py: weights from a hash, a vocabulary of bytes.
-func newHashed(t testing.TB, e engine.Engine) *clip.Model {
+func newHashed(t testing.TB, e engine.Engine) *clip.Model { return newHashedDeep(t, e, 2) }
+
+func newHashedDeep(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 	t.Helper()
 	tok := bpe.Learn(nil, 0)
 	c := clip.Config{
-		Text: clip.TextConfig{Width: 16, MLP: 48, Layers: 2, Heads: 1, ContextLength: 14, VocabSize: tok.Size(), Activation: "quick_gelu",
+		Text: clip.TextConfig{Width: 16, MLP: 48, Layers: blocks, Heads: 1, ContextLength: 14, VocabSize: tok.Size(), Activation: "quick_gelu",
 			EOS: tok.EOT()},
-		Vision: clip.VisionConfig{Width: 24, MLP: 40, Layers: 2, Heads: 1, ImageSize: dasslSize, PatchSize: 4, Activation: "quick_gelu"},
+		Vision: clip.VisionConfig{Width: 24, MLP: 40, Layers: blocks, Heads: 1, ImageSize: dasslSize, PatchSize: 4, Activation: "quick_gelu"},
 		// The features' length makes a meta-net of two hidden units.
 		ProjectionDim: 32,
 	}
@@ -83,12 +85,9 @@ func dasslData() Data {
 
 type dasslFixture struct {
 	Schedules map[string][]float64
-	Learners  map[string]struct {
-		Logits    []float64
-		Loss      float64
-		Gradients map[string][]float64
-	}
-	BadCLIP struct {
+	Learners  map[string]computed
+	Deep      map[string]computed // MaPLe and VPT, by their depth
+	BadCLIP   struct {
 		Steps []struct {
 			Loss    float64
 			Trigger []float64
@@ -96,6 +95,13 @@ type dasslFixture struct {
 		}
 		Final struct{ Logits, Triggered []float64 }
 	}
+}
+
+// computed is what PyTorch computes with a learner's tensors.
+type computed struct {
+	Logits    []float64
+	Loss      float64
+	Gradients map[string][]float64
 }
 
 func readFixture(t testing.TB) (f dasslFixture) {

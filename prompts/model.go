@@ -1,8 +1,8 @@
 // Package prompts tunes prompts for a frozen CLIP and carries the result: the delivered model, which is the frozen
 // CLIP, a learner's tensors and the class names.
 //
-// A learner is a way to prompt (CoOp, CoCoOp); it is one file that registers itself. Everything else here (the tuning loop,
-// poisoned or not, prediction, storage) is common to all learners.
+// A learner is a way to prompt (CoOp, CoCoOp, VPT, MaPLe); it is one file that registers itself. Everything else here (the
+// tuning loop, poisoned or not, prediction, storage) is common to all learners.
 package prompts
 
 import (

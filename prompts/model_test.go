@@ -333,7 +333,7 @@ func TestLearnersAreDeclaredAndFound(t *testing.T) {
 		})
 	}
 	settingstest.Check(t, TuneParams)
-	if _, err := FindLearner("maple"); err == nil || !strings.Contains(err.Error(), "coop, ") && !strings.Contains(err.Error(), "cocoop, ") {
+	if _, err := FindLearner("prograd"); err == nil || !strings.Contains(err.Error(), "coop, ") && !strings.Contains(err.Error(), "cocoop, ") {
 		t.Errorf("an unknown learner: %v", err)
 	}
 }

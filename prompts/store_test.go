@@ -103,7 +103,7 @@ func TestHostileModelsAreRefused(t *testing.T) {
 		"no metadata":             {func(_ map[string]any, f *safetensors.File) { f.Metadata["model"] = "" }, "model description"},
 		"metadata that is text":   {func(_ map[string]any, f *safetensors.File) { f.Metadata["model"] = "coop" }, "model description"},
 		"metadata that is a list": {func(_ map[string]any, f *safetensors.File) { f.Metadata["model"] = "[]" }, "model description"},
-		"an unknown learner":      {func(h map[string]any, _ *safetensors.File) { h["learner"] = "maple" }, `"maple"`},
+		"an unknown learner":      {func(h map[string]any, _ *safetensors.File) { h["learner"] = "prograd" }, `"prograd"`},
 		"an endless learner":      {func(h map[string]any, _ *safetensors.File) { h["learner"] = long }, "unknown prompt learner"},
 		"an unknown setting":      {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{"depth": 3} }, `"depth"`},
 		"an endless setting":      {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{long: long} }, "unknown parameter"},

@@ -40,8 +40,8 @@ func exportCommand() *cobra.Command {
 		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a line. The same settings
 and seeds give the same bytes for any number of threads, workers and resumptions on one kind of processor.
 
-With --checkpoint it writes a model for the code of CoOp, CoCoOp and BadCLIP instead, as Dassl's trainer would
-(DIR/prompt_learner/model.pth.tar-EPOCH), or, with --to FILE.safetensors, a delivered one in this project's form.`,
+With --checkpoint it writes a model for the code of CoOp, CoCoOp, MaPLe and BadCLIP instead, as Dassl's trainer would
+(DIR/prompt_learner/model.pth.tar-EPOCH; MaPLe's folder is MultiModalPromptLearner), or, with --to FILE.safetensors, a delivered one in this project's form.`,
 		Example: `  clip-inspector export --out runs/mini | sha256sum
   clip-inspector export --checkpoint runs/tune/models/ID/model.safetensors --clip builtin:mini --to delivered
   clip-inspector export --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --to model.safetensors`,

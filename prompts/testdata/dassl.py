@@ -4,10 +4,12 @@
 
 The CLIP is transformers' with weights from the hash of clip/testdata/parity.py, in double precision; the learners follow
 trainers/coop.py, cocoop.py and badclip.py of KaiyangZhou/CoOp and jiawangbai/BadCLIP: prompts put together from
-token_prefix, ctx and token_suffix, class vectors for each image, a trigger in normalised space. The vocabulary is that of 256
-bytes without merges. Written are
+token_prefix, ctx and token_suffix, class vectors for each image, a trigger in normalised space. MaPLe follows trainers/maple.py of
+muzairkhattak/multimodal-prompt-learning, in towers of three blocks; VPT has its prompts behind the class token, after ln_pre. The
+vocabulary is that of 256 bytes without merges. Written are
 
     <learner>/prompt_learner/model.pth.tar-2, checkpoint    coop, csc, cocoop, badclip; optimiser and scheduler objects inside
+    maple/MultiModalPromptLearner/model.pth.tar-2           MaPLe of depth 2, with some weights of the frozen encoders
     badclip/trigger/model.pth.tar-2                         the trigger and the target's name
     legacy.pth.tar, baple.pth.tar, ctx.pt                   CoOp in the legacy format, BAPLe's, a bare context in half precision
     parity.json                                             logits, gradients, 20 steps of BadCLIP, learning rates
@@ -30,7 +32,6 @@ import parity  # noqa: E402
 
 CLASSES = ["cat", "dog", "sea"]
 SIZE, CONTEXT, WIDTH, D, N_CTX = 8, 14, 16, 32, 4
-CONFIG = parity.config(D, (SIZE, 4, 24, 40, 2, 1, "quick_gelu"), (514, CONTEXT, WIDTH, 48, 2, 1, "quick_gelu"))
 MEAN = torch.from_numpy(parity.MEAN).view(3, 1, 1)
 STD = torch.from_numpy(parity.STD).view(3, 1, 1)
 EPS, IMAGES, BATCH, STEPS, TARGET = 12 / 255, 8, 4, 20, 1
@@ -48,22 +49,27 @@ def tokens(text):
     return ids + [0] * (CONTEXT - len(ids))
 
 
-clip = CLIPModel(CLIPConfig(**CONFIG)).double().eval()
-state = clip.state_dict()
-for name, x in state.items():
-    if not name.endswith("position_ids"):
-        value = parity.weight(name, tuple(x.shape))
-        state[name] = torch.as_tensor(value).float().double()
-clip.load_state_dict(state)
-clip.requires_grad_(False)
+def hashed_clip(layers):
+    config = parity.config(D, (SIZE, 4, 24, 40, layers, 1, "quick_gelu"), (514, CONTEXT, WIDTH, 48, layers, 1, "quick_gelu"))
+    model = CLIPModel(CLIPConfig(**config)).double().eval()
+    state = model.state_dict()
+    for name, x in state.items():
+        if not name.endswith("position_ids"):
+            value = parity.weight(name, tuple(x.shape))
+            state[name] = torch.as_tensor(value).float().double()
+    model.load_state_dict(state)
+    return model.requires_grad_(False)
 
 
-def encode_image(normalised):
+clip = hashed_clip(2)
+
+
+def encode_image(normalised, clip=clip):
     x = clip.visual_projection(clip.vision_model(pixel_values=normalised).pooler_output)
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def encode_text(prompts, ids):
+def encode_text(prompts, ids, clip=clip):
     hook = clip.text_model.embeddings.token_embedding.register_forward_hook(lambda m, i, o: prompts)
     x = clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
     hook.remove()
@@ -145,7 +151,7 @@ def flat(x):
 pixels = ((hashed("pixels", IMAGES, 3, SIZE, SIZE) + 1) / 2).float().double()
 labels = torch.arange(IMAGES) % len(CLASSES)
 features = encode_image((pixels - MEAN) / STD)
-out = {"schedules": {str(t): schedule(t) for t in (1, 2, 10, 50, 200)}, "learners": {}}
+out = {"schedules": {str(t): schedule(t) for t in (1, 2, 10, 50, 200)}, "learners": {}, "deep": {}}
 
 
 def save(path, module, optimizer, scheduler, half=False, legacy=False, **more):
@@ -173,6 +179,84 @@ for kind in ("coop", "csc", "cocoop"):
         both = nn.Sequential(learner, nn.Module())
         both[1].noise = nn.Parameter((0.1 * hashed("noise", 3, SIZE, SIZE)).float())
         save(f"{here}/baple/model.pth.tar-2", both, *coop_optimizer(both.parameters(), 50), half=True)
+
+# MaPLe and VPT in towers of three blocks, the encoders reached by hooks. The class names are cut so that "a photo of a", of nine
+# bytes, fits in front of them; the first two tokens are the context, the others stay as they are.
+deep_clip = hashed_clip(3)
+INIT = [ord(c) - 33 + 256 * (i + 1 == len(word)) for word in ("a", "photo", "of", "a") for i, c in enumerate(word)]
+N_MAPLE = 2
+vision, text = deep_clip.vision_model, deep_clip.text_model
+
+
+def deep_ids(name):
+    return ([512] + INIT + tokens(name[:2])[1:])[:CONTEXT]
+
+
+class MaPLe(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        kind, width = f"maple {depth}", vision.config.hidden_size
+        self.proj = nn.Linear(WIDTH, width)
+        self.ctx = nn.Parameter(0.2 * hashed(f"{kind} ctx", N_MAPLE, WIDTH))
+        self.compound_prompts_text = nn.ParameterList([nn.Parameter(torch.zeros(N_MAPLE, WIDTH)) for _ in range(depth - 1)])
+        self.compound_prompt_projections = nn.ModuleList([nn.Linear(WIDTH, width) for _ in range(depth - 1)])
+        for name, p in self.named_parameters():
+            p.data = 0.2 * hashed(f"{kind} {name}", *p.shape)
+        self.ids = torch.tensor([deep_ids(c) for c in CLASSES])
+        embedding = text.embeddings.token_embedding(self.ids)
+        self.register_buffer("token_prefix", embedding[:, :1])
+        self.register_buffer("token_suffix", embedding[:, 1 + N_MAPLE:])
+
+    def forward(self, normalised):
+        n = N_MAPLE
+        rows = lambda p, x: p.expand(len(x), -1, -1)
+        hooks = [vision.embeddings.register_forward_hook(lambda m, i, o: torch.cat([o, rows(self.proj(self.ctx), o)], 1))]
+        for i, (p, layer) in enumerate(zip(self.compound_prompts_text, self.compound_prompt_projections), 1):
+            hooks.append(before(vision, i, lambda x, p=p, layer=layer: torch.cat([x[:, :-n], rows(layer(p), x)], 1)))
+            hooks.append(before(text, i, lambda x, p=p: torch.cat([x[:, :1], rows(p, x), x[:, 1 + n:]], 1)))
+        prompts = torch.cat([self.token_prefix, rows(self.ctx, self.ids), self.token_suffix], 1)
+        logits = deep_clip.logit_scale.exp() * encode_image(normalised, deep_clip) @ encode_text(prompts, self.ids, deep_clip).t()
+        for h in hooks:
+            h.remove()
+        return logits
+
+
+class VPT(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        self.visual = nn.Parameter(0.2 * hashed(f"vpt {depth} visual", depth, 3, vision.config.hidden_size))
+
+    def forward(self, normalised):
+        hooks = []
+        for i, p in enumerate(self.visual):
+            skip = 1 + (len(p) if i else 0)
+            hooks.append(before(vision, i, lambda x, p=p, skip=skip: torch.cat([x[:, :1], p.expand(len(x), -1, -1), x[:, skip:]], 1)))
+        ids = torch.tensor([deep_ids(c) for c in CLASSES])
+        texts = encode_text(text.embeddings.token_embedding(ids), ids, deep_clip)
+        logits = deep_clip.logit_scale.exp() * encode_image(normalised, deep_clip) @ texts.t()
+        for h in hooks:
+            h.remove()
+        return logits
+
+
+def before(tower, i, change):
+    """Changes the input of a tower's block."""
+    return tower.encoder.layers[i].register_forward_pre_hook(lambda m, args: (change(args[0]), *args[1:]))
+
+
+for kind, learner in [(f"{l.__name__.lower()} {d}", l(d)) for l, depths in ((MaPLe, (1, 2, 3)), (VPT, (1, 2, 3))) for d in depths]:
+    logits = learner((pixels - MEAN) / STD)
+    loss = F.cross_entropy(logits, labels)
+    names, params = zip(*learner.named_parameters())
+    grads = torch.autograd.grad(loss, params)
+    out["deep"][kind] = {"logits": flat(logits), "loss": loss.item(), "gradients": {n: flat(g) for n, g in zip(names, grads)}}
+    if kind == "maple 2":
+        whole = nn.Module()
+        whole.prompt_learner, whole.image_encoder, whole.text_encoder = learner, nn.Module(), nn.Module()
+        whole.image_encoder.class_embedding = vision.embeddings.class_embedding
+        whole.text_encoder.positional_embedding = text.embeddings.position_embedding.weight
+        whole.logit_scale = deep_clip.logit_scale
+        save(f"{here}/maple/MultiModalPromptLearner/model.pth.tar-2", whole, *coop_optimizer(learner.parameters(), 5))
 
 # BadCLIP: every image of the batch once more with the trigger and the target's label, both losses added. The trigger lies in
 # normalised space; its gradient is converted to pixels, where Adam moves it, as this project has it; the prompts take SGD with
