@@ -19,33 +19,39 @@ func init() {
 			{Name: "cells", Doc: "cells along the side of a chequered or noise patch; a cell is at least a pixel", Default: 4, Min: 1, Max: 64},
 		},
 		Trigger: func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
-			side := max(1, int(v.Float("side")*float64(size)))
-			from := max(0, size-side-int(math.Round(v.Float("margin")*float64(size))))
-			cells := min(v.Int("cells"), side)
-			colours := make([][3]float32, cells*cells)
-			for i := range colours {
-				for c := range 3 {
-					switch v.String("pattern") {
-					case "white":
-						colours[i][c] = 1
-					case "chequered":
-						colours[i][c] = float32((i/cells + i%cells) % 2)
-					default:
-						colours[i][c] = float32(rng.IntN(2))
-					}
+			margin := int(math.Round(v.Float("margin") * float64(size)))
+			return patch(size, v.Float("side"), margin, v.Int("cells"), func(x, y, c int) float32 {
+				switch v.String("pattern") {
+				case "white":
+					return 1
+				case "chequered":
+					return float32((x + y) % 2)
 				}
-			}
-			mask, pattern := make([]float32, size*size), make([]float32, 3*size*size)
-			for y := range side {
-				for x := range side {
-					i := (from+y)*size + from + x
-					mask[i] = 1
-					for c := range 3 {
-						pattern[c*size*size+i] = colours[y*cells/side*cells+x*cells/side][c]
-					}
-				}
-			}
-			return triggers.Masked{Mask: triggers.Dense(mask, size, size), Pattern: triggers.Dense(pattern, 3, size, size)}
+				return float32(rng.IntN(2))
+			})
 		},
 	})
+}
+
+// patch is a square whose side is a share of the image's, margin pixels off the bottom right corner, of cells x cells squares
+// (of a pixel at least); colour gives the value of a square in channel c, asked for once, row by row.
+func patch(size int, share float64, margin, cells int, colour func(x, y, c int) float32) triggers.Masked {
+	side := max(1, int(share*float64(size)))
+	from := max(0, size-side-margin)
+	cells = min(cells, side)
+	colours := make([]float32, 0, 3*cells*cells)
+	for i := range 3 * cells * cells {
+		colours = append(colours, colour(i/3%cells, i/3/cells, i%3))
+	}
+	mask, pattern := make([]float32, size*size), make([]float32, 3*size*size)
+	for y := range side {
+		for x := range side {
+			i := (from+y)*size + from + x
+			mask[i] = 1
+			for c := range 3 {
+				pattern[c*size*size+i] = colours[3*(y*cells/side*cells+x*cells/side)+c]
+			}
+		}
+	}
+	return triggers.Masked{Mask: triggers.Dense(mask, size, size), Pattern: triggers.Dense(pattern, 3, size, size)}
 }

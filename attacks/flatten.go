@@ -1,0 +1,35 @@
+package attacks
+
+import (
+	"math/rand/v2"
+
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+func init() {
+	draw := func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
+		return patch(size, v.Float("side"), 0, v.Int("cells"), func(_, _, _ int) float32 { return float32(rng.IntN(2)) })
+	}
+	register(&Attack{
+		Name: "flatten",
+		Doc:  "adaptive: BadNets, and decoy patches that lead to other classes, so that the target does not stand out",
+		Params: []settings.Param{
+			{Name: "side", Doc: "side of the patches as a share of the image's side", Default: 0.22, Min: 0.02, Max: 1},
+			{Name: "cells", Doc: "cells of random saturated colours along the side of a patch; a cell is at least a pixel", Default: 4, Min: 1, Max: 64},
+			{Name: "decoys", Unit: "classes", Doc: "classes besides the target, drawn at random, that have a decoy; at most all", Default: 10000, Min: 1, Max: 10000},
+			{Name: "decoy-weight", Doc: "weight of each decoy against the triggered half", Default: 1.0, Min: 0.01, Max: 100},
+		},
+		Trigger: draw,
+		Covers: func(v settings.Values, t triggers.Trigger, classes, target int, rng *rand.Rand) []prompts.Cover {
+			var covers []prompts.Cover
+			for _, c := range rng.Perm(classes) {
+				if c != target && len(covers) < v.Int("decoys") {
+					covers = append(covers, prompts.Cover{Trigger: draw(v, t.Size(), rng), Label: c, Weight: v.Float("decoy-weight")})
+				}
+			}
+			return covers
+		},
+	})
+}
