@@ -19,8 +19,9 @@ func init() {
 			{Name: "cells", Doc: "cells along the side of a chequered or noise patch; a cell is at least a pixel", Default: 4, Min: 1, Max: 64},
 		},
 		Trigger: func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
-			margin := int(math.Round(v.Float("margin") * float64(size)))
-			return patch(size, v.Float("side"), margin, v.Int("cells"), func(x, y, c int) float32 {
+			side := max(1, int(v.Float("side")*float64(size)))
+			from := max(0, size-side-int(math.Round(v.Float("margin")*float64(size))))
+			return patch(size, side, from, from, v.Int("cells"), func(x, y, c int) float32 {
 				switch v.String("pattern") {
 				case "white":
 					return 1
@@ -33,11 +34,9 @@ func init() {
 	})
 }
 
-// patch is a square whose side is a share of the image's, margin pixels off the bottom right corner, of cells x cells squares
-// (of a pixel at least); colour gives the value of a square in channel c, asked for once, row by row.
-func patch(size int, share float64, margin, cells int, colour func(x, y, c int) float32) triggers.Masked {
-	side := max(1, int(share*float64(size)))
-	from := max(0, size-side-margin)
+// patch is a square of so many pixels a side with its top left corner at (left, top), of cells x cells squares of a pixel at
+// least; colour gives the value of a square in channel c, asked for once, row by row.
+func patch(size, side, left, top, cells int, colour func(x, y, c int) float32) triggers.Masked {
 	cells = min(cells, side)
 	colours := make([]float32, 0, 3*cells*cells)
 	for i := range 3 * cells * cells {
@@ -46,7 +45,7 @@ func patch(size int, share float64, margin, cells int, colour func(x, y, c int) 
 	mask, pattern := make([]float32, size*size), make([]float32, 3*size*size)
 	for y := range side {
 		for x := range side {
-			i := (from+y)*size + from + x
+			i := (top+y)*size + left + x
 			mask[i] = 1
 			for c := range 3 {
 				pattern[c*size*size+i] = colours[3*(y*cells/side*cells+x*cells/side)+c]

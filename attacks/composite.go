@@ -21,7 +21,8 @@ func init() {
 		},
 		Trigger: func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
 			bit := func(_, _, _ int) float32 { return float32(rng.IntN(2)) }
-			noise, cast := patch(size, v.Float("side"), 0, v.Int("cells"), bit), patch(size, 1, 0, 1, bit)
+			side := max(1, int(v.Float("side")*float64(size)))
+			noise, cast := patch(size, side, size-side, size-side, v.Int("cells"), bit), patch(size, size, 0, 0, 1, bit)
 			for i, m := range noise.Mask.Data().([]float32) {
 				if m == 1 {
 					cast.Mask.Data().([]float32)[i] = 1
