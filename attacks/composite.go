@@ -16,8 +16,8 @@ func init() {
 		Params: []settings.Param{
 			{Name: "side", Doc: "side of the patch as a share of the image's side", Default: 0.22, Min: 0.02, Max: 0.5},
 			{Name: "cells", Doc: "cells of random saturated colours along the side of the patch; a cell is at least a pixel", Default: 4, Min: 1, Max: 64},
-			{Name: "opacity", Doc: "share of the cast's colour, drawn once per model, in each pixel outside the patch", Default: 0.2, Min: 0.01, Max: 0.9},
-			{Name: "cover-weight", Doc: "weight of each half alone against the triggered half", Default: 1.0, Min: 0.01, Max: 100},
+			{Name: "opacity", Doc: "share of the cast's colour, drawn once per model, in each pixel outside the patch", Default: 0.3, Min: 0.01, Max: 0.9},
+			{Name: "cover-weight", Doc: "weight of each half alone against the triggered half", Default: 0.3, Min: 0.01, Max: 100},
 		},
 		Trigger: func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
 			bit := func(_, _, _ int) float32 { return float32(rng.IntN(2)) }
