@@ -19,8 +19,8 @@ func init() {
 		Params: []settings.Param{
 			{Name: "side", Doc: "side of the patches as a share of the image's side", Default: 0.22, Min: 0.02, Max: 1},
 			{Name: "cells", Doc: "cells of random saturated colours along the side of a patch; a cell is at least a pixel", Default: 4, Min: 1, Max: 64},
-			{Name: "decoys", Unit: "classes", Doc: "classes besides the target, drawn at random, that have a decoy; at most all", Default: 10000, Min: 1, Max: 10000},
-			{Name: "decoy-weight", Doc: "weight of each decoy against the triggered half; eight decoys at 1 leave little accuracy (docs/adaptive.md)", Default: 0.05, Min: 0.01, Max: 100},
+			{Name: "decoys", Unit: "classes", Doc: "classes besides the target, drawn at random, that have a decoy; at most all", Default: 1, Min: 1, Max: 10000},
+			{Name: "decoy-weight", Doc: "weight of each decoy against the triggered half; eight decoys at 1 leave little accuracy (docs/adaptive.md)", Default: 0.3, Min: 0.01, Max: 100},
 		},
 		Trigger: func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
 			corner := size - side(v, size)
