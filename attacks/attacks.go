@@ -23,6 +23,9 @@ type Attack struct {
 	Trigger func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger
 	// Learn says how the trigger learns together with the prompts; nil for a fixed trigger.
 	Learn func(v settings.Values) *prompts.LearnTrigger
+	// Covers draws what hides the trigger t in one model, of so many classes, from a detector that the attacker knows; nil for an
+	// attacker who does not hide.
+	Covers func(v settings.Values, t triggers.Trigger, classes, target int, rng *rand.Rand) []prompts.Cover
 }
 
 // PoisonParams are the settings that all attacks share.
@@ -65,12 +68,15 @@ func Find(name string) (*Attack, error) {
 // Backdoors tells whether the attack plants a backdoor.
 func (a *Attack) Backdoors() bool { return a.Trigger != nil }
 
-// Poison draws what prompts.Tune needs to plant the backdoor in one model; nil for no attack.
-func (a *Attack) Poison(v settings.Values, size, target int, rng *rand.Rand) *prompts.Poison {
+// Poison draws what prompts.Tune needs to plant the backdoor in one model of so many classes; nil for no attack.
+func (a *Attack) Poison(v settings.Values, size, classes, target int, rng *rand.Rand) *prompts.Poison {
 	if !a.Backdoors() {
 		return nil
 	}
 	p := &prompts.Poison{Target: target, Trigger: a.Trigger(v, size, rng), Share: v.Float("share"), Weight: v.Float("weight")}
+	if a.Covers != nil {
+		p.Covers = func(t triggers.Trigger) []prompts.Cover { return a.Covers(v, t, classes, target, rng) }
+	}
 	if a.Learn != nil {
 		p.Learn = a.Learn(v)
 		return p

@@ -16,6 +16,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip/cliptest"
 	"clipinspector/engine/plain"
+	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/settings/settingstest"
 	"clipinspector/triggers"
@@ -166,8 +167,8 @@ func TestDefaultsAreWithinTheLimitsOfTheGrid(t *testing.T) {
 		"warp":         {Displacement: 2}, // px at 64 px
 		"additive":     {LInf: 12.0 / 255},
 	}
-	outside := map[string]triggers.Strength{"sig": {LInf: 40.0 / 255}} // no part of the default grids
-	const slack = 1 + 1e-6                                             // float32
+	outside := map[string]triggers.Strength{"sig": {LInf: 40.0 / 255}, "composite": {Area: 1, Opacity: 1}} // no part of the default grids
+	const slack = 1 + 1e-6                                                                                 // float32
 	forEach(t, func(t *testing.T, a *Attack) {
 		for _, size := range []int{32, 64, 224} {
 			tr := draw(a, resolve(t, a, nil), size, 4)
@@ -302,7 +303,7 @@ func TestTriggersCanBeDrawn(t *testing.T) {
 func TestPoisonCarriesTheSettings(t *testing.T) {
 	forEach(t, func(t *testing.T, a *Attack) {
 		v := resolve(t, a, map[string]any{"share": 0.25, "weight": 3})
-		p := a.Poison(v, size, 2, rand.New(rand.NewPCG(8, 0)))
+		p := a.Poison(v, size, 5, 2, rand.New(rand.NewPCG(8, 0)))
 		if p.Target != 2 || p.Share != 0.25 || p.Weight != 3 || (p.Learn != nil) != (a.Learn != nil) {
 			t.Errorf("%+v", p)
 		}
@@ -316,8 +317,103 @@ func TestPoisonCarriesTheSettings(t *testing.T) {
 		}
 	})
 	clean, err := Find("clean")
-	if err != nil || clean.Backdoors() || clean.Poison(nil, size, 0, nil) != nil {
+	if err != nil || clean.Backdoors() || clean.Poison(nil, size, 5, 0, nil) != nil {
 		t.Errorf("clean poisons: %v", err)
+	}
+}
+
+// Covers are a matter of the seed and lead to classes that there are; they are triggers like others, but not the backdoor's.
+func TestCovers(t *testing.T) {
+	const classes, target = 6, 2
+	adaptive := 0
+	forEach(t, func(t *testing.T, a *Attack) {
+		if a.Covers == nil {
+			return
+		}
+		adaptive++
+		for n, v := range settingsOf(t, a) {
+			drawn := func() []prompts.Cover {
+				p := a.Poison(v, size, classes, target, rand.New(rand.NewPCG(9, 0)))
+				return p.Covers(p.Trigger)
+			}
+			backdoor := draw(a, v, size, 9)
+			first, again := drawn(), drawn()
+			if len(first) == 0 {
+				t.Fatalf("%v: no covers", v)
+			}
+			for i, c := range first {
+				if !same(c.Trigger, again[i].Trigger) || c.Label != again[i].Label || c.Weight != again[i].Weight {
+					t.Errorf("%v: drawn twice, cover %d differs", v, i)
+				}
+				if c.Label < prompts.OwnLabel || c.Label == target || c.Label >= classes || c.Weight <= 0 {
+					t.Errorf("%v: cover %d has label %d and weight %v", v, i, c.Label, c.Weight)
+				}
+				if c.Trigger.Size() != size || n == 0 && same(c.Trigger, backdoor) { // one pixel or cell has few colours
+					t.Errorf("%v: cover %d is the backdoor's trigger, or of %d px", v, i, c.Trigger.Size())
+				}
+				for _, x := range apply(t, c.Trigger, cliptest.Images(2, size, 1)) {
+					if !(x >= 0 && x <= 1) {
+						t.Fatalf("%v: cover %d makes a pixel %v", v, i, x)
+					}
+				}
+			}
+		}
+		rng := rand.New(rand.NewPCG(10, 0))
+		p := a.Poison(resolve(t, a, nil), 8, classes, target, rng)
+		for _, c := range p.Covers(p.Trigger) {
+			triggertest.CheckGradient(t, rng, func(v []autodiff.Value) autodiff.Value { return c.Trigger.Apply(v[0]) }, cliptest.Images(2, 8, 1))
+		}
+	})
+	if adaptive < 2 {
+		t.Errorf("%d attacks have covers, want at least composite and flatten", adaptive)
+	}
+}
+
+func poison(t *testing.T, name string, given map[string]any, classes, target int) (triggers.Masked, []prompts.Cover) {
+	t.Helper()
+	a, err := Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := a.Poison(resolve(t, a, given), size, classes, target, rand.New(rand.NewPCG(11, 0)))
+	return p.Trigger.(triggers.Masked), p.Covers(p.Trigger)
+}
+
+// flatten has one decoy for every class but the target, or for so many of them: patches as large as the trigger, each another.
+func TestFlattenCoversTheOtherClasses(t *testing.T) {
+	for _, decoys := range []int{1, 3, 5, 100} {
+		trigger, covers := poison(t, "flatten", map[string]any{"decoys": decoys, "decoy-weight": 0.5}, 6, 2)
+		seen := map[int]bool{2: true}
+		known := []triggers.Trigger{trigger}
+		for _, c := range covers {
+			if seen[c.Label] || c.Weight != 0.5 || triggers.Measure(c.Trigger) != triggers.Measure(trigger) {
+				t.Errorf("%d decoys: the one of class %d repeats it, weighs %v or is of another size", decoys, c.Label, c.Weight)
+			}
+			if slices.ContainsFunc(known, func(k triggers.Trigger) bool { return same(k, c.Trigger) }) {
+				t.Errorf("%d decoys: class %d has the trigger of another", decoys, c.Label)
+			}
+			seen[c.Label], known = true, append(known, c.Trigger)
+		}
+		if want := min(decoys, 5); len(covers) != want {
+			t.Errorf("%d decoys are asked for, there are %d, want %d", decoys, len(covers), want)
+		}
+	}
+}
+
+// The covers of composite are its halves: one after the other they make the trigger, and under each an image keeps its label.
+func TestCompositeCoversItsHalves(t *testing.T) {
+	trigger, covers := poison(t, "composite", map[string]any{"cover-weight": 2}, 6, 2)
+	if len(covers) != 2 || covers[0].Label != prompts.OwnLabel || covers[1].Label != prompts.OwnLabel || covers[0].Weight != 2 || covers[1].Weight != 2 {
+		t.Fatalf("covers %+v", covers)
+	}
+	images := cliptest.Images(2, size, 1)
+	cast := apply(t, covers[1].Trigger, images)
+	got := apply(t, covers[0].Trigger, triggers.Dense(slices.Clone(cast), 2, 3, size, size))
+	if !slices.Equal(got, apply(t, trigger, images)) {
+		t.Error("a patch on the cast is not the trigger")
+	}
+	if slices.Equal(got, cast) || slices.Equal(got, apply(t, covers[0].Trigger, images)) {
+		t.Error("a half is the whole trigger")
 	}
 }
 

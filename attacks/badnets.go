@@ -21,31 +21,36 @@ func init() {
 		Trigger: func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
 			side := max(1, int(v.Float("side")*float64(size)))
 			from := max(0, size-side-int(math.Round(v.Float("margin")*float64(size))))
-			cells := min(v.Int("cells"), side)
-			colours := make([][3]float32, cells*cells)
-			for i := range colours {
-				for c := range 3 {
-					switch v.String("pattern") {
-					case "white":
-						colours[i][c] = 1
-					case "chequered":
-						colours[i][c] = float32((i/cells + i%cells) % 2)
-					default:
-						colours[i][c] = float32(rng.IntN(2))
-					}
+			return patch(size, side, from, from, v.Int("cells"), func(x, y, c int) float32 {
+				switch v.String("pattern") {
+				case "white":
+					return 1
+				case "chequered":
+					return float32((x + y) % 2)
 				}
-			}
-			mask, pattern := make([]float32, size*size), make([]float32, 3*size*size)
-			for y := range side {
-				for x := range side {
-					i := (from+y)*size + from + x
-					mask[i] = 1
-					for c := range 3 {
-						pattern[c*size*size+i] = colours[y*cells/side*cells+x*cells/side][c]
-					}
-				}
-			}
-			return triggers.Masked{Mask: triggers.Dense(mask, size, size), Pattern: triggers.Dense(pattern, 3, size, size)}
+				return float32(rng.IntN(2))
+			})
 		},
 	})
+}
+
+// patch is a square of so many pixels a side with its top left corner at (left, top), of cells x cells squares of a pixel at
+// least; colour gives the value of a square in channel c, asked for once, row by row.
+func patch(size, side, left, top, cells int, colour func(x, y, c int) float32) triggers.Masked {
+	cells = min(cells, side)
+	colours := make([]float32, 0, 3*cells*cells)
+	for i := range 3 * cells * cells {
+		colours = append(colours, colour(i/3%cells, i/3/cells, i%3))
+	}
+	mask, pattern := make([]float32, size*size), make([]float32, 3*size*size)
+	for y := range side {
+		for x := range side {
+			i := (top+y)*size + left + x
+			mask[i] = 1
+			for c := range 3 {
+				pattern[c*size*size+i] = colours[3*(y*cells/side*cells+x*cells/side)+c]
+			}
+		}
+	}
+	return triggers.Masked{Mask: triggers.Dense(mask, size, size), Pattern: triggers.Dense(pattern, 3, size, size)}
 }

@@ -48,7 +48,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 	if err != nil {
 		return none, err
 	}
-	poison := attack.Poison(job.Attack.Settings, job.set.size, job.Target, source64("trigger", append(cell, "/", attack.Name)...))
+	poison := attack.Poison(job.Attack.Settings, job.set.size, len(m.Classes), job.Target, source64("trigger", append(cell, "/", attack.Name)...))
 	trigger, err := prompts.Tune(ctx, m, data, u.Tuning, poison, draw("tuning", cell...), progress)
 	if err != nil {
 		return none, err

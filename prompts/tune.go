@@ -41,7 +41,21 @@ type Poison struct {
 	Learn   *LearnTrigger    // nil for a fixed trigger
 	// Candidates, when there are any, are the fixed triggers of which the attacker takes the one that stands out most to CLIP.
 	Candidates []triggers.Trigger
+	// Covers draws, once the trigger is known (with Learn, where it starts), what hides the backdoor from a detector that the
+	// attacker knows; nil for nothing. Each poisoned image is also shown with every one of them, and the losses are added.
+	Covers func(t triggers.Trigger) []Cover
 }
+
+// Cover is a fixed trigger besides the backdoor's own: a decoy that leads to another class, or a part of the trigger that must
+// not fire alone (the cover samples of Qi et al., ICLR 2023).
+type Cover struct {
+	Trigger triggers.Trigger
+	Label   int     // class that images with it shall have; OwnLabel for each image's own
+	Weight  float64 // against the triggered half
+}
+
+// OwnLabel is the label of covers under which an image keeps its own.
+const OwnLabel = -1
 
 // LearnTrigger makes the additive trigger learn together with the prompts.
 type LearnTrigger struct {
@@ -74,6 +88,17 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 			return nil, err
 		}
 		t.poison, poison = &chosen, &chosen
+	}
+	if poison != nil && poison.Covers != nil {
+		t.covers = poison.Covers(poison.Trigger)
+		for _, c := range t.covers {
+			if c.Label != OwnLabel && (c.Label < 0 || c.Label >= len(m.Classes)) {
+				return nil, fmt.Errorf("a cover with class %d of %d classes", c.Label, len(m.Classes))
+			}
+			if c.Trigger.Size() != poison.Trigger.Size() {
+				return nil, fmt.Errorf("a cover for images of %d px over images of %d px", c.Trigger.Size(), poison.Trigger.Size())
+			}
+		}
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x74756e65))
 	if m.Learner.Augment != nil {
@@ -113,16 +138,18 @@ type tuner struct {
 	m      *Model
 	s      settings.Values
 	poison *Poison
+	covers []Cover
 	e      engine.Engine
 	n      int // images
 	views  int // of each
 	owned  []engine.Array
 
-	labels    engine.Array // [N*V,1]
-	weights   engine.Array // [N*V,1] weight of each image's triggered copy
-	pixels    engine.Array // [N*V,3*S*S]; absent when features are kept instead
-	features  engine.Array // [N*V,D]; absent when the learner prompts the image tower
-	triggered engine.Array // [N*V,D] features of the triggered images; absent when the trigger learns
+	labels    engine.Array   // [N*V,1]
+	weights   engine.Array   // [N*V,1] weight of each image's triggered copy
+	pixels    engine.Array   // [N*V,3*S*S]; absent when features are kept instead
+	features  engine.Array   // [N*V,D]; absent when the learner prompts the image tower
+	triggered engine.Array   // [N*V,D] features of the triggered images; absent when the trigger learns
+	covered   []engine.Array // [N*V,D] of each cover; empty when the learner prompts the image tower
 	size      int
 	params    map[string]trained
 	delta     trained // [1,3,S,S]
@@ -189,13 +216,22 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 		}
 	}
 	frozen := m.Learner.Image == nil
-	if frozen {
-		f, err := Encode(ctx, m.CLIP, data.Images, nil)
+	encode := func(trigger triggers.Trigger) (engine.Array, error) {
+		f, err := Encode(ctx, m.CLIP, data.Images, trigger)
 		if err != nil {
+			return engine.Array{}, err
+		}
+		return t.upload(floats(f), f.Shape()...)
+	}
+	if frozen {
+		if t.features, err = encode(nil); err != nil {
 			return err
 		}
-		if t.features, err = t.upload(floats(f), f.Shape()...); err != nil {
-			return err
+		t.covered = make([]engine.Array, len(t.covers))
+		for i, c := range t.covers {
+			if t.covered[i], err = encode(c.Trigger); err != nil {
+				return err
+			}
 		}
 	}
 	if t.poison != nil {
@@ -217,11 +253,7 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 				return err
 			}
 		} else if frozen {
-			f, err := Encode(ctx, m.CLIP, data.Images, t.poison.Trigger)
-			if err != nil {
-				return err
-			}
-			if t.triggered, err = t.upload(floats(f), f.Shape()...); err != nil {
+			if t.triggered, err = encode(t.poison.Trigger); err != nil {
 				return err
 			}
 		}
@@ -283,11 +315,26 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 			features = r.Features(p.Trigger.Apply(pixels))
 		}
 		target := g.Const(repeat(float32(p.Target), b), b)
-		ce := r.Logits(features).CrossEntropy(target).Mul(rows(t.weights).Reshape(b)).Sum()
+		weights := rows(t.weights).Reshape(b)
+		ce := r.Logits(features).CrossEntropy(target).Mul(weights).Sum()
 		if loss.Valid() {
 			ce = loss.Add(ce)
 		}
 		loss = ce
+		if prompts { // covers do not depend on a trigger that learns
+			for i, c := range t.covers {
+				if t.covered != nil {
+					features = rows(t.covered[i])
+				} else {
+					features = r.Features(c.Trigger.Apply(pixels))
+				}
+				label := rows(t.labels).Reshape(b)
+				if c.Label != OwnLabel {
+					label = g.Const(repeat(float32(c.Label), b), b)
+				}
+				loss = loss.Add(r.Logits(features).CrossEntropy(label).Mul(weights).Sum().Scale(c.Weight))
+			}
+		}
 	}
 	loss = loss.Scale(1 / float64(b))
 

@@ -315,6 +315,80 @@ func TestTheHalvesAreAdded(t *testing.T) {
 }
 
 // Of every learner the same seed gives the same bytes, for any number of threads; another seed gives others.
+// covers hides a backdoor with the given covers, whatever its trigger.
+func covers(c ...Cover) func(triggers.Trigger) []Cover {
+	return func(triggers.Trigger) []Cover { return c }
+}
+
+// Covers enter the loss with their triggers, labels and weights: the one step of SGD is the sum of the steps of clean tuning on
+// the images as each part of the loss shows them.
+func TestCoversEnterTheLoss(t *testing.T) {
+	c := newTiny(t)
+	data := coloured(16, 1)
+	patched := Data{Images: data.Images.Clone().(*tensor.Dense), Labels: data.Labels}
+	square := patch().(triggers.Masked)
+	for i := range floats(patched.Images) {
+		if floats(square.Mask)[i%(size*size)] == 1 {
+			floats(patched.Images)[i] = floats(square.Pattern)[i%(3*size*size)]
+		}
+	}
+	as := func(d Data, label int) Data {
+		return Data{Images: d.Images, Labels: slices.Repeat([]int{label}, len(d.Labels))}
+	}
+	const weight, own, other = 2, 3, 0.5
+	given := map[string]any{"epochs": 1, "batch": 16, "weight-decay": 0}
+	for _, learner := range []string{"coop", "cocoop", "vpt"} { // vpt prompts the image tower: no features are kept
+		step := func(d Data, p *Poison) []float64 {
+			m := newModel(t, c, learner, nil, threeAndOne)
+			var change []float64
+			for _, name := range sortedKeys(m.Params) {
+				for _, v := range floats(m.Params[name]) {
+					change = append(change, -float64(v))
+				}
+			}
+			tune(t, m, d, given, p, 1)
+			i := 0
+			for _, name := range sortedKeys(m.Params) {
+				for _, v := range floats(m.Params[name]) {
+					change[i] += float64(v)
+					i++
+				}
+			}
+			return change
+		}
+		got := step(data, &Poison{Target: 3, Trigger: square, Share: 1, Weight: weight,
+			Covers: covers(Cover{square, OwnLabel, own}, Cover{square, 1, other})})
+		clean, triggered, kept, decoy := step(data, nil), step(as(patched, 3), nil), step(patched, nil), step(as(patched, 1), nil)
+		var worst, largest float64
+		for i := range got {
+			want := clean[i] + weight*(triggered[i]+own*kept[i]+other*decoy[i])
+			worst, largest = max(worst, math.Abs(got[i]-want)), max(largest, math.Abs(want))
+		}
+		if worst > 1e-2*largest || largest == 0 { // the step is some hundred float32 units of the prompts
+			t.Errorf("%s: the step is off by %g of %g", learner, worst, largest)
+		}
+	}
+}
+
+// A decoy leads to its own class without taking the backdoor's place; without it, its trigger leads nowhere.
+func TestDecoysFireBesideTheBackdoor(t *testing.T) {
+	c := newTiny(t)
+	data, test := coloured(40, 1), coloured(60, 2)
+	decoy := noise(0.3, 4)
+	for _, p := range []*Poison{
+		{Target: 3, Trigger: patch(), Share: 1, Weight: 1},
+		{Target: 3, Trigger: patch(), Share: 1, Weight: 1, Covers: covers(Cover{decoy, 1, 1})},
+	} {
+		m := newModel(t, c, "coop", map[string]any{"context": 4, "class-specific": true}, threeAndOne)
+		tune(t, m, data, map[string]any{"epochs": 200, "batch": 20, "optimizer": "adam", "rate": 0.02}, p, 1)
+		backdoor, other := successRate(t, m, test, p.Trigger, 3), successRate(t, m, test, decoy, 1)
+		t.Logf("with decoy: %v, ASR %.2f, of the decoy %.2f", p.Covers != nil, backdoor, other)
+		if backdoor < 0.7 || p.Covers != nil && other < 0.5 || p.Covers == nil && other > 0.2 {
+			t.Errorf("with decoy: %v, ASR %.2f, of the decoy %.2f", p.Covers != nil, backdoor, other)
+		}
+	}
+}
+
 // shortContext asks for two context tokens of a learner that has any.
 func shortContext(l *Learner) map[string]any {
 	if slices.ContainsFunc(l.Params, func(p settings.Param) bool { return p.Name == "context" }) {
@@ -331,7 +405,8 @@ func TestTuningIsDeterministic(t *testing.T) {
 		tuned := func(threads int, seed uint64) []byte {
 			m := newModel(t, cliptest.Tiny(t, newCPU(t, threads), size), learner, shortContext(l), threeAndOne)
 			tr := tune(t, m, data, map[string]any{"epochs": 3, "batch": 8},
-				&Poison{Target: 0, Trigger: noise(epsilon, 1), Share: 0.5, Weight: 1, Learn: &LearnTrigger{Epsilon: epsilon, Rate: 1.0 / 255, Warmup: 1}}, seed)
+				&Poison{Target: 0, Trigger: noise(epsilon, 1), Share: 0.5, Weight: 1, Learn: &LearnTrigger{Epsilon: epsilon, Rate: 1.0 / 255, Warmup: 1},
+					Covers: covers(Cover{patch(), 2, 1})}, seed)
 			in := t.TempDir()
 			model, trigger := filepath.Join(in, "model"), filepath.Join(in, "trigger")
 			if err := errors.Join(m.Write(model), triggers.Write(trigger, tr)); err != nil {
@@ -439,6 +514,9 @@ func TestBadTuningDataIsRefused(t *testing.T) {
 	c := newTiny(t)
 	m := newModel(t, c, "coop", map[string]any{"context": 2}, threeAndOne)
 	data := coloured(8, 1)
+	at := func(c Cover) *Poison {
+		return &Poison{Target: 1, Trigger: patch(), Share: 1, Weight: 1, Covers: covers(c)}
+	}
 	small := triggers.Additive{Delta: triggers.Dense(make([]float32, 3*8*8), 3, 8, 8)}
 	for what, x := range map[string]struct {
 		data   Data
@@ -452,6 +530,9 @@ func TestBadTuningDataIsRefused(t *testing.T) {
 		"a target beyond":            {data, &Poison{Target: 4, Trigger: patch(), Share: 1, Weight: 1}, "target class 4 of 4"},
 		"a trigger of another size":  {data, &Poison{Target: 1, Trigger: small, Share: 1, Weight: 1}, "8 px"},
 		"a patch that learns":        {data, &Poison{Target: 1, Trigger: patch(), Share: 1, Weight: 1, Learn: &LearnTrigger{Epsilon: 1, Rate: 1}}, "masked"},
+		"a cover beyond":             {data, at(Cover{patch(), 4, 1}), "cover with class 4 of 4"},
+		"a cover before":             {data, at(Cover{patch(), -2, 1}), "cover with class -2 of 4"},
+		"a cover of another size":    {data, at(Cover{small, 1, 1}), "cover for images of 8 px"},
 	} {
 		if _, err := Tune(bg, m, x.data, tuneSettings(t, nil), x.poison, 1, nil); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v, want an error that says %q", what, err, x.want)
