@@ -37,7 +37,7 @@ func init() {
 			{Name: "gain-contrast", Doc: "the contrast in the first-order gain (our choice)", Default: 0.5, Min: 0, Max: 4},
 			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
 			{Name: "halving", Unit: "rungs", Doc: "successive halving over classes: so many times only the most suspicious go on; 0 inverts every class to the end (our choice)", Default: 0, Min: 0, Max: 10},
-			{Name: "keep", Doc: "share of the classes that goes on from a rung of halving, at least 3 classes; a stretch between rungs is longer than the one before by as much", Default: 0.5, Min: 0.01, Max: 0.99},
+			{Name: "keep", Doc: "share of the classes that goes on from a rung of halving, at least 3 classes; a stretch between rungs is longer than the one before by as much", Default: 0.33, Min: 0.01, Max: 0.99},
 			IndexRule("studentized"), Threshold,
 		}, PoolParams...),
 		Inspect: inspect,

@@ -170,7 +170,7 @@ func TestCIHalves(t *testing.T) {
 	m := untuned(t, cliptest.Tiny(t, newCPU(t, 2), 16), "coop", cliptest.Classes)
 	given := map[string]any{"optimise": 32, "measure": 7, "batch": 4, "gain-images": 8}
 	full := inspect(t, ci, input(t, ci, m, cliptest.Images(50, 16, 1), given))
-	given["halving"] = 1 // after four of eight steps three of six classes go on
+	given["halving"], given["keep"] = 1, 0.5 // after four of eight steps three of six classes go on
 	got := inspect(t, ci, input(t, ci, m, cliptest.Images(50, 16, 1), given))
 	if want := int64(6*8 + (6*4+3*4)*4 + 3*7); got.ImagePasses != want || full.ImagePasses != 6*(8+32+7) {
 		t.Errorf("%d image passes, want %d; %d without halving", got.ImagePasses, want, full.ImagePasses)
