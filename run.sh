@@ -98,7 +98,7 @@ test_cuda() {
         build_cuda && cuda_refuses
 }
 
-# cuda_refuses: with a driver that has no device, as the stub is one, the tagged program ends with one line and exit status 3.
+# cuda_refuses: with a library in the place of the driver that can do nothing, as the stub is one, the tagged program ends with one line and exit status 3.
 cuda_refuses() {
     local text status=0
     ln -sf libcuda.so "$here/.tools/cuda-stub/libcuda.so.1"
