@@ -95,7 +95,15 @@ test_cuda() {
     fi
     [[ $status -eq 0 ]] || return 1
     "$here/engine/cuda/kernels/build.sh" --check "$here/.tools/cuda" && (cd "$here" && with_cuda go vet -tags cuda ./engine/cuda/... ./cmd/... ) &&
-        build_cuda
+        build_cuda && cuda_refuses
+}
+
+# cuda_refuses: with a library in the place of the driver that can do nothing, as the stub is one, the tagged program ends with one line and exit status 3.
+cuda_refuses() {
+    local text status=0
+    ln -sf libcuda.so "$here/.tools/cuda-stub/libcuda.so.1"
+    text=$(LD_LIBRARY_PATH=$here/.tools/cuda-stub "$here/bin/clip-inspector-cuda" run --device cuda:0 2>&1) || status=$?
+    [[ $status -eq 3 && $(wc -l <<<"$text") -eq 1 ]] || { say "run.sh: without a device clip-inspector-cuda ends with status $status:" "$text"; return 1; }
 }
 
 # staticcheck prints the path of the checker, or nothing when it cannot be had.

@@ -14,15 +14,16 @@ func TestCompareMatchesDetectionsByModel(t *testing.T) {
 		}
 		return dir
 	}
+	halving := "0"
 	export := func(index, score, backdoored string) string {
 		return `{"kind":"model","key":"m","result":{"hash":"h"}}
-{"kind":"detection","key":"d` + index + `","model":"m","detector":"ci","settings":{"detector":{"name":"ci"},"engine":"` + index + `"},` +
-			`"result":{"index":` + index + `,"backdoored":` + backdoored + `,"classes":[{"score":1},{"score":` + score + `}]}}
+{"kind":"detection","key":"d` + index + `","model":"m","detector":"ci","settings":{"detector":{"name":"ci","halving":` + halving + `},"engine":"` + index + `"},` +
+			`"result":{"index":` + index + `,"backdoored":` + backdoored + `,"suspect":1,"image_passes":1` + halving + `0,"classes":[{"score":1},{"score":` + score + `}]}}
 `
 	}
 	a := write(export("1.98", "2", "false"))
 	got, err := Compare(a, write(export("2.5", "1.75", "true")), 2)
-	if want := (Difference{1, 0.25, 0.52, 1, 1}); err != nil || got.Score != want.Score || got.Verdicts != 1 || got.Doubtful != 1 || got.Index < 0.519 || got.Index > 0.521 {
+	if want := (Difference{Detections: 1, Score: 0.25, Index: 0.52, Verdicts: 1, Doubtful: 1, Passes: [2]int64{100, 100}}); err != nil || got.Score != want.Score || got.Verdicts != 1 || got.Doubtful != 1 || got.Passes != want.Passes || got.Index < 0.519 || got.Index > 0.521 {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 	if _, err := Compare(a, write(`{"kind":"model","key":"m","result":{"hash":"other"}}`), 2); err == nil {
@@ -33,5 +34,15 @@ func TestCompareMatchesDetectionsByModel(t *testing.T) {
 	}
 	if _, err := Compare(a, t.TempDir(), 2); err == nil {
 		t.Error("a folder without scores was read")
+	}
+	both := export("2.5", "1.75", "true")
+	halving = "12"
+	two := write(both + export("3.5", "2.75", "true"))
+	values, by, err := CompareBy(two, "halving", 2)
+	if want := (Difference{Detections: 1, Score: 1, Index: 1, Passes: [2]int64{100, 1120}}); err != nil || len(by) != 1 || by[0] != want || values[0] != "0" || values[1] != "12" {
+		t.Errorf("%v %+v, %v; want %+v", values, by, err, want)
+	}
+	if _, _, err := CompareBy(two, "keep", 2); err == nil {
+		t.Error("a setting that no detector has was compared")
 	}
 }

@@ -36,6 +36,8 @@ func init() {
 			{Name: "score", Doc: "what outliers are sought in: by how much the trigger lowers the loss, the share of misses (asr), both, or the squared first-order gain over the loss (gain) (our choice)", Default: "gain", Choices: []string{"loss", "asr", "both", "gain"}},
 			{Name: "gain-contrast", Doc: "the contrast in the first-order gain (our choice)", Default: 0.5, Min: 0, Max: 4},
 			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
+			{Name: "halving", Unit: "rungs", Doc: "successive halving over classes: so many times only the most suspicious go on; 0 inverts every class to the end (our choice)", Default: 0, Min: 0, Max: 10},
+			{Name: "keep", Doc: "share of the classes that goes on from a rung of halving, at least 3 classes; a stretch between rungs is longer than the one before by as much", Default: 0.33, Min: 0.01, Max: 0.99},
 			IndexRule("studentized"), Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
@@ -73,20 +75,30 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 		Adam:    autodiff.DefaultAdam,
 		Rates:   autodiff.Cosine(s.Float("rate")*epsilon, steps, 0),
 		Batch:   batch,
-		Steps:   steps,
-		Rounds:  1,
+		Steps:   1,
+		Rounds:  steps,
 	}
 	inv.Contrast = s.Float("contrast")
 	if inv.Reference, err = zeroShot(in.Model, s.String("template")); err != nil {
 		return nil, err
 	}
-	outcomes, passes, err := inv.Run(ctx, in, optimise, measure)
+	score, passes, err := ciScore(ctx, in, &inv, optimise, measure)
 	if err != nil {
 		return nil, err
 	}
-	scores, p, err := ciScores(ctx, in, &inv, outcomes, optimise, measure)
+	if rungs := s.Int("halving"); rungs > 0 {
+		if s.String("score") != "gain" {
+			return nil, fmt.Errorf("halving = %d compares classes by the score gain, not by %s: set halving to 0", rungs, s.String("score"))
+		}
+		inv.Halving = &Halving{Rungs: rungs, Keep: s.Float("keep"), Rank: func(t int, loss float64) float64 { return score(t, Outcome{Loss: loss}) }}
+	}
+	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
 	if err != nil {
 		return nil, err
+	}
+	scores := make([]float64, len(outcomes))
+	for t, loss := range atTheEnd(outcomes) {
+		scores[t] = score(t, Outcome{Loss: loss, ASR: outcomes[t].ASR})
 	}
 	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
 	for c, o := range outcomes {
@@ -100,29 +112,27 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	return r, nil
 }
 
-// ciScores returns what outliers are sought in, lower for more suspicious, and the image passes that it took. By gain it is
+// ciScore returns what outliers are sought in as a function of a class and what its inversion came to, lower for more suspicious, and
+// the image passes that it took to know it. By gain it is
 //
 //	score = -(epsilon G)² / sqrt(1 + loss)
 //
 // with the first-order gain G of a class (see gains) and the loss that the inversion left: a class that the prompts open to a
 // small steady perturbation, and that a perturbation really reaches. By the other rules it is how much the trigger
 // changes (see change).
-func ciScores(ctx context.Context, in Input, inv *Inversion, outcomes []Outcome, optimise, measure []int) ([]float64, int64, error) {
+func ciScore(ctx context.Context, in Input, inv *Inversion, optimise, measure []int) (score func(t int, o Outcome) float64, passes int64, err error) {
 	s := in.Settings
-	scores := make([]float64, len(outcomes))
 	if s.String("score") == "gain" {
 		images := optimise[:min(s.Int("gain-images"), len(optimise))]
 		gain, passes, err := gains(ctx, in, inv.Reference, s.Float("gain-contrast"), images, inv.Batch)
-		for c, g := range gain {
-			scores[c] = -math.Pow(s.Float("epsilon")*g, 2) / math.Sqrt(1+outcomes[c].Loss)
-		}
-		return scores, passes, err
+		return func(t int, o Outcome) float64 {
+			return -math.Pow(s.Float("epsilon")*gain[t], 2) / math.Sqrt(1+o.Loss)
+		}, passes, err
 	}
 	before, passes, err := untriggered(ctx, in, inv, measure)
-	for c, o := range before {
-		scores[c] = change(s.String("score"), o, outcomes[c], s.Float("margin"))
-	}
-	return scores, passes, err
+	return func(t int, o Outcome) float64 {
+		return change(s.String("score"), before[t], o, s.Float("margin"))
+	}, passes, err
 }
 
 // zeroShot returns the model's CLIP with hand-written prompts, which no provider has touched, over the same classes.

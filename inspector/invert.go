@@ -1,23 +1,25 @@
 package inspector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
-	"clipinspector/clip"
 	"clipinspector/engine"
 	"clipinspector/prompts"
 	"clipinspector/triggers"
 )
 
 // Inversion is how a detector reconstructs a trigger: what is optimised, towards what, how long. One loop serves all detectors.
-// C classes are inverted at once, each with variables and an optimiser of its own, on the same B images of a step, so
-// that a class's result does not depend on the others.
+// C classes share a step, each with variables and an optimiser of its own, on the same B images, so that a class's result does
+// not depend on the others. Now and then those that go on are grouped anew: classes that are done, or stopped (see Halving), make room.
 type Inversion struct {
 	// Start draws the variables of one class for images of side size; every class starts from the same draw.
 	Start func(size int, rng *rand.Rand) []*tensor.Dense
@@ -43,6 +45,47 @@ type Inversion struct {
 	Steps   int       // steps of a round, over which loss and ASR are averaged for the controller
 	Rounds  int       // rounds at most
 	Control func() Controller
+	Halving *Halving // nil for none; for inversions without a Controller
+}
+
+// Halving is successive halving over classes (Jamieson and Talwalkar, AISTATS 2016): all start, and at each rung only the most
+// suspicious go on. Rung i of R, counted from 1, lies at the share Keep^(R+1-i) of the rounds, so that the stretches between rungs
+// cost about the same.
+type Halving struct {
+	Rungs int
+	Keep  float64 // share of the classes that go on from a rung, and at least 3 classes
+	// Rank tells which classes go on: those for which it is lowest at their loss at the rung.
+	Rank func(class int, loss float64) float64
+}
+
+// fewest is how many classes are inverted to the end at least: a median of fewer says nothing about the others (see atTheEnd).
+const fewest = 3
+
+// rungs returns after how many rounds classes are stopped, ascending, each within [1, rounds).
+func (h *Halving) rungs(rounds int) []int {
+	var at []int
+	for i := h.Rungs; i > 0; i-- {
+		r := max(1, int(math.Round(float64(rounds)*math.Pow(h.Keep, float64(i)))))
+		if r < rounds && (len(at) == 0 || r > at[len(at)-1]) {
+			at = append(at, r)
+		}
+	}
+	return at
+}
+
+// keep returns the classes that go on from a rung, in their order.
+func (h *Halving) keep(active []*class) []*class {
+	n := max(fewest, int(math.Ceil(h.Keep*float64(len(active)))))
+	if n >= len(active) {
+		return active
+	}
+	rank := func(c *class) float64 { return h.Rank(c.target, c.Loss) }
+	order := slices.Clone(active)
+	slices.SortStableFunc(order, func(a, b *class) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, c := range order[n:] {
+		c.Stopped, c.moments = true, nil
+	}
+	return slices.DeleteFunc(slices.Clone(active), func(c *class) bool { return c.Stopped })
 }
 
 // Controller follows the inversion of one class and steers it.
@@ -68,9 +111,26 @@ type Round struct {
 // Outcome is the inversion of one class.
 type Outcome struct {
 	Variables []*tensor.Dense
-	Loss, ASR float64 // on the measuring images: mean objective and success rate
+	// Loss and ASR are mean objective and success rate on the measuring images. Those of a class that was stopped are of the
+	// optimising images, see Rungs.
+	Loss, ASR float64
 	Reached   bool
 	Rounds    int
+	Stopped   bool
+	// Rungs holds the mean objective at each rung that the class came to: over the second half of the rounds since the rung
+	// before, each step's images before its update. All classes see the same images, and in the first epoch none of them has
+	// been optimised on.
+	Rungs []float64
+}
+
+// class is a class under inversion: where it stands while others share the step.
+type class struct {
+	Outcome
+	target  int
+	place   int               // in the step, see groups
+	moments [][]*tensor.Dense // Adam's m and v; nil before the first step and after the last one
+	control Controller        // nil for none
+	done    bool
 }
 
 // atOnce is how many triggered images a step aims to put through the model together; it decides how many classes share a step. A
@@ -82,10 +142,26 @@ func atOnce(e engine.Engine) int {
 	return 64
 }
 
+// regroup is how many rounds controllers steer between two groupings of the classes that are not done: often enough for finished
+// classes to cost little, seldom enough for moving variables and moments to cost less.
+const regroup = 25
+
+// spans returns the rounds after which the classes that go on are grouped anew, ascending; the last one is inv.Rounds.
+func (inv *Inversion) spans() (ends []int) {
+	switch {
+	case inv.Control != nil:
+		for r := regroup; r < inv.Rounds; r += regroup {
+			ends = append(ends, r)
+		}
+	case inv.Halving != nil:
+		ends = inv.Halving.rungs(inv.Rounds)
+	}
+	return append(ends, inv.Rounds)
+}
+
 // Run inverts every class of the model on the pool's images with the given indices and measures on others. It returns the
 // outcomes by class and the number of images that went through the model.
 func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int) ([]Outcome, int64, error) {
-	k := len(in.Model.Classes)
 	if len(optimise) < inv.Batch {
 		return nil, 0, fmt.Errorf("%d pool images to optimise on are fewer than a batch of %d", len(optimise), inv.Batch)
 	}
@@ -101,400 +177,151 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 			order = append(order, optimise[i])
 		}
 	}
-	most := max(1, atOnce(in.Model.CLIP.Engine())/inv.Batch)
-	var s *session
-	var c int
-	var err error
-	for {
-		groups := (k + most - 1) / most
-		c = (k + groups - 1) / groups // even groups: the last one's idle places cost as much as its classes
-		if s, err = inv.newSession(in, c, start); err == nil {
+	classes := make([]*class, len(in.Model.Classes))
+	for t := range classes {
+		classes[t] = &class{target: t}
+		if inv.Control != nil {
+			classes[t].control = inv.Control()
+		}
+	}
+	s, err := inv.fit(in, len(classes), start)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { s.free() }()
+	settle(classes, s.c)
+	var passes int64
+	told := 0 // of so many classes
+	tell := func(n int) {
+		if in.Progress != nil && n > told {
+			in.Progress(n, len(classes))
+			told = n
+		}
+	}
+	active, from := classes, 0
+	for _, to := range inv.spans() {
+		behind := len(classes) - len(active)
+		tell(behind)
+		for _, group := range groups(active, s.c) {
+			p, err := s.advance(ctx, group, from, to, order)
+			if err != nil {
+				return nil, 0, err
+			}
+			passes += p
+			if behind += len(group); to == inv.Rounds {
+				tell(behind)
+			}
+		}
+		from = to
+		if active = slices.DeleteFunc(slices.Clone(active), func(c *class) bool { return c.done }); len(active) == 0 {
 			break
 		}
-		if !errors.Is(err, engine.ErrMemory) || c == 1 {
-			return nil, 0, err
+		if inv.Halving != nil && to < inv.Rounds {
+			active = inv.Halving.keep(active)
+			if lanes(len(active), s.most) != s.c {
+				s.free()
+				if s, err = inv.fit(in, len(active), start); err != nil {
+					return nil, 0, err
+				}
+			}
+			settle(active, s.c)
 		}
-		most = c / 2 // fewer classes share a step; each one's batch and result stay what they are
 	}
-	defer s.free()
-	outcomes := make([]Outcome, k)
-	var passes int64
-	for from := 0; from < k; from += c {
-		n := min(c, k-from)
-		p, err := s.invert(ctx, outcomes[from:from+n], from, order)
+	tell(len(classes))
+	ended := slices.DeleteFunc(slices.Clone(classes), func(c *class) bool { return c.Stopped })
+	for _, c := range ended {
+		if c.control != nil {
+			best, reached := c.control.Best()
+			if c.Reached = reached; best != nil {
+				c.Variables = best
+			}
+		}
+	}
+	for _, group := range groups(ended, s.c) {
+		p, err := s.measure(ctx, group, measure)
 		if err != nil {
 			return nil, 0, err
 		}
 		passes += p
-		if p, err = s.measure(ctx, outcomes[from:from+n], from, measure); err != nil {
-			return nil, 0, err
-		}
-		passes += p
-		if in.Progress != nil {
-			in.Progress(from+n, k)
-		}
+	}
+	outcomes := make([]Outcome, len(classes))
+	for t, c := range classes {
+		outcomes[t] = c.Outcome
 	}
 	return outcomes, passes, nil
 }
 
-// session is one compiled inversion of c classes at once, used for one group of classes after the other.
-type session struct {
-	inv   *Inversion
-	in    Input
-	c     int
-	start []*tensor.Dense
-	owned []engine.Array
-
-	pool              engine.Array   // [N,3*S*S]
-	vars, m, v        []engine.Array // [C,...]
-	before            []engine.Array // variables before the last update, where a controller may ask
-	counter, cost     engine.Array   // [1], [C]
-	step              *autodiff.Program
-	index, target     autodiff.Value // [B], [C*B]
-	loss, hits        autodiff.Value // [C] means over the step's images
-	penalty           autodiff.Value // [C]
-	probe             *autodiff.Program
-	probeIndex        autodiff.Value
-	probeTarget       autodiff.Value
-	probeLoss, probed autodiff.Value // [C*B]
+// lanes returns how many of n classes share a step, at most most: groups are even, since the last one's idle places cost as much as
+// its classes.
+func lanes(n, most int) int {
+	groups := (n + most - 1) / most
+	return (n + groups - 1) / groups
 }
 
-func (s *session) free() {
-	for _, p := range []*autodiff.Program{s.step, s.probe} {
-		if p != nil {
-			p.Free()
+// settle gives classes their places in steps of c classes.
+func settle(classes []*class, c int) {
+	for i, x := range classes {
+		x.place = i % c
+	}
+}
+
+// groups deals classes out to as few steps of c as it takes with each in its own place. It keeps that while others are done and leave,
+// since the rounding of a product differs with the row: so its result is the same to the bit, whoever shares the step. At a rung of
+// halving, where the others decide anyway whether a class goes on, those that do are settled anew.
+func groups(classes []*class, c int) (out [][]*class) {
+	next := make([]int, c) // group with the first free spot at a place
+	for _, x := range classes {
+		if next[x.place] == len(out) {
+			out = append(out, nil)
 		}
-	}
-	for _, a := range s.owned {
-		a.Free()
-	}
-}
-
-func (s *session) array(data []float32, shape ...int) (engine.Array, error) {
-	a, err := engine.UploadSlice(s.in.Model.CLIP.Engine(), data, shape...)
-	if err == nil {
-		s.owned = append(s.owned, a)
-	}
-	return a, err
-}
-
-func (inv *Inversion) newSession(in Input, c int, start []*tensor.Dense) (s *session, err error) {
-	s = &session{inv: inv, in: in, c: c, start: start}
-	defer func() {
-		if err != nil {
-			s.free()
-		}
-	}()
-	shape := in.Pool.Shape()
-	if s.pool, err = s.array(floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3]); err != nil {
-		return s, err
-	}
-	for _, t := range start {
-		size := t.Shape().TotalSize()
-		for _, list := range []*[]engine.Array{&s.vars, &s.m, &s.v, &s.before} {
-			a, err := s.array(make([]float32, c*size), append([]int{c}, t.Shape()...)...)
-			if err != nil {
-				return s, err
-			}
-			*list = append(*list, a)
-		}
-	}
-	if s.counter, err = s.array([]float32{0}, 1); err != nil {
-		return s, err
-	}
-	if s.cost, err = s.array(make([]float32, c), c); err != nil {
-		return s, err
-	}
-	if err = s.recordStep(); err != nil {
-		return s, err
-	}
-	return s, s.recordProbe()
-}
-
-// logits records the logits [C*B,K] of the step's images with every class's trigger, and what the objective sees of them.
-func (s *session) logits(g *autodiff.Graph, index autodiff.Value, vars []autodiff.Value) (logits, contrast autodiff.Value, err error) {
-	r, err := s.in.Model.Record(g)
-	if err != nil {
-		return logits, contrast, err
-	}
-	size, b := s.in.Pool.Shape()[2], index.Size()
-	pixels := g.Bind(s.pool).Gather(index).Reshape(1, b, 3, size, size)
-	x := s.inv.Apply(pixels, vars).Reshape(s.c*b, 3, size, size)
-	features := r.Features(x)
-	logits = r.Logits(features)
-	if s.inv.Reference == nil || s.inv.Contrast == 0 {
-		return logits, logits, nil
-	}
-	if s.in.Model.Learner.Image != nil { // the reference sees the image through the untouched tower
-		features = r.Towers.Image(x, clip.ImagePrompts{})
-	}
-	reference, err := referenceLogits(s.inv.Reference, g, features)
-	if err != nil {
-		return logits, contrast, err
-	}
-	return logits, logits.Sub(reference.Scale(s.inv.Contrast)), nil
-}
-
-func (s *session) bind(g *autodiff.Graph, arrays []engine.Array) []autodiff.Value {
-	out := make([]autodiff.Value, len(arrays))
-	for i, a := range arrays {
-		out[i] = g.Bind(a)
+		out[next[x.place]] = append(out[next[x.place]], x)
+		next[x.place]++
 	}
 	return out
 }
 
-func (s *session) recordStep() error {
-	g := autodiff.New(s.in.Model.CLIP.Engine())
-	b, c := s.inv.Batch, s.c
-	s.index, s.target = g.Input(b), g.Input(c*b)
-	vars := s.bind(g, s.vars)
-	logits, contrast, err := s.logits(g, s.index, vars)
-	if err != nil {
-		return err
-	}
-	s.loss = s.inv.Loss(contrast, s.target).Reshape(c, b).MeanTo(c, 1)
-	s.hits = logits.ArgMax().Equal(s.target).Reshape(c, b).MeanTo(c, 1)
-	total, outputs := s.loss, []autodiff.Value{s.loss, s.hits}
-	if s.inv.Penalty != nil {
-		s.penalty = s.inv.Penalty(vars).Reshape(c, 1)
-		outputs = append(outputs, s.penalty)
-		total = total.Add(s.penalty.Mul(g.Bind(s.cost).Reshape(c, 1)))
-	}
-	if s.inv.Control != nil {
-		for i, b := range s.bind(g, s.before) {
-			g.Assign(b, vars[i])
+// fit compiles the inversion of n classes, in groups as large as the device wants and its memory allows. The size of a group changes
+// no class's batch, and its result only by the rounding of products of another height.
+func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, error) {
+	most := max(1, atOnce(in.Model.CLIP.Engine())/inv.Batch)
+	for {
+		c := lanes(n, most)
+		s, err := inv.newSession(in, c, start)
+		if err == nil {
+			s.most = most
+			return s, nil
 		}
-	}
-	grads := autodiff.Grad(total, autodiff.None, vars...)
-	counter, rates := g.Bind(s.counter), g.Const(s.inv.Rates, len(s.inv.Rates))
-	for i, m := range s.bind(g, s.m) {
-		g.Adam(vars[i], grads[i], m, g.Bind(s.v[i]), counter, rates, s.inv.Adam)
-	}
-	if s.inv.Project != nil {
-		for i, p := range s.inv.Project(vars) {
-			g.Assign(vars[i], p)
-		}
-	}
-	g.Advance(counter)
-	s.step, err = g.Compile(outputs...)
-	return err
-}
-
-func (s *session) recordProbe() error {
-	g := autodiff.New(s.in.Model.CLIP.Engine())
-	b := s.inv.Batch
-	s.probeIndex, s.probeTarget = g.Input(b), g.Input(s.c*b)
-	logits, contrast, err := s.logits(g, s.probeIndex, s.bind(g, s.vars))
-	if err != nil {
-		return err
-	}
-	s.probeLoss = s.inv.Loss(contrast, s.probeTarget)
-	s.probed = logits.ArgMax().Equal(s.probeTarget)
-	s.probe, err = g.Compile(s.probeLoss, s.probed)
-	return err
-}
-
-// targets are the classes that the rows of a group aim at; a group that is not full repeats its last class.
-func (s *session) targets(from, n int) []float32 {
-	t := make([]float32, 0, s.c*s.inv.Batch)
-	for i := range s.c {
-		for range s.inv.Batch {
-			t = append(t, float32(from+min(i, n-1)))
-		}
-	}
-	return t
-}
-
-// invert optimises the triggers of the classes from on.
-func (s *session) invert(ctx context.Context, outcomes []Outcome, from int, order []int) (int64, error) {
-	inv, n := s.inv, len(outcomes)
-	for i, t := range s.start {
-		size := t.Shape().TotalSize()
-		for j := range s.c {
-			if err := s.vars[i].Buffer.Write(j*size, floats(t)); err != nil {
-				return 0, err
-			}
-		}
-		zero := make([]float32, s.c*size)
-		for _, a := range []engine.Array{s.m[i], s.v[i]} {
-			if err := a.Buffer.Write(0, zero); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if err := s.counter.Buffer.Write(0, []float32{0}); err != nil {
-		return 0, err
-	}
-	if err := s.step.Write(s.target, s.targets(from, n)); err != nil {
-		return 0, err
-	}
-	control := make([]Controller, n)
-	done := make([]bool, n)
-	for i := range control {
-		if inv.Control != nil {
-			control[i] = inv.Control()
-		}
-	}
-	index := make([]float32, inv.Batch)
-	cost := make([]float32, s.c)
-	var passes int64
-	for round, at := 0, 0; round < inv.Rounds; round++ {
-		for i, c := range control {
-			if c != nil {
-				cost[i] = float32(c.Cost())
-			}
-		}
-		if err := s.cost.Buffer.Write(0, cost); err != nil {
-			return 0, err
-		}
-		loss, hits, penalty := make([]float64, s.c), make([]float64, s.c), make([]float64, s.c)
-		for range inv.Steps {
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			for i := range index {
-				index[i] = float32(order[at+i])
-			}
-			at += inv.Batch
-			if err := s.step.Write(s.index, index); err != nil {
-				return 0, err
-			}
-			if err := s.step.Run(); err != nil {
-				return 0, err
-			}
-			passes += int64(n * inv.Batch)
-			if inv.Control == nil {
-				continue // nobody asks
-			}
-			for _, sum := range []struct {
-				value autodiff.Value
-				to    []float64
-			}{{s.loss, loss}, {s.hits, hits}, {s.penalty, penalty}} {
-				if err := accumulate(s.step, sum.value, sum.to, 1/float64(inv.Steps)); err != nil {
-					return 0, err
-				}
-			}
-		}
-		left := 0
-		for i, c := range control {
-			if c == nil || done[i] {
-				continue
-			}
-			var err error
-			done[i], err = c.Round(Round{
-				Loss: loss[i], Penalty: penalty[i], ASR: hits[i],
-				Before: func() ([]*tensor.Dense, error) { return s.read(s.before, i) },
-				After:  func() ([]*tensor.Dense, error) { return s.read(s.vars, i) },
-				Set:    func(v []*tensor.Dense) error { return s.write(i, v) },
-			})
-			if err != nil {
-				return 0, err
-			}
-			outcomes[i].Rounds = round + 1
-			if !done[i] {
-				left++
-				continue
-			}
-			if outcomes[i].Variables, err = s.read(s.vars, i); err != nil {
-				return 0, err
-			}
-		}
-		if inv.Control != nil && left == 0 {
-			break
-		}
-	}
-	for i, c := range control {
-		var err error
-		if outcomes[i].Variables == nil {
-			if outcomes[i].Variables, err = s.read(s.vars, i); err != nil {
-				return 0, err
-			}
-		}
-		if c != nil {
-			best, reached := c.Best()
-			if outcomes[i].Reached = reached; best != nil {
-				outcomes[i].Variables = best
-			}
-		}
-		if err := s.write(i, outcomes[i].Variables); err != nil {
-			return 0, err
-		}
-	}
-	return passes, nil
-}
-
-// measure takes loss and ASR of the final triggers on images that the inversion has not seen.
-func (s *session) measure(ctx context.Context, outcomes []Outcome, from int, images []int) (int64, error) {
-	b, n := s.inv.Batch, len(outcomes)
-	if err := s.probe.Write(s.probeTarget, s.targets(from, n)); err != nil {
-		return 0, err
-	}
-	index := make([]float32, b)
-	for at := 0; at < len(images); at += b {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		for i := range index {
-			index[i] = float32(images[min(at+i, len(images)-1)]) // the last batch is filled up; the fill is not counted
-		}
-		if err := s.probe.Write(s.probeIndex, index); err != nil {
-			return 0, err
-		}
-		if err := s.probe.Run(); err != nil {
-			return 0, err
-		}
-		loss, err := s.probe.Read(s.probeLoss)
-		if err != nil {
-			return 0, err
-		}
-		hits, err := s.probe.Read(s.probed)
-		if err != nil {
-			return 0, err
-		}
-		for i := range outcomes {
-			for j := range min(b, len(images)-at) {
-				outcomes[i].Loss += float64(loss[i*b+j]) / float64(len(images))
-				outcomes[i].ASR += float64(hits[i*b+j]) / float64(len(images))
-			}
-		}
-	}
-	return int64(n * len(images)), nil
-}
-
-func (s *session) read(from []engine.Array, i int) ([]*tensor.Dense, error) {
-	out := make([]*tensor.Dense, len(s.start))
-	for j, t := range s.start {
-		size := t.Shape().TotalSize()
-		data := make([]float32, size)
-		if err := from[j].Buffer.Read(i*size, data); err != nil {
+		if !errors.Is(err, engine.ErrMemory) || c == 1 {
 			return nil, err
 		}
-		out[j] = triggers.Dense(data, t.Shape()...)
+		most = c / 2
 	}
-	return out, nil
 }
 
-func (s *session) write(i int, v []*tensor.Dense) error {
-	for j, t := range v {
-		if err := s.vars[j].Buffer.Write(i*t.Shape().TotalSize(), floats(t)); err != nil {
-			return err
+// atTheEnd returns the loss of each class at the end of the inversion: as measured, or for one that was stopped at a rung with L_r,
+// the L with
+//
+//	ln(1 + L) = ln(1 + L_r) + median over the classes inverted to the end of ( ln(1 + L_c) - ln(1 + L_c,r) ),
+//
+// what it would have come to had it gone on as they did on the median. Losses at a rung are of the same images for all, those at the
+// end of the measuring images: the median also stands for the difference between the two.
+func atTheEnd(outcomes []Outcome) []float64 {
+	loss := make([]float64, len(outcomes))
+	for t, o := range outcomes {
+		loss[t] = o.Loss
+		if !o.Stopped {
+			continue
 		}
+		r := len(o.Rungs) - 1
+		var fall []float64
+		for _, e := range outcomes {
+			if !e.Stopped {
+				fall = append(fall, math.Log1p(e.Loss)-math.Log1p(e.Rungs[r]))
+			}
+		}
+		loss[t] = (1+o.Rungs[r])*math.Exp(median(fall)) - 1
 	}
-	return nil
-}
-
-func accumulate(p *autodiff.Program, v autodiff.Value, sum []float64, weight float64) error {
-	if !v.Valid() {
-		return nil
-	}
-	data, err := p.Read(v)
-	if err != nil {
-		return err
-	}
-	for i, x := range data {
-		sum[i] += weight * float64(x)
-	}
-	return nil
+	return loss
 }
 
 func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"clipinspector/experiments"
@@ -9,14 +11,29 @@ import (
 
 func compareCommand() *cobra.Command {
 	var k float64
+	var by string
 	c := &cobra.Command{
 		Use:   "compare FOLDER FOLDER",
-		Short: "Say how two runs of the same models differ: other device, other precision",
-		Args:  cobra.ExactArgs(2),
+		Short: "Say how two runs of the same models differ: other device, other precision, other value of a setting",
+		Args:  cobra.RangeArgs(1, 2),
 		Example: `  clip-inspector run --out runs/cpu && cp -r runs/cpu runs/gpu    # the models stay, detections belong to a device
   clip-inspector run --out runs/gpu --device cuda:0 --precision bf16
-  clip-inspector compare runs/cpu runs/gpu`,
+  clip-inspector compare runs/cpu runs/gpu
+  clip-inspector compare runs/mini-halving --by halving   # a setting of a detector that the suite sweeps`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if (by == "") == (len(args) == 1) {
+				return fmt.Errorf("compare wants two folders, or one and --by SETTING; it got %d", len(args))
+			}
+			if by != "" {
+				values, differences, err := experiments.CompareBy(args[0], by, k)
+				for i, d := range differences {
+					fmt.Fprintf(c.OutOrStdout(), "%s %s, then %s: ", by, values[0], values[i+1])
+					if err := d.Print(c.OutOrStdout()); err != nil {
+						return err
+					}
+				}
+				return err
+			}
 			r, err := experiments.Compare(args[0], args[1], k)
 			if err != nil {
 				return err
@@ -24,6 +41,7 @@ func compareCommand() *cobra.Command {
 			return r.Print(c.OutOrStdout())
 		},
 	}
+	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting of a detector, such as halving")
 	c.Flags().Float64Var(&k, "k", inspector.K, "threshold of the anomaly index")
 	return c
 }

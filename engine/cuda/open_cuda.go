@@ -41,7 +41,7 @@ func New(device int, p Precision) (*Engine, error) {
 	}
 	d, err := open(device)
 	if err != nil {
-		return nil, fmt.Errorf("cuda:%d: %w", device, err)
+		return nil, fmt.Errorf("cuda:%d: %w: %w", device, ErrNoDevice, err)
 	}
 	e, err := NewOn(d, fmt.Sprintf("cuda:%d", device), p)
 	if err != nil {

@@ -36,9 +36,7 @@ func TestInversionCountsWhatCIDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	c := clip.ViTB32()
-	c.Vision.Width, c.Vision.MLP, c.Vision.Heads, c.Vision.Layers, c.Vision.ImageSize = 64, 128, 2, 2, 64
-	c.Text.Width, c.Text.MLP, c.Text.Heads, c.Text.Layers = 32, 64, 2, 1
+	c := small()
 	r, err := Invert(t.Context(), e, c, 3, 40)
 	if err != nil {
 		t.Fatal(err)

@@ -136,8 +136,8 @@ func (nothing) Free()      {}
 // PrintInversion writes what CI took, and what the paper's load would take at that rate.
 func PrintInversion(w io.Writer, r Inversion, name string) error {
 	each := r.Seconds / float64(r.Classes*r.Images)
-	_, err := fmt.Fprintf(w, "CI, %s, %d classes x %d images: %.2f s, %d image passes, %.3g operations, %.1f GFLOP/s\n"+
-		"the paper's load, %d inversions x %d images, at that rate: %.3g operations, %s\n", name, r.Classes, r.Images, r.Seconds, r.Passes,
+	_, err := fmt.Fprintf(w, "CI, %s, %d classes x %d images: %.2f s, %.3g s for a class and image, %d image passes, %.3g operations, %.1f GFLOP/s\n"+
+		"the paper's load, %d inversions x %d images, at that rate: %.3g operations, %s\n", name, r.Classes, r.Images, r.Seconds, each, r.Passes,
 		r.FLOP, r.FLOP/r.Seconds/1e9, paperInversions, paperImages, r.FLOP/float64(r.Classes*r.Images)*paperInversions*paperImages,
 		time.Duration(each*paperInversions*paperImages*float64(time.Second)).Round(time.Second))
 	return err

@@ -116,14 +116,7 @@ func gpu() Finding {
 	f := Finding{What: "GPU"}
 	d, err := cuda.Check(0)
 	if err != nil {
-		f.State = err.Error()
-		if d.Driver == 0 {
-			if _, err := os.Stat("/proc/driver/nvidia/version"); err != nil {
-				f.State = "no NVIDIA driver; everything runs on the CPU"
-				return f
-			}
-		}
-		f.Remedy = "everything runs on the CPU"
+		f.State, f.Remedy = err.Error(), "everything runs on the CPU"
 		return f
 	}
 	f.State = fmt.Sprintf("%d x %s, %.0f GB, compute capability %d.%d, driver for CUDA %d.%d", d.Count, d.Name, float64(d.Memory)/1e9,

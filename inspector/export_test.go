@@ -1,0 +1,4 @@
+package inspector
+
+// AtTheEnd is atTheEnd, for tests.
+var AtTheEnd = atTheEnd

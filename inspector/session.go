@@ -1,0 +1,432 @@
+package inspector
+
+import (
+	"context"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/clip"
+	"clipinspector/engine"
+	"clipinspector/triggers"
+)
+
+// session is a compiled inversion, used for one group of at most c classes after the other. The pool, c classes' variables and moments and the
+// programs are all that is kept on the device, however many classes there are.
+type session struct {
+	inv   *Inversion
+	in    Input
+	c     int // classes that share a step
+	most  int // and how many could, by the device's wish and memory
+	start []*tensor.Dense
+	zero  []*tensor.Dense // moments at the start
+	owned []engine.Array
+
+	pool              engine.Array   // [N,3*S*S]
+	vars, m, v        []engine.Array // [C,...]
+	before            []engine.Array // variables before the last update, where a controller may ask
+	counter, cost     engine.Array   // [1], [C]
+	step              *autodiff.Program
+	index, target     autodiff.Value // [B], [C*B]
+	loss, hits        autodiff.Value // [C] means over the step's images
+	penalty           autodiff.Value // [C]
+	probe             *autodiff.Program
+	probeIndex        autodiff.Value
+	probeTarget       autodiff.Value
+	probeLoss, probed autodiff.Value // [C*B]
+}
+
+func (s *session) free() {
+	for _, p := range []*autodiff.Program{s.step, s.probe} {
+		if p != nil {
+			p.Free()
+		}
+	}
+	for _, a := range s.owned {
+		a.Free()
+	}
+}
+
+func (s *session) array(data []float32, shape ...int) (engine.Array, error) {
+	a, err := engine.UploadSlice(s.in.Model.CLIP.Engine(), data, shape...)
+	if err == nil {
+		s.owned = append(s.owned, a)
+	}
+	return a, err
+}
+
+func (inv *Inversion) newSession(in Input, c int, start []*tensor.Dense) (s *session, err error) {
+	s = &session{inv: inv, in: in, c: c, start: start}
+	defer func() {
+		if err != nil {
+			s.free()
+		}
+	}()
+	shape := in.Pool.Shape()
+	if s.pool, err = s.array(floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3]); err != nil {
+		return s, err
+	}
+	for _, t := range start {
+		size := t.Shape().TotalSize()
+		s.zero = append(s.zero, triggers.Dense(make([]float32, size), t.Shape()...))
+		for _, list := range []*[]engine.Array{&s.vars, &s.m, &s.v, &s.before} {
+			a, err := s.array(make([]float32, c*size), append([]int{c}, t.Shape()...)...)
+			if err != nil {
+				return s, err
+			}
+			*list = append(*list, a)
+		}
+	}
+	if s.counter, err = s.array([]float32{0}, 1); err != nil {
+		return s, err
+	}
+	if s.cost, err = s.array(make([]float32, c), c); err != nil {
+		return s, err
+	}
+	if err = s.recordStep(); err != nil {
+		return s, err
+	}
+	return s, s.recordProbe()
+}
+
+// logits records the logits [C*B,K] of the step's images with every class's trigger, and what the objective sees of them.
+func (s *session) logits(g *autodiff.Graph, index autodiff.Value, vars []autodiff.Value) (logits, contrast autodiff.Value, err error) {
+	r, err := s.in.Model.Record(g)
+	if err != nil {
+		return logits, contrast, err
+	}
+	size, b := s.in.Pool.Shape()[2], index.Size()
+	pixels := g.Bind(s.pool).Gather(index).Reshape(1, b, 3, size, size)
+	x := s.inv.Apply(pixels, vars).Reshape(s.c*b, 3, size, size)
+	features := r.Features(x)
+	logits = r.Logits(features)
+	if s.inv.Reference == nil || s.inv.Contrast == 0 {
+		return logits, logits, nil
+	}
+	if s.in.Model.Learner.Image != nil { // the reference sees the image through the untouched tower
+		features = r.Towers.Image(x, clip.ImagePrompts{})
+	}
+	reference, err := referenceLogits(s.inv.Reference, g, features)
+	if err != nil {
+		return logits, contrast, err
+	}
+	return logits, logits.Sub(reference.Scale(s.inv.Contrast)), nil
+}
+
+func (s *session) bind(g *autodiff.Graph, arrays []engine.Array) []autodiff.Value {
+	out := make([]autodiff.Value, len(arrays))
+	for i, a := range arrays {
+		out[i] = g.Bind(a)
+	}
+	return out
+}
+
+func (s *session) recordStep() error {
+	g := autodiff.New(s.in.Model.CLIP.Engine())
+	b, c := s.inv.Batch, s.c
+	s.index, s.target = g.Input(b), g.Input(c*b)
+	vars := s.bind(g, s.vars)
+	logits, contrast, err := s.logits(g, s.index, vars)
+	if err != nil {
+		return err
+	}
+	s.loss = s.inv.Loss(contrast, s.target).Reshape(c, b).MeanTo(c, 1)
+	s.hits = logits.ArgMax().Equal(s.target).Reshape(c, b).MeanTo(c, 1)
+	total, outputs := s.loss, []autodiff.Value{s.loss, s.hits}
+	if s.inv.Penalty != nil {
+		s.penalty = s.inv.Penalty(vars).Reshape(c, 1)
+		outputs = append(outputs, s.penalty)
+		total = total.Add(s.penalty.Mul(g.Bind(s.cost).Reshape(c, 1)))
+	}
+	if s.inv.Control != nil {
+		for i, b := range s.bind(g, s.before) {
+			g.Assign(b, vars[i])
+		}
+	}
+	grads := autodiff.Grad(total, autodiff.None, vars...)
+	counter, rates := g.Bind(s.counter), g.Const(s.inv.Rates, len(s.inv.Rates))
+	for i, m := range s.bind(g, s.m) {
+		g.Adam(vars[i], grads[i], m, g.Bind(s.v[i]), counter, rates, s.inv.Adam)
+	}
+	if s.inv.Project != nil {
+		for i, p := range s.inv.Project(vars) {
+			g.Assign(vars[i], p)
+		}
+	}
+	g.Advance(counter)
+	s.step, err = g.Compile(outputs...)
+	return err
+}
+
+func (s *session) recordProbe() error {
+	g := autodiff.New(s.in.Model.CLIP.Engine())
+	b := s.inv.Batch
+	s.probeIndex, s.probeTarget = g.Input(b), g.Input(s.c*b)
+	logits, contrast, err := s.logits(g, s.probeIndex, s.bind(g, s.vars))
+	if err != nil {
+		return err
+	}
+	s.probeLoss = s.inv.Loss(contrast, s.probeTarget)
+	s.probed = logits.ArgMax().Equal(s.probeTarget)
+	s.probe, err = g.Compile(s.probeLoss, s.probed)
+	return err
+}
+
+// targets are the classes that the rows of a step aim at; idle places aim at class 0, and nobody looks.
+func (s *session) targets(group []*class) []float32 {
+	t := make([]float32, s.c*s.inv.Batch)
+	for _, c := range group {
+		for i := range s.inv.Batch {
+			t[c.place*s.inv.Batch+i] = float32(c.target)
+		}
+	}
+	return t
+}
+
+// load puts a group's variables and moments in place, as they were when the classes last stood in a step, or at the start.
+func (s *session) load(group []*class) error {
+	for _, c := range group {
+		v, moments := c.Variables, c.moments
+		if v == nil {
+			v = s.start
+		}
+		if moments == nil {
+			moments = [][]*tensor.Dense{s.zero, s.zero}
+		}
+		for j, t := range [][]*tensor.Dense{v, moments[0], moments[1]} {
+			if err := s.write([][]engine.Array{s.vars, s.m, s.v}[j], c.place, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// save keeps the variables of class c, and with moments also those.
+func (s *session) save(c *class, moments bool) (err error) {
+	if c.Variables, err = s.read(s.vars, c.place); err != nil || !moments {
+		c.moments = nil
+		return err
+	}
+	c.moments = make([][]*tensor.Dense, 2)
+	if c.moments[0], err = s.read(s.m, c.place); err != nil {
+		return err
+	}
+	c.moments[1], err = s.read(s.v, c.place)
+	return err
+}
+
+// advance takes a group's inversion from one round to another. Classes that are done on the way stay in the step, unchanged in what is
+// kept of them, and are counted: images went through for them. It returns how many did.
+func (s *session) advance(ctx context.Context, group []*class, from, to int, order []int) (passes int64, err error) {
+	inv := s.inv
+	if err := s.load(group); err != nil {
+		return 0, err
+	}
+	if err := s.counter.Buffer.Write(0, []float32{float32(from * inv.Steps)}); err != nil {
+		return 0, err
+	}
+	if err := s.step.Write(s.target, s.targets(group)); err != nil {
+		return 0, err
+	}
+	var rung sums // over the second half of the rounds, where a rung follows
+	half := to
+	if inv.Control == nil && to < inv.Rounds {
+		half = (from + to) / 2
+		rung = s.newSums(inv.Steps * (to - half))
+	}
+	for round := from; round < to; round++ {
+		means := s.newSums(inv.Steps)
+		if inv.Control != nil {
+			if err := s.weigh(group); err != nil {
+				return 0, err
+			}
+		}
+		for step := range inv.Steps {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			if err := s.step.Write(s.index, s.batch(order, (round*inv.Steps+step)*inv.Batch)); err != nil {
+				return 0, err
+			}
+			if err := s.step.Run(); err != nil {
+				return 0, err
+			}
+			passes += int64(len(group) * inv.Batch)
+			switch { // where nobody asks nothing waits for the device
+			case inv.Control != nil:
+				err = means.add(s)
+			case round >= half:
+				err = rung.add(s)
+			}
+			if err != nil {
+				return 0, err
+			}
+		}
+		if inv.Control != nil {
+			left, err := s.steer(group, means, round+1)
+			if err != nil || left == 0 {
+				return passes, err
+			}
+		}
+	}
+	for _, c := range group {
+		if c.done {
+			continue
+		}
+		if err := s.save(c, to < inv.Rounds); err != nil {
+			return 0, err
+		}
+		if c.Rounds = to; half < to {
+			c.Loss, c.ASR = rung.loss[c.place], rung.hits[c.place]
+			c.Rungs = append(c.Rungs, c.Loss)
+		}
+	}
+	return passes, nil
+}
+
+// weigh sets the cost of each class's penalty.
+func (s *session) weigh(group []*class) error {
+	cost := make([]float32, s.c)
+	for _, c := range group {
+		cost[c.place] = float32(c.control.Cost())
+	}
+	return s.cost.Buffer.Write(0, cost)
+}
+
+// steer tells the controllers of the classes that are not done how round number rounds went, and returns how many go on.
+func (s *session) steer(group []*class, means sums, rounds int) (left int, err error) {
+	for _, c := range group {
+		if c.done {
+			continue
+		}
+		i := c.place
+		c.done, err = c.control.Round(Round{
+			Loss: means.loss[i], Penalty: means.penalty[i], ASR: means.hits[i],
+			Before: func() ([]*tensor.Dense, error) { return s.read(s.before, i) },
+			After:  func() ([]*tensor.Dense, error) { return s.read(s.vars, i) },
+			Set:    func(v []*tensor.Dense) error { return s.write(s.vars, i, v) },
+		})
+		if err != nil {
+			return 0, err
+		}
+		if c.Rounds = rounds; !c.done {
+			left++
+		} else if err := s.save(c, false); err != nil {
+			return 0, err
+		}
+	}
+	return left, nil
+}
+
+// batch returns the images of the step that begins at a place in the order.
+func (s *session) batch(order []int, at int) []float32 {
+	index := make([]float32, s.inv.Batch)
+	for i := range index {
+		index[i] = float32(order[at+i])
+	}
+	return index
+}
+
+// sums are means of loss, successes and penalty of each class over a number of steps.
+type sums struct {
+	weight              float64
+	loss, hits, penalty []float64
+}
+
+func (s *session) newSums(steps int) sums {
+	return sums{1 / float64(steps), make([]float64, s.c), make([]float64, s.c), make([]float64, s.c)}
+}
+
+// add adds what the last step gave.
+func (m sums) add(s *session) error {
+	for _, x := range []struct {
+		value autodiff.Value
+		to    []float64
+	}{{s.loss, m.loss}, {s.hits, m.hits}, {s.penalty, m.penalty}} {
+		if err := accumulate(s.step, x.value, x.to, m.weight); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func accumulate(p *autodiff.Program, v autodiff.Value, sum []float64, weight float64) error {
+	if !v.Valid() {
+		return nil
+	}
+	data, err := p.Read(v)
+	if err != nil {
+		return err
+	}
+	for i, x := range data {
+		sum[i] += weight * float64(x)
+	}
+	return nil
+}
+
+// measure takes loss and ASR of the final triggers on images that the inversion has not seen.
+func (s *session) measure(ctx context.Context, group []*class, images []int) (int64, error) {
+	b := s.inv.Batch
+	for _, c := range group {
+		c.Loss, c.ASR = 0, 0
+		if err := s.write(s.vars, c.place, c.Variables); err != nil {
+			return 0, err
+		}
+	}
+	if err := s.probe.Write(s.probeTarget, s.targets(group)); err != nil {
+		return 0, err
+	}
+	index := make([]float32, b)
+	for at := 0; at < len(images); at += b {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		for i := range index {
+			index[i] = float32(images[min(at+i, len(images)-1)]) // the last batch is filled up; the fill is not counted
+		}
+		if err := s.probe.Write(s.probeIndex, index); err != nil {
+			return 0, err
+		}
+		if err := s.probe.Run(); err != nil {
+			return 0, err
+		}
+		loss, err := s.probe.Read(s.probeLoss)
+		if err != nil {
+			return 0, err
+		}
+		hits, err := s.probe.Read(s.probed)
+		if err != nil {
+			return 0, err
+		}
+		for _, c := range group {
+			for j := range min(b, len(images)-at) {
+				c.Loss += float64(loss[c.place*b+j]) / float64(len(images))
+				c.ASR += float64(hits[c.place*b+j]) / float64(len(images))
+			}
+		}
+	}
+	return int64(len(group) * len(images)), nil
+}
+
+// read copies what an array of all places holds for the i-th.
+func (s *session) read(from []engine.Array, i int) ([]*tensor.Dense, error) {
+	out := make([]*tensor.Dense, len(s.start))
+	for j, t := range s.start {
+		data := make([]float32, t.Shape().TotalSize())
+		if err := from[j].Buffer.Read(i*len(data), data); err != nil {
+			return nil, err
+		}
+		out[j] = triggers.Dense(data, t.Shape()...)
+	}
+	return out, nil
+}
+
+func (s *session) write(to []engine.Array, i int, v []*tensor.Dense) error {
+	for j, t := range v {
+		if err := to[j].Buffer.Write(i*t.Shape().TotalSize(), floats(t)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
