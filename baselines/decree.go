@@ -32,8 +32,9 @@ func init() {
 			{Name: "seed", Doc: "draws start and images in place of the cell's seed, so that one encoder and one pool give one score (authors: 80)", Default: 80, Min: 0, Max: 1 << 30},
 			inspector.Threshold,
 		}, inspector.PoolParams...),
-		Whole:   true,
-		Inspect: decree,
+		Shared:    true,
+		Classless: true,
+		Inspect:   decree,
 	})
 }
 

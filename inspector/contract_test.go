@@ -223,14 +223,14 @@ func TestReportsAreComplete(t *testing.T) {
 		var progress []int
 		last := 0
 		in.Progress = func(done, total int) {
-			if last != 0 && total != last || !d.Whole && total != len(m.Classes) {
+			if last != 0 && total != last || !d.Shared && total != len(m.Classes) {
 				t.Errorf("progress towards %d, after %d", total, last)
 			}
 			progress, last = append(progress, done), total
 		}
 		r := inspect(t, d, in)
-		if r.Whole == nil && len(r.Classes) != len(m.Classes) {
-			t.Fatalf("%d results for %d classes", len(r.Classes), len(m.Classes))
+		if d.Classless != (r.Whole != nil) || !d.Classless && len(r.Classes) != len(m.Classes) {
+			t.Fatalf("%d results for %d classes, of the whole %v", len(r.Classes), len(m.Classes), r.Whole)
 		}
 		all := found(t, r)
 		if len(all) == 0 {

@@ -22,8 +22,10 @@ type Detector struct {
 	Name   string
 	Doc    string // one line, with the paper
 	Params []settings.Param
-	// Whole tells that the rounds of the authors' budget are the model's, not each class's; estimates go by it.
-	Whole bool
+	// Shared tells that the rounds of the authors' budget are all classes' together, not each one's.
+	Shared bool
+	// Classless tells that it looks at the model as a whole, at no classes, and names no suspect.
+	Classless bool
 	// Inspect gives the verdict on one model. The same input gives the same report to the bit, and permuting the model's
 	// classes permutes the class results, up to the rounding of the products.
 	Inspect func(ctx context.Context, in Input) (*Report, error)
