@@ -45,7 +45,7 @@ func readOracle(t *testing.T) (o oracle) {
 	if err := json.Unmarshal(raw, &o); err != nil {
 		t.Fatal(err)
 	}
-	if len(o.KArm) < 6 || len(o.DECREE) < 5 || len(o.KArmSteps) != 5 || len(o.DECREESteps) != 5 {
+	if len(o.KArm) < 12 || len(o.DECREE) < 8 || len(o.KArmSteps) != 5 || len(o.DECREESteps) != 5 {
 		t.Fatal("traces are missing")
 	}
 	return o

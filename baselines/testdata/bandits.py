@@ -49,10 +49,12 @@ class Quiet:
 
 
 def karm(folder, seed, arms, steps):
-    """One scan over arms of a kind each: 0 never succeeds, 1 seldom, 2 often, 3 nearly always."""
+    """One scan over arms of a kind each: 0 never succeeds, 1 seldom, 2 often, 3 nearly always, 4 comes no nearer than a quarter. Masks
+    shrink from a large size in even scans, slowly from a small one in odd ones."""
     script = random.Random(seed)
     rounds, draws, calls = [], [], [0]
-    sizes = [script.uniform(20000, 30000) for _ in arms]
+    slow = seed % 2 == 1
+    sizes = [script.uniform(1500, 3500) if slow else script.uniform(20000, 30000) for _ in arms]
     now = [None]  # the arm whose images were asked for last
     said = {}
 
@@ -61,10 +63,10 @@ def karm(folder, seed, arms, steps):
         kind = (calls[0] - 1) % 4
         if kind == 0:
             i = now[0]
-            sizes[i] = max(300.0, sizes[i] * script.choice([0.7, 0.8, 0.9, 0.97, 1.0, 1.02]))
-            chance = {0: 0.0, 1: 0.15, 2: 0.6, 3: 0.93}[arms[i]]
+            sizes[i] = max(100.0, sizes[i] * script.choice([0.97, 0.98, 0.99, 1.0] if slow else [0.7, 0.8, 0.9, 0.97, 1.0, 1.02]))
+            chance = {0: 0.0, 1: 0.15, 2: 0.6, 3: 0.93, 4: 0.0}[arms[i]]
             acc = script.choice([0.99, 1.0]) if script.random() < chance else script.choice([0.0, 0.5, 0.97])
-            said["acc"], said["reg"] = 0.0 if arms[i] == 0 else acc, round(sizes[i], 1)
+            said["acc"], said["reg"] = {0: 0.0, 4: 0.25}.get(arms[i], acc), round(sizes[i], 1)
             rounds.append([i, said["acc"], said["reg"]])
         return [0.0, said["reg"], 0.0, said["acc"]][kind]
 
@@ -131,7 +133,8 @@ def karm(folder, seed, arms, steps):
             "best": [None if b == 1e10 else b for b in best]}
 
 
-def decree(folder, seed, epochs, steps, chance):
+def decree(folder, seed, epochs, steps, chances):
+    """A scan whose steps are alike with a chance that changes from one equal part of the epochs to the next."""
     text = load(folder + "/main.py")
     a = text.index("            if (torch.abs(loss_cos) > succ_threshold) and (loss_reg < regular_best):")
     b = text.index("        loss_avg_e = torch.mean(")
@@ -147,10 +150,11 @@ def decree(folder, seed, epochs, steps, chance):
     for _ in range(epochs):
         cosines, epoch = [], []
         for _ in range(steps):
+            chance = chances[len(rounds) * len(chances) // epochs]
             if script.random() < 0.12:
                 high = script.random() < chance
             cosine = script.choice([0.991, 0.995, 0.999] if high else [0.6, 0.9, 0.98, 0.9899])
-            size = max(100.0, size * script.choice([0.9, 0.97, 1.0, 1.03]))
+            size = max(5000.0, size * script.choice([0.9, 0.97, 1.0, 1.03]))
             was = v["regular_best"]
             v["loss_cos"], v["loss_reg"] = torch.tensor(-cosine, dtype=torch.float64), torch.tensor(round(size, 1), dtype=torch.float64)
             v["res_best"] = {}
@@ -218,10 +222,11 @@ def decree_steps(folder):
 def main(karm_folder, decree_folder):
     about = ("Decisions and steps of the authors' programs, by bandits.py. A round of K-Arm is [arm, ASR, size, cost it was weighed with]; "
              "a step of DECREE is [cosine, size, cost of the next step, 1 if kept], in rounds.")
-    kinds = [[3], [2, 3], [0, 3, 2], [3, 3, 3], [1, 0, 3, 2], [2, 2, 3, 3, 0]]
+    kinds = [[3], [3], [2, 3], [4, 3, 3, 2], [0, 3, 2], [3, 3, 3, 3], [1, 0, 3, 2], [2, 2, 3, 3, 0], [4, 3, 3], [3, 2, 3], [2, 2], [2, 2, 2]]
+    chances = [[0.5], [0.8], [0.95], [0.0, 0.98], [0.05, 1.0, 0.2], [1.0], [0.7, 0.9], [0.9]]
     out = {"about": about,
-           "k-arm": [karm(karm_folder, i, arms, 300) for i, arms in enumerate(kinds)],
-           "decree": [decree(decree_folder, i, 30, 12, chance) for i, chance in enumerate([0.5, 0.8, 0.95, 0.1, 1.0])],
+           "k-arm": [karm(karm_folder, i, arms, 250) for i, arms in enumerate(kinds)],
+           "decree": [decree(decree_folder, i, 20, 12, c) for i, c in enumerate(chances)],
            "k-arm steps": karm_steps(), "decree steps": decree_steps(decree_folder)}
     for t in out["k-arm"]:
         print(t["arms"], "arms:", len(t["rounds"]), "rounds,", len(t["draws"]), "draws, stopped", t["stopped"], t["best"])
