@@ -109,19 +109,20 @@ func decree(ctx context.Context, in inspector.Input) (*inspector.Report, error) 
 	return r, nil
 }
 
-// similarity is DECREE's schedule, step by step: the cost rises while the features are alike and falls while they are not.
+// similarity is DECREE's schedule, step by step: the cost rises while the features are alike and falls while they are not. (The
+// authors also reset a cost that has been below its floor for long, which cannot be: six successes bring it above.)
 type similarity struct {
 	bound, up, floor float64
 	patience, stop   int
-	initial, now     float64
-	ups, downs, set  int
+	now              float64
+	ups, downs       int
 	best, stopBest   float64 // smallest size of a successful step
 	idle             int
 }
 
 func newSimilarity(s settings.Values) *similarity {
 	return &similarity{bound: s.Float("alike"), up: s.Float("up"), floor: s.Float("floor"), patience: s.Int("patience"), stop: s.Int("early-stop"),
-		initial: s.Float("cost"), now: s.Float("cost"), best: math.Inf(1), stopBest: math.Inf(1)}
+		now: s.Float("cost"), best: math.Inf(1), stopBest: math.Inf(1)}
 }
 
 // step is told cosine and size of a step and tells whether its mask is to be kept.
@@ -136,11 +137,6 @@ func (l *similarity) step(cosine, size float64) (kept bool) {
 		}
 	}
 	l.stopBest = math.Min(l.best, l.stopBest)
-	if l.set++; !success || l.now >= l.floor {
-		l.set = 0
-	} else if l.set > 2*l.patience {
-		l.now, l.ups, l.downs = l.initial, 0, 0
-	}
 	if success {
 		l.ups, l.downs = l.ups+1, 0
 	} else {

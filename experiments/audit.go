@@ -588,6 +588,12 @@ func enlarge(m *image.NRGBA, side int) *image.NRGBA {
 // Print writes a finding for a person to read.
 func (f *Finding) Print(w io.Writer, out string) error {
 	var b strings.Builder
+	figure := func(v results.Num, digits int) string {
+		if !v.Defined() {
+			return "-"
+		}
+		return fmt.Sprintf("%.*f", digits, float64(v))
+	}
 	fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s\n", "class", "index", "score", "loss", "ASR")
 	for _, c := range f.rows() {
 		mark := ""
@@ -597,8 +603,8 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		case !c.Score.Defined():
 			mark = "  ruled out"
 		}
-		fmt.Fprintf(&b, "%-28s %8.2f %8.3f %8.3f %8.3f%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
-			float64(c.Index), float64(c.Score), float64(c.Loss), float64(c.ASR), mark)
+		fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
+			figure(c.Index, 2), figure(c.Score, 3), figure(c.Loss, 3), figure(c.ASR, 3), mark)
 	}
 	fmt.Fprintf(&b, "\nverdict: %s (%s)\n", f.Decision, f.Why)
 	if f.Suspect != "" {

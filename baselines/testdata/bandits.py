@@ -53,7 +53,7 @@ def karm(folder, seed, arms, steps):
     shrink from a large size in even scans, slowly from a small one in odd ones."""
     script = random.Random(seed)
     rounds, draws, calls = [], [], [0]
-    slow = seed % 2 == 1
+    slow, floor = seed % 2 == 1, [100.0, 1200.0][seed % 4 == 3]
     sizes = [script.uniform(1500, 3500) if slow else script.uniform(20000, 30000) for _ in arms]
     now = [None]  # the arm whose images were asked for last
     said = {}
@@ -63,8 +63,8 @@ def karm(folder, seed, arms, steps):
         kind = (calls[0] - 1) % 4
         if kind == 0:
             i = now[0]
-            sizes[i] = max(100.0, sizes[i] * script.choice([0.97, 0.98, 0.99, 1.0] if slow else [0.7, 0.8, 0.9, 0.97, 1.0, 1.02]))
-            chance = {0: 0.0, 1: 0.15, 2: 0.6, 3: 0.93, 4: 0.0}[arms[i]]
+            sizes[i] = max(floor, sizes[i] * script.choice([0.97, 0.98, 0.99, 1.0] if slow else [0.7, 0.8, 0.9, 0.97, 1.0, 1.02]))
+            chance = {0: 0.0, 1: 0.15, 2: 0.5, 3: 0.93, 4: 0.0}[arms[i]]
             acc = script.choice([0.99, 1.0]) if script.random() < chance else script.choice([0.0, 0.5, 0.97])
             said["acc"], said["reg"] = {0: 0.0, 4: 0.25}.get(arms[i], acc), round(sizes[i], 1)
             rounds.append([i, said["acc"], said["reg"]])
