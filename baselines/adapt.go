@@ -37,12 +37,11 @@ func params(d defaults, more ...settings.Param) []settings.Param {
 	return append(append(p, more...), inspector.PoolParams...)
 }
 
-// run completes an inversion with the schedule that the settings ask for, runs it and seeks outliers among the sizes.
-func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size func(triggers.Trigger) float64) (*inspector.Report, error) {
+// schedule splits the pool and completes an inversion with the budget of each class that the settings ask for.
+func schedule(in inspector.Input, inv *inspector.Inversion) (optimise, measure []int, err error) {
 	s := in.Settings
-	optimise, measure, err := inspector.SplitPool(in)
-	if err != nil {
-		return nil, err
+	if optimise, measure, err = inspector.SplitPool(in); err != nil {
+		return nil, nil, err
 	}
 	inv.Rates = []float32{float32(s.Float("rate"))}
 	inv.Batch = min(s.Int("batch"), len(optimise))
@@ -51,6 +50,16 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 		optimise = optimise[:min(len(optimise), s.Int("images"))]
 		inv.Batch = min(inv.Batch, len(optimise))
 		inv.Steps, inv.Rounds = len(optimise)/inv.Batch, s.Int("rounds")
+	}
+	return optimise, measure, nil
+}
+
+// run gives an inversion its budget, runs it and seeks outliers among the sizes.
+func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size func(triggers.Trigger) float64) (*inspector.Report, error) {
+	s := in.Settings
+	optimise, measure, err := schedule(in, &inv)
+	if err != nil {
+		return nil, err
 	}
 	outcomes, passes, err := inv.Run(ctx, in, optimise, measure)
 	if err != nil {

@@ -434,6 +434,8 @@ func TestDefaultsAreTheAuthors(t *testing.T) {
 	for name, want := range map[string]map[string]any{
 		"neural-cleanse": {"asr": 0.99, "patience": 5, "up": 2.0, "down": 2.0, "cost": 1e-3, "rate": 0.1, "batch": 32, "rounds": 1000, "images": 1000, "early-stop": 25, "index": "mad", "k": 2.0},
 		"pixel-backdoor": {"asr": 0.9, "patience": 10, "up": 1.5, "down": 1.5, "cost": 1e-3, "rate": 0.1, "batch": 32, "rounds": 1000, "images": 100, "index": "mad", "k": 2.0},
+		"k-arm":          {"asr": 0.99, "patience": 5, "up": 1.5, "cost": 1e-3, "rate": 0.1, "batch": 32, "rounds": 1000, "share": 0.25, "warmup": 2, "beta": 1e4, "explore": 0.3, "early-stop": 10, "shrinks": 60, "bound": 1720.0, "index": "bound"},
+		"decree":         {"alike": 0.99, "patience": 5, "up": 5.0, "cost": 1e-3, "floor": 1e-7, "rate": 0.5, "batch": 32, "rounds": 1000, "early-stop": 35, "bound": 0.1, "seed": 80, "k": 2.0},
 	} {
 		s := resolve(t, name, nil)
 		for param, v := range want {

@@ -29,16 +29,31 @@ func init() {
 const tanhScale = 1 / (2 - 1e-7)
 
 func neuralCleanse(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
-	return run(ctx, in, cleanseInversion(in.Settings), func(t triggers.Trigger) float64 { // L1 norm of the mask
-		var sum float64
-		for _, v := range floats(t.(triggers.Masked).Mask) {
-			sum += math.Abs(float64(v))
-		}
-		return sum
-	})
+	return run(ctx, in, cleanseInversion(in.Settings), maskNorm)
 }
 
+// maskNorm is the L1 norm of a trigger's mask.
+func maskNorm(t triggers.Trigger) (sum float64) {
+	for _, v := range floats(t.(triggers.Masked).Mask) {
+		sum += math.Abs(float64(v))
+	}
+	return sum
+}
+
+// cleanseInversion is the inversion of a mask and a pattern under Neural Cleanse's schedule.
 func cleanseInversion(s settings.Values) inspector.Inversion {
+	inv := maskInversion()
+	inv.Adam = autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-7} // Keras' epsilon
+	inv.Control = func() inspector.Controller {
+		return &cleanse{cost: cost{bound: s.Float("asr"), patience: s.Int("patience"), up: s.Float("up"), down: math.Pow(s.Float("down"), 1.5), initial: s.Float("cost")},
+			stop: s.Int("early-stop"), best: math.Inf(1), stopBest: math.Inf(1)}
+	}
+	return inv
+}
+
+// maskInversion is what Neural Cleanse, K-Arm and DECREE share: mask and pattern through tanh, uniform at first, the mask's L1 norm as
+// the penalty; for the former two cross-entropy as the objective, and PyTorch's epsilon in Adam.
+func maskInversion() inspector.Inversion {
 	unit := func(u autodiff.Value) autodiff.Value { return u.Tanh().Affine(tanhScale, 0.5) }
 	// broadcast gives variables [C,...] the shape [C,1,channels,S,S].
 	broadcast := func(u autodiff.Value, channels int) autodiff.Value {
@@ -60,11 +75,7 @@ func cleanseInversion(s settings.Values) inspector.Inversion {
 		Trigger: func(v []*tensor.Dense) triggers.Trigger {
 			return triggers.Masked{Mask: mapped(v[0], unitTanh), Pattern: mapped(v[1], unitTanh)}
 		},
-		Adam: autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-7}, // Keras' epsilon
-		Control: func() inspector.Controller {
-			return &cleanse{cost: cost{bound: s.Float("asr"), patience: s.Int("patience"), up: s.Float("up"), down: math.Pow(s.Float("down"), 1.5), initial: s.Float("cost")},
-				stop: s.Int("early-stop"), best: math.Inf(1), stopBest: math.Inf(1)}
-		},
+		Adam: autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-8},
 	}
 }
 

@@ -85,8 +85,9 @@ type Finding struct {
 	Why        string         `json:"why"`
 	Index      results.Num    `json:"index"`
 	K          float64        `json:"k"`
-	Suspect    string         `json:"suspect"` // the most suspicious class, whether flagged or not
-	Classes    []ClassFinding `json:"classes"` // by label
+	Suspect    string         `json:"suspect"`           // the most suspicious class, whether flagged or not; empty for none
+	Classes    []ClassFinding `json:"classes,omitempty"` // by label
+	Encoder    *ClassFinding  `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
 	References *Comparison    `json:"references,omitempty"`
 	Checkpoint string         `json:"checkpoint"`
 	CLIP       string         `json:"clip"` // fingerprint of the encoders
@@ -431,7 +432,7 @@ func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 			return nil, err
 		}
 	}
-	return f, f.write(out, a.model.Classes)
+	return f, f.write(out)
 }
 
 // find runs the detector on the delivered model.
@@ -441,14 +442,23 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Finding{Index: results.Num(r.Index), K: a.options.Float("k"), Suspect: a.model.Classes[r.Suspect], Checkpoint: a.Checkpoint,
+	f := &Finding{Index: results.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
 		CLIP: a.encoder.fingerprint, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.indices),
 		PoolHash: a.opened.fingerprint, Detector: named(Choice{a.detector.Name, a.options}), Seed: a.Seed, Engine: a.engine.Fingerprint(),
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
-	f.Decision, f.Why = Decide(r.Index, f.K, len(a.model.Classes))
+	if r.Suspect >= 0 {
+		f.Suspect = a.model.Classes[r.Suspect]
+	}
+	f.Decision, f.Why = a.decide(r)
+	finding := func(name string, c inspector.ClassResult) ClassFinding {
+		return ClassFinding{name, results.Num(c.Index), results.Num(c.Score), results.Num(c.Loss), results.Num(c.ASR), results.Num(c.Norm)}
+	}
 	for i, c := range r.Classes {
-		f.Classes = append(f.Classes, ClassFinding{a.model.Classes[i], results.Num(c.Index), results.Num(c.Score), results.Num(c.Loss),
-			results.Num(c.ASR), results.Num(c.Norm)})
+		f.Classes = append(f.Classes, finding(a.model.Classes[i], c))
+	}
+	if r.Whole != nil {
+		e := finding("(image encoder)", *r.Whole)
+		f.Encoder = &e
 	}
 	return f, nil
 }
@@ -506,7 +516,7 @@ func resample(d prompts.Data, rng *rand.Rand) prompts.Data {
 }
 
 // write writes the files of a finding.
-func (f *Finding) write(out string, classes []string) error {
+func (f *Finding) write(out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return fmt.Errorf("making the output folder: %w", err)
 	}
@@ -520,7 +530,7 @@ func (f *Finding) write(out string, classes []string) error {
 		}
 	}
 	put("report.json", func(w io.Writer) error { _, err := w.Write(append(raw, '\n')); return err })
-	t := f.report.Classes[f.report.Suspect].Trigger
+	t := f.trigger()
 	var picture *image.NRGBA
 	if t != nil {
 		picture = enlarge(triggers.Draw(t), 256)
@@ -529,7 +539,7 @@ func (f *Finding) write(out string, classes []string) error {
 			err = triggers.Write(filepath.Join(out, "trigger.safetensors"), t)
 		}
 	}
-	put("verdict.png", func(w io.Writer) error { return drawFinding(w, f, classes, picture) })
+	put("verdict.png", func(w io.Writer) error { return drawFinding(w, f, picture) })
 	return err
 }
 
@@ -549,17 +559,28 @@ func enlarge(m *image.NRGBA, side int) *image.NRGBA {
 // Print writes a finding for a person to read.
 func (f *Finding) Print(w io.Writer, out string) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s\n", "class", "index", "score", "loss", "ASR")
-	for _, c := range f.Classes {
-		mark := ""
-		if c.Class == f.Suspect {
-			mark = "  <- suspect"
+	figure := func(v results.Num, digits int) string {
+		if !v.Defined() {
+			return "-"
 		}
-		fmt.Fprintf(&b, "%-28s %8.2f %8.3f %8.3f %8.3f%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
-			float64(c.Index), float64(c.Score), float64(c.Loss), float64(c.ASR), mark)
+		return fmt.Sprintf("%.*f", digits, float64(v))
+	}
+	fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s\n", "class", "index", "score", "loss", "ASR")
+	for _, c := range f.rows() {
+		mark := ""
+		switch {
+		case c.Class == f.Suspect:
+			mark = "  <- suspect"
+		case !c.Score.Defined():
+			mark = "  ruled out"
+		}
+		fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
+			figure(c.Index, 2), figure(c.Score, 3), figure(c.Loss, 3), figure(c.ASR, 3), mark)
 	}
 	fmt.Fprintf(&b, "\nverdict: %s (%s)\n", f.Decision, f.Why)
-	fmt.Fprintf(&b, "suspected target: %q\n", f.Suspect)
+	if f.Suspect != "" {
+		fmt.Fprintf(&b, "suspected target: %q\n", f.Suspect)
+	}
 	if r := f.References; r != nil {
 		most := math.Inf(-1)
 		for _, i := range r.Indices {

@@ -17,14 +17,18 @@ import (
 // mostNames is how many classes a picture names.
 const mostNames = 40
 
-// drawFinding draws the index of every class as bars, the suspect's black, the threshold k, and the recovered trigger, as PNG.
-func drawFinding(w io.Writer, f *Finding, classes []string, trigger *image.NRGBA) error {
+// drawFinding draws the index of every class, or of the encoder, as bars, the suspect's black, the threshold k, and the recovered trigger, as PNG.
+func drawFinding(w io.Writer, f *Finding, trigger *image.NRGBA) error {
 	p := plot.New()
-	p.Title.Text = fmt.Sprintf("%s: index %.2f, k = %g, suspect %.40q", f.Decision, float64(f.Index), f.K, f.Suspect)
+	p.Title.Text = fmt.Sprintf("%s: index %.2f, k = %g", f.Decision, float64(f.Index), f.K)
+	if f.Suspect != "" {
+		p.Title.Text += fmt.Sprintf(", suspect %.40q", f.Suspect)
+	}
 	p.Y.Label.Text = "anomaly index"
-	n := len(f.Classes)
+	rows := f.rows()
+	n := len(rows)
 	others, suspect := make(plotter.Values, n), make(plotter.Values, n)
-	for i, c := range f.Classes {
+	for i, c := range rows {
 		v := math.Max(-10, float64(c.Index)) // one far below must not flatten the rest
 		if i == f.report.Suspect {
 			suspect[i] = v
@@ -55,8 +59,8 @@ func drawFinding(w io.Writer, f *Finding, classes []string, trigger *image.NRGBA
 	p.Y.Max = math.Max(p.Y.Max, f.K+0.5)
 	if n <= mostNames {
 		names := make([]string, n)
-		for i, c := range classes {
-			names[i] = fmt.Sprintf("%.24s", c)
+		for i, c := range rows {
+			names[i] = fmt.Sprintf("%.24s", c.Class)
 		}
 		p.NominalX(names...)
 		p.X.Tick.Label.Rotation = math.Pi / 4

@@ -26,6 +26,9 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 		return err
 	}
 	defer a.close()
+	if a.detector.Classless {
+		return fmt.Errorf("--detector %s recovers no class's trigger to repair with: name another", a.detector.Name)
+	}
 	dassl := !strings.HasSuffix(out, ".safetensors")
 	if l := a.model.Learner; dassl && !l.HasDassl() {
 		return fmt.Errorf("--out %s: Dassl's layout has no place for a model of %s: name a file *.safetensors", out, l.Name)
@@ -47,6 +50,9 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	if err != nil {
 		return err
 	}
+	if f.report.Suspect < 0 {
+		return errors.New("the detector ruled out every class: there is no trigger to repair with")
+	}
 	fmt.Fprintf(w, "before: %s (%s), suspected target %q\n", f.Decision, f.Why, f.Suspect)
 	repaired, control, err := a.mend(ctx, f)
 	if err != nil {
@@ -56,8 +62,12 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	if err != nil {
 		return err
 	}
-	decision, why := Decide(after.Index, f.K, len(a.model.Classes))
-	fmt.Fprintf(w, "after:  %s (%s), most suspicious class %q\n\n", decision, why, a.model.Classes[after.Suspect])
+	decision, why := a.decide(after)
+	most := "none"
+	if after.Suspect >= 0 {
+		most = fmt.Sprintf("%q", a.model.Classes[after.Suspect])
+	}
+	fmt.Fprintf(w, "after:  %s (%s), most suspicious class %s\n\n", decision, why, most)
 	fmt.Fprintf(w, "%-10s %6s %26s\n", "model", "ACC", "ASR of recovered trigger")
 	suspect := f.report.Suspect
 	for _, m := range []struct {

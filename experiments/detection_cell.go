@@ -65,13 +65,21 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	}
 	r := results.DetectionResult{Index: report.Index, Backdoored: report.Backdoored, Suspect: report.Suspect,
 		ImagePasses: report.ImagePasses, Path: DetectionPath(job.Cell.Key), Versions: k.versions}
-	for i, s := range report.Classes {
-		r.Classes = append(r.Classes, results.ClassScore{Class: i, Loss: s.Loss, ASR: s.ASR, Score: s.Score, Index: s.Index,
+	add := func(class int, s inspector.ClassResult) {
+		r.Classes = append(r.Classes, results.ClassScore{Class: class, Loss: s.Loss, ASR: s.ASR, Score: s.Score, Index: s.Index,
 			Norm: s.Norm, Reached: s.Reached})
+	}
+	for i, s := range report.Classes {
+		if s.Trigger != nil { // else the detector ruled it out
+			add(i, s)
+		}
+	}
+	if report.Whole != nil {
+		add(results.NoClass, *report.Whole)
 	}
 	full, err := makeFolder(k.out, r.Path)
 	if err == nil {
-		err = writeRecovered(full, report.Classes)
+		err = writeRecovered(full, report)
 	}
 	if err != nil {
 		return none, fmt.Errorf("writing the recovered triggers: %w", err)

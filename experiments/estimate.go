@@ -10,6 +10,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/engine"
 	"clipinspector/experiments/bench"
+	"clipinspector/inspector"
 	"clipinspector/prompts"
 	"clipinspector/results"
 	"clipinspector/settings"
@@ -176,6 +177,9 @@ func (d *DetectionJob) work() Work {
 	passes := optimise * number("epochs", 1)
 	if budget, ok := s["budget"].(string); ok && budget == "authors" {
 		passes = min(optimise, number("images", int(optimise))) * number("rounds", 1)
+		if d, err := inspector.Find(d.Detector.Name); err == nil && d.Shared {
+			passes /= k
+		}
 	}
 	image := imageFLOP(d.Model.encoder.Config)
 	each := 0.0

@@ -72,8 +72,12 @@ func hashFile(path string) (string, error) {
 }
 
 // writeRecovered stores the recovered triggers of all classes in half precision: tensors CLASS/NAME, and the kinds in the
-// metadata.
-func writeRecovered(path string, classes []inspector.ClassResult) error {
+// metadata; the trigger for no class stands in the place of class 0.
+func writeRecovered(path string, r *inspector.Report) error {
+	classes := r.Classes
+	if r.Whole != nil {
+		classes = []inspector.ClassResult{*r.Whole}
+	}
 	f := &safetensors.File{Tensors: map[string]*tensor.Dense{}, Metadata: map[string]string{}}
 	kinds := make([]string, len(classes))
 	for c, r := range classes {

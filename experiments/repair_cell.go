@@ -41,6 +41,9 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if len(recovered) != len(m.Classes) {
 		return none, fmt.Errorf("%w: %d for %d classes", errTriggersLost, len(recovered), len(m.Classes))
 	}
+	if row.Result.Suspect == results.NoClass {
+		return none, errors.New("the detector ruled out every class: there is no trigger to repair with")
+	}
 	var trigger triggers.Trigger
 	if made.Backdoored {
 		if trigger, err = triggers.Read(filepath.Join(k.out, filepath.Dir(made.Path), triggerFile)); err != nil {

@@ -354,6 +354,9 @@ func (r *reader) repair(n *yaml.Node, detectors []Choice) *Choice {
 	if r.err == nil && !slices.ContainsFunc(detectors, func(d Choice) bool { return d.Name == c.Name }) {
 		r.err = r.errorf(at, "repair: the suite has no detector %q whose triggers could repair", c.Name)
 	}
+	if d, err := inspector.Find(c.Name); r.err == nil && err == nil && d.Classless {
+		r.err = r.errorf(at, "repair: %s recovers no class's trigger to repair with", c.Name)
+	}
 	c.Settings = r.values(n, "repair", inspector.RepairParams, "detector")
 	return c
 }

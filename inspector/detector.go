@@ -17,11 +17,15 @@ import (
 	"clipinspector/triggers"
 )
 
-// Detector is a way to find backdoors by reconstructing a trigger for every class.
+// Detector is a way to find backdoors by reconstructing triggers: for every class, for some, or one for the model as a whole.
 type Detector struct {
 	Name   string
 	Doc    string // one line, with the paper
 	Params []settings.Param
+	// Shared tells that the rounds of the authors' budget are all classes' together, not each one's.
+	Shared bool
+	// Classless tells that it looks at the model as a whole, at no classes, and names no suspect.
+	Classless bool
 	// Inspect gives the verdict on one model. The same input gives the same report to the bit, and permuting the model's
 	// classes permutes the class results, up to the rounding of the products.
 	Inspect func(ctx context.Context, in Input) (*Report, error)
@@ -33,10 +37,11 @@ type Input struct {
 	Pool     *tensor.Dense // [N,3,S,S] in [0,1], unlabelled
 	Seed     uint64
 	Settings settings.Values
-	Progress func(done, total int) // classes inverted so far; may be nil
+	Progress func(done, total int) // classes inverted so far, or steps taken; may be nil
 }
 
-// ClassResult is what a detector found out about one class as the target.
+// ClassResult is what a detector found out about one class as the target. Of a class that it ruled out without an inversion there is
+// no trigger, and all numbers but the index are NaN.
 type ClassResult struct {
 	Loss    float64          // reconstruction loss on the measuring images, the detector's own objective
 	ASR     float64          // share of the measuring images that the recovered trigger sends to the class
@@ -49,11 +54,12 @@ type ClassResult struct {
 
 // Report is a verdict on one model.
 type Report struct {
-	Classes     []ClassResult
-	Index       float64 // the model's anomaly index, that of the suspect
-	Suspect     int     // the most suspicious class, whether flagged or not
-	Backdoored  bool    // Index > k
-	ImagePasses int64   // images that went through the model, with or without a backward pass
+	Classes     []ClassResult // by class; none from a detector that looks at no classes
+	Whole       *ClassResult  // what such a detector found out about the model as a whole; nil from the others
+	Index       float64       // the model's anomaly index, that of the suspect
+	Suspect     int           // the most suspicious class, whether flagged or not; -1 for none
+	Backdoored  bool          // Index > k
+	ImagePasses int64         // images that went through the model, with or without a backward pass
 }
 
 var detectors []*Detector
@@ -86,7 +92,7 @@ const K = 2.0
 // Threshold is the declaration of k that detectors share.
 var Threshold = settings.Param{Name: "k", Unit: "standard deviations", Doc: "a model whose anomaly index is above k is called backdoored (paper: 2)", Default: K, Min: 0, Max: 100}
 
-// Verdict completes a report from the indices of its classes: suspect, model index and flag.
+// Verdict completes a report from the indices of its classes, of which there is one at least: suspect, model index and flag.
 func (r *Report) Verdict(k float64) {
 	r.Suspect = 0
 	for c := range r.Classes {

@@ -72,6 +72,19 @@ func Studentized(scores []float64) []float64 {
 	return index
 }
 
+// BoundIndex is the index of a method that holds a trigger's size against a fixed bound instead of against other classes:
+//
+//	K + log2(bound / size)
+//
+// within ±37, so that it exceeds K exactly when the size is below the bound, and each halving of the size adds one. An infinite or
+// undefined size gets the lowest index.
+func BoundIndex(size, bound float64) float64 {
+	if math.IsNaN(size) {
+		return -maxIndex
+	}
+	return math.Max(-maxIndex, math.Min(maxIndex, K+math.Log2(bound/size)))
+}
+
 // maxIndex bounds the index: beyond it probabilities underflow.
 const maxIndex = 37.0
 

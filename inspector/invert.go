@@ -170,13 +170,7 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 	}
 	rng := rand.New(rand.NewPCG(in.Seed, 0x696e76657274))
 	start := inv.Start(in.Pool.Shape()[2], rng)
-	var order []int // images of all steps, an epoch after the other
-	for len(order) < inv.Rounds*inv.Steps*inv.Batch {
-		epoch := rng.Perm(len(optimise))
-		for _, i := range epoch[:len(epoch)/inv.Batch*inv.Batch] {
-			order = append(order, optimise[i])
-		}
-	}
+	order := inv.order(rng, optimise)
 	classes := make([]*class, len(in.Model.Classes))
 	for t := range classes {
 		classes[t] = &class{target: t}

@@ -26,6 +26,8 @@ type Learner struct {
 	Params []settings.Param
 	// Conditional tells that the class vectors depend on the image, as in CoCoOp.
 	Conditional bool
+	// Weights tells that what is tuned are weights of the image tower and no prompts.
+	Weights bool
 	// Init draws the tensors to be tuned.
 	Init func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error)
 	// Augment changes the images to tune on, once, before tuning begins; nil for none.
@@ -153,6 +155,18 @@ func (m *Model) ClassVectors() (*tensor.Dense, error) {
 	}
 	m.vectors, err = p.Array(v).Download()
 	return m.vectors, err
+}
+
+// Encoder records the features [B,D], of length 1, that the delivered image encoder gives pixels [B,3,S,S]: with the weights that
+// the learner has tuned, where it tunes any, and without prompts.
+func (m *Model) Encoder(g *autodiff.Graph, pixels autodiff.Value) autodiff.Value {
+	t := m.CLIP.Bind(g)
+	if m.Learner.Weights {
+		for _, name := range sortedKeys(m.Params) {
+			t.Replace(name, g.Const(floats(m.Params[name]), m.Params[name].Shape()...))
+		}
+	}
+	return t.Image(pixels, clip.ImagePrompts{})
 }
 
 // Features records the image features [B,D] of pixels [B,3,S,S] in [0,1].

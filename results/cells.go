@@ -78,9 +78,12 @@ type DetectionCell struct {
 	Order    int            // place in the suite's plan
 }
 
-// ClassScore is what a detector found for one class.
+// NoClass stands for the model as a whole where a detector looks at no classes.
+const NoClass = -1
+
+// ClassScore is what a detector found for one class, or for the model as a whole. Classes that it did not invert have none.
 type ClassScore struct {
-	Class   int
+	Class   int     // or NoClass
 	Loss    float64 // reconstruction loss on the measuring images
 	ASR     float64 // success of the recovered trigger
 	Score   float64 // the figure the index is computed from
@@ -93,7 +96,7 @@ type ClassScore struct {
 type DetectionResult struct {
 	Index       float64 // anomaly index of the model: the score that AUROC ranks
 	Backdoored  bool    // the verdict
-	Suspect     int     // suspected target class, -1 for none
+	Suspect     int     // suspected target class, NoClass for none
 	Classes     []ClassScore
 	ImagePasses int64 // images pushed through the image tower
 	Seconds     float64

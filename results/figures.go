@@ -17,7 +17,7 @@ type Figures struct {
 	TPRInterval      Interval `json:"tpr_interval"`
 	FPR              Num      `json:"fpr"`
 	FPRInterval      Interval `json:"fpr_interval"`
-	TargetCorrect    Num      `json:"target_correct"` // share of true positives whose suspect is the target
+	TargetCorrect    Num      `json:"target_correct"` // share of true positives with a suspect whose suspect is the target
 	Reached          Num      `json:"reached"`        // share of inversions (one a class) that reached the detector's own ASR bound
 	ImagePasses      Num      `json:"image_passes"`   // mean per model
 	Seconds          Num      `json:"seconds"`        // mean per model
@@ -25,6 +25,7 @@ type Figures struct {
 	Backdoored        int `json:"-"` // models made with a backdoor
 	TruePositives     int `json:"-"`
 	FalsePositives    int `json:"-"`
+	Named             int `json:"-"` // true positives of a detector that names a suspect
 	TargetsRight      int `json:"-"`
 	Inversions        int `json:"-"` // classes inverted, over all models
 	InversionsReached int `json:"-"` // those that reached the bound
@@ -37,7 +38,7 @@ type trial struct {
 	settings        string // the detector's, to tell mixed ones apart
 	order           int    // the model's
 	truth, verdict  bool
-	right           bool // the suspect is the target
+	named, right    bool // there is a suspect; it is the target
 	firing          bool
 	score           float64
 	passes, seconds float64
@@ -59,6 +60,7 @@ func figuresOf(trials, against []trial) Figures {
 			f.Backdoored++
 			if t.verdict {
 				f.TruePositives++
+				f.Named += boolInt(t.named)
 				if t.right {
 					f.TargetsRight++
 				}
@@ -74,7 +76,7 @@ func figuresOf(trials, against []trial) Figures {
 	f.Accuracy, f.AccuracyInterval = rate(f.Correct, f.Models)
 	f.TPR, f.TPRInterval = rate(f.TruePositives, f.Backdoored)
 	f.FPR, f.FPRInterval = rate(f.FalsePositives, f.Models-f.Backdoored)
-	f.TargetCorrect, _ = rate(f.TargetsRight, f.TruePositives)
+	f.TargetCorrect, _ = rate(f.TargetsRight, f.Named)
 	f.Reached, _ = rate(f.InversionsReached, f.Inversions)
 	f.ImagePasses, f.Seconds = Num(mean(passes)), Num(mean(seconds))
 

@@ -36,7 +36,7 @@ func detectorGrid(sum *Summary, firing bool) grid {
 		g.rows = append(g.rows, append(row, d.Name, fraction(f.Correct, f.Models),
 			withInterval(f.Accuracy, f.AccuracyInterval), withInterval(f.AUROC, f.AUROCInterval),
 			withInterval(f.TPR, f.TPRInterval), withInterval(f.FPR, f.FPRInterval),
-			fraction(f.TargetsRight, f.TruePositives), decimals(f.Reached, 3), thousands(f.ImagePasses), decimals(f.Seconds, 2)))
+			fraction(f.TargetsRight, f.Named), decimals(f.Reached, 3), thousands(f.ImagePasses), decimals(f.Seconds, 2)))
 	}
 	return g
 }

@@ -203,7 +203,7 @@ func newTrial(d DetectionRow, m ModelRow) trial {
 	t := trial{
 		dataset: m.Cell.Dataset, attack: m.Cell.Attack, order: m.Cell.Order,
 		truth: m.Result.Backdoored, verdict: d.Result.Backdoored, firing: m.Result.Firing(),
-		right: d.Result.Suspect == m.Result.Target,
+		named: d.Result.Suspect != NoClass, right: d.Result.Suspect == m.Result.Target,
 		score: d.Result.Index, passes: float64(d.Result.ImagePasses), seconds: d.Result.Seconds,
 		settings: valueText(d.Cell.Settings),
 	}

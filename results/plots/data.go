@@ -198,6 +198,8 @@ func (d *Data) newCase(m results.ModelRow) Case {
 	for i, v := range d.verdictsOn(m) {
 		if i == 0 {
 			switch {
+			case v.Result.Backdoored && v.Result.Suspect == results.NoClass:
+				c.Outcome = "flagged"
 			case m.Result.Backdoored && v.Result.Backdoored && v.Result.Suspect != m.Result.Target:
 				c.Outcome = "flagged for another class"
 			case m.Result.Backdoored && v.Result.Backdoored:

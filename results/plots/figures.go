@@ -331,7 +331,7 @@ func indices(d *Data, cases []Case) (*Figure, string) {
 				s.shift, s.marked = 0, 2.2
 			}
 			for _, class := range v.Result.Classes {
-				if !finite(class.Index) {
+				if !finite(class.Index) || class.Class == results.NoClass {
 					continue
 				}
 				shown := math.Max(-limit, math.Min(limit, class.Index))
