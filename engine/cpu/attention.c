@@ -74,9 +74,9 @@ void ci_attention(int own, long s, long w, long d, int causal, const float *qkv,
         ci_scale_rows(s, d, w, inverse, o);
         return;
     }
-    ci_sgemm(own, 0, 1, s, s, d, scale, qkv, 3 * w, qkv + w, 3 * w, 0, p, ld);
+    ci_sgemm(own, 0, 1, s, s, d, scale, qkv, 3 * w, qkv + w, 3 * w, p, ld);
     ci_attention_softmax(s, ld, causal, p, lse, inverse);
-    ci_sgemm(own, 0, 0, s, d, s, 1, p, ld, qkv + 2 * w, 3 * w, 0, o, w);
+    ci_sgemm(own, 0, 0, s, d, s, 1, p, ld, qkv + 2 * w, 3 * w, o, w);
     ci_scale_rows(s, d, w, inverse, o);
 }
 
@@ -101,12 +101,12 @@ void ci_attention_grad(int own, long s, long w, long d, int causal, const float 
         small(s, d, s, dp, 1, ld, q, 3 * w, dqkv + w, 3 * w);
         return;
     }
-    ci_sgemm(own, 0, 1, s, s, d, scale, q, 3 * w, k, 3 * w, 0, p, ld);
+    ci_sgemm(own, 0, 1, s, s, d, scale, q, 3 * w, k, 3 * w, p, ld);
     ci_attention_exp(s, ld, causal, lse, p);
-    ci_sgemm(own, 1, 0, s, d, s, 1, p, ld, go, w, 0, dqkv + 2 * w, 3 * w); // dv = Pᵀ·do
-    ci_sgemm(own, 0, 1, s, s, d, 1, go, w, v, 3 * w, 0, dp, ld);           // dP = do·vᵀ
+    ci_sgemm(own, 1, 0, s, d, s, 1, p, ld, go, w, dqkv + 2 * w, 3 * w); // dv = Pᵀ·do
+    ci_sgemm(own, 0, 1, s, s, d, 1, go, w, v, 3 * w, dp, ld);           // dP = do·vᵀ
     ci_attention_delta(s, d, w, o, go, delta);
     ci_attention_ds(s, ld, scale, p, delta, dp);
-    ci_sgemm(own, 0, 0, s, d, s, 1, dp, ld, k, 3 * w, 0, dqkv, 3 * w);     // dq = dS·k
-    ci_sgemm(own, 1, 0, s, d, s, 1, dp, ld, q, 3 * w, 0, dqkv + w, 3 * w); // dk = dSᵀ·q
+    ci_sgemm(own, 0, 0, s, d, s, 1, dp, ld, k, 3 * w, dqkv, 3 * w);     // dq = dS·k
+    ci_sgemm(own, 1, 0, s, d, s, 1, dp, ld, q, 3 * w, dqkv + w, 3 * w); // dk = dSᵀ·q
 }
