@@ -36,19 +36,28 @@ INLINE void block(int rows, int vecs, long k, const float *a, long ai, long ak, 
         for (int j = 0; j < vecs; j++) *(vec *)(c + i * ldc + 8 * j) = sum[i][j];
 }
 
-// c = a·b, n a multiple of 8.
+// c = a·b, n a multiple of 8. Rows are cut into blocks as equal as can be: a block of few rows waits for its own sums.
 KERNEL static void small(long m, long n, long k, const float *a, long ai, long ak, const float *b, long ldb, float *c,
                          long ldc) {
     for (long j = 0; j < n; j += 16) {
         int wide = n - j >= 16;
+        for (long i = 0, left = (m + 5) / 6, rows; i < m; i += rows, left--) {
+            rows = (m - i + left - 1) / left;
+            switch (rows) {
 #define ROWS(r)                                                                              \
-    if (wide) block(r, 2, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);          \
-    else block(r, 1, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc)
-        long i = 0;
-        for (; i + 6 <= m; i += 6) { ROWS(6); }
-        for (; i + 2 <= m; i += 2) { ROWS(2); }
-        for (; i < m; i++) { ROWS(1); }
+    case r:                                                                                  \
+        if (wide) block(r, 2, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);      \
+        else block(r, 1, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);           \
+        break
+                ROWS(1);
+                ROWS(2);
+                ROWS(3);
+                ROWS(4);
+                ROWS(5);
+                ROWS(6);
 #undef ROWS
+            }
+        }
     }
 }
 

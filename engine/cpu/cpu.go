@@ -1,5 +1,5 @@
-// Package cpu executes programs on the processor's cores: matrix products by OpenBLAS, everything else by C kernels that
-// the compiler vectorises, in parallel over tiles.
+// Package cpu executes programs on the processor's cores: matrix products with long sums by OpenBLAS, everything else by C
+// kernels that the compiler vectorises, in parallel over tiles.
 //
 // Every instruction is cut into tiles whose shapes depend on its operands alone, and every sum has a fixed order, so that
 // results are the same bits for any number of threads.

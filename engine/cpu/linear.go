@@ -40,10 +40,10 @@ func fuses(ins, next *engine.Instr, in, out, nextIn, nextOut [][]float32) *activ
 // arithmetic, so tiles are as large as they can be while there are enough of them to share among the cores.
 func gemmTile(batch, m, n, k int) (tm, tn int) {
 	const (
-		enough  = 16      // tiles
+		enough  = 8       // tiles
 		minWork = 1 << 20 // multiplications of a tile, below which handing it out costs more than it brings
 	)
-	tm, tn = min(m, 256), min(n, 768)
+	tm, tn = min(m, 512), min(n, 1152)
 	count := func() int { return batch * ((m + tm - 1) / tm) * ((n + tn - 1) / tn) }
 	for count() < enough && tm*tn*k >= 2*minWork {
 		switch {
