@@ -36,19 +36,28 @@ INLINE void block(int rows, int vecs, long k, const float *a, long ai, long ak, 
         for (int j = 0; j < vecs; j++) *(vec *)(c + i * ldc + 8 * j) = sum[i][j];
 }
 
-// c = a·b, n a multiple of 8.
+// c = a·b, n a multiple of 8. Rows are cut into blocks as equal as can be: a block of few rows waits for its own sums.
 KERNEL static void small(long m, long n, long k, const float *a, long ai, long ak, const float *b, long ldb, float *c,
                          long ldc) {
     for (long j = 0; j < n; j += 16) {
         int wide = n - j >= 16;
+        for (long i = 0, left = (m + 5) / 6, rows; i < m; i += rows, left--) {
+            rows = (m - i + left - 1) / left;
+            switch (rows) {
 #define ROWS(r)                                                                              \
-    if (wide) block(r, 2, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);          \
-    else block(r, 1, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc)
-        long i = 0;
-        for (; i + 6 <= m; i += 6) { ROWS(6); }
-        for (; i + 2 <= m; i += 2) { ROWS(2); }
-        for (; i < m; i++) { ROWS(1); }
+    case r:                                                                                  \
+        if (wide) block(r, 2, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);      \
+        else block(r, 1, k, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);           \
+        break
+                ROWS(1);
+                ROWS(2);
+                ROWS(3);
+                ROWS(4);
+                ROWS(5);
+                ROWS(6);
 #undef ROWS
+            }
+        }
     }
 }
 
@@ -74,9 +83,9 @@ void ci_attention(int own, long s, long w, long d, int causal, const float *qkv,
         ci_scale_rows(s, d, w, inverse, o);
         return;
     }
-    ci_sgemm(own, 0, 1, s, s, d, scale, qkv, 3 * w, qkv + w, 3 * w, 0, p, ld);
+    ci_sgemm(own, 0, 1, s, s, d, scale, qkv, 3 * w, qkv + w, 3 * w, p, ld);
     ci_attention_softmax(s, ld, causal, p, lse, inverse);
-    ci_sgemm(own, 0, 0, s, d, s, 1, p, ld, qkv + 2 * w, 3 * w, 0, o, w);
+    ci_sgemm(own, 0, 0, s, d, s, 1, p, ld, qkv + 2 * w, 3 * w, o, w);
     ci_scale_rows(s, d, w, inverse, o);
 }
 
@@ -101,12 +110,12 @@ void ci_attention_grad(int own, long s, long w, long d, int causal, const float 
         small(s, d, s, dp, 1, ld, q, 3 * w, dqkv + w, 3 * w);
         return;
     }
-    ci_sgemm(own, 0, 1, s, s, d, scale, q, 3 * w, k, 3 * w, 0, p, ld);
+    ci_sgemm(own, 0, 1, s, s, d, scale, q, 3 * w, k, 3 * w, p, ld);
     ci_attention_exp(s, ld, causal, lse, p);
-    ci_sgemm(own, 1, 0, s, d, s, 1, p, ld, go, w, 0, dqkv + 2 * w, 3 * w); // dv = Pᵀ·do
-    ci_sgemm(own, 0, 1, s, s, d, 1, go, w, v, 3 * w, 0, dp, ld);           // dP = do·vᵀ
+    ci_sgemm(own, 1, 0, s, d, s, 1, p, ld, go, w, dqkv + 2 * w, 3 * w); // dv = Pᵀ·do
+    ci_sgemm(own, 0, 1, s, s, d, 1, go, w, v, 3 * w, dp, ld);           // dP = do·vᵀ
     ci_attention_delta(s, d, w, o, go, delta);
     ci_attention_ds(s, ld, scale, p, delta, dp);
-    ci_sgemm(own, 0, 0, s, d, s, 1, dp, ld, k, 3 * w, 0, dqkv, 3 * w);     // dq = dS·k
-    ci_sgemm(own, 1, 0, s, d, s, 1, dp, ld, q, 3 * w, 0, dqkv + w, 3 * w); // dk = dSᵀ·q
+    ci_sgemm(own, 0, 0, s, d, s, 1, dp, ld, k, 3 * w, dqkv, 3 * w);     // dq = dS·k
+    ci_sgemm(own, 1, 0, s, d, s, 1, dp, ld, q, 3 * w, dqkv + w, 3 * w); // dk = dSᵀ·q
 }

@@ -64,7 +64,7 @@ func (r *recorder) linear(x, w, bias engine.Operand, back bool) engine.Operand {
 }
 
 // tower records the blocks of a vision transformer forward and backward to its input.
-func (r *recorder) tower(batch, s, w, heads, layers int) {
+func (r *recorder) tower(batch, s, w, mlp, heads, layers int) {
 	abs, ln := engine.Absent, engine.Attr{Eps: 1e-5}
 	rows := batch * s
 	type kept struct{ h1, st1, g1, qkv, o, lse, h2, st2, g2, pre, wqkv, wo, w1, w2 engine.Operand }
@@ -73,7 +73,7 @@ func (r *recorder) tower(batch, s, w, heads, layers int) {
 	for range layers {
 		var k kept
 		k.g1, k.g2 = r.weight(w), r.weight(w)
-		k.wqkv, k.wo, k.w1, k.w2 = r.weight(3*w, w), r.weight(w, w), r.weight(4*w, w), r.weight(w, 4*w)
+		k.wqkv, k.wo, k.w1, k.w2 = r.weight(3*w, w), r.weight(w, w), r.weight(mlp, w), r.weight(w, mlp)
 		y := r.value(batch, s, w)
 		k.st1, k.h1 = r.value(rows, 2), x
 		h := abs
@@ -89,8 +89,8 @@ func (r *recorder) tower(batch, s, w, heads, layers int) {
 		y2 := r.value(batch, s, w)
 		k.st2, k.h2 = r.value(rows, 2), r.value(batch, s, w)
 		r.emit(engine.LayerNorm, ln, ops{k.h1, k.g2, k.g2, a}, y2, k.st2, k.h2)
-		k.pre = r.linear(y2, k.w1, r.weight(4*w), false)
-		act := r.value(batch, s, 4*w)
+		k.pre = r.linear(y2, k.w1, r.weight(mlp), false)
+		act := r.value(batch, s, mlp)
 		r.emit(engine.Unary, engine.Attr{Func: engine.QuickGELU}, ops{k.pre}, act)
 		delta = r.linear(act, k.w2, r.weight(w), false)
 		x = k.h2
@@ -100,7 +100,7 @@ func (r *recorder) tower(batch, s, w, heads, layers int) {
 	for i := layers - 1; i >= 0; i-- {
 		k := ks[i]
 		da := r.linear(dh, k.w2, abs, true)
-		dp := r.value(batch, s, 4*w)
+		dp := r.value(batch, s, mlp)
 		r.emit(engine.UnaryGrad, engine.Attr{Func: engine.QuickGELU}, ops{k.pre, da}, dp)
 		dy := r.linear(dp, k.w1, abs, true)
 		dh2 := r.value(batch, s, w)
@@ -148,9 +148,9 @@ func report(b *testing.B, flop, cpu float64) {
 	}
 }
 
-// shapes are products of ViT-B/32 at batch 16 and of a mini vision transformer at batch 50.
+// shapes are products of ViT-B/32 at batch 16 and of the mini CLIP's image tower at batch 64.
 var shapes = []struct{ m, n, k int }{{800, 2304, 768}, {800, 768, 768}, {800, 3072, 768}, {800, 768, 3072},
-	{1300, 384, 128}, {1300, 128, 128}, {1300, 512, 128}, {1300, 128, 512}}
+	{2368, 288, 96}, {2368, 96, 96}, {2368, 192, 96}, {2368, 96, 192}}
 
 // BenchmarkLibrary is OpenBLAS itself: two goroutines, half of the rows each.
 func BenchmarkLibrary(b *testing.B) {
@@ -200,13 +200,13 @@ func BenchmarkMatMul(b *testing.B) {
 // BenchmarkTower is forward and backward through all blocks; compare its rate with that of BenchmarkLibrary.
 func BenchmarkTower(b *testing.B) {
 	for _, c := range []struct {
-		name                       string
-		batch, s, w, heads, layers int
-	}{{"ViT-B32x16", 16, 50, 768, 12, 12}, {"mini-x50", 50, 26, 128, 4, 4}} {
+		name                            string
+		batch, s, w, mlp, heads, layers int
+	}{{"ViT-B32x16", 16, 50, 768, 3072, 12, 12}, {"mini-x64", 64, 37, 96, 192, 3, 5}} {
 		for _, threads := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, threads), func(b *testing.B) {
 				r := newRecorder(newEngine(b, threads))
-				r.tower(c.batch, c.s, c.w, c.heads, c.layers)
+				r.tower(c.batch, c.s, c.w, c.mlp, c.heads, c.layers)
 				r.run(b)
 			})
 		}
@@ -215,7 +215,7 @@ func BenchmarkTower(b *testing.B) {
 
 func BenchmarkKernels(b *testing.B) {
 	abs := engine.Absent
-	for _, s := range []struct{ batch, s, w, heads int }{{16, 50, 768, 12}, {50, 26, 128, 4}} {
+	for _, s := range []struct{ batch, s, w, heads int }{{16, 50, 768, 12}, {64, 37, 96, 3}} {
 		each := func(name string, elements int, record func(r *recorder)) {
 			b.Run(fmt.Sprintf("%s/%dx%dx%d", name, s.batch, s.s, s.w), func(b *testing.B) {
 				r := newRecorder(newEngine(b, 1))

@@ -67,17 +67,26 @@ const char *ci_blas_load(int level, char *err, int errlen) {
 }
 
 void ci_sgemm(int own, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
-              float beta, float *c, int ldc) {
-    if (own) ci_sgemm_own(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    else sgemm(101, 111 + ta, 111 + tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+              float *c, int ldc) {
+    if (own) ci_sgemm_own(ta, tb, m, n, k, alpha, a, lda, b, ldb, NULL, c, ldc);
+    else sgemm(101, 111 + ta, 111 + tb, m, n, k, alpha, a, lda, b, ldb, 0, c, ldc);
 }
 
 void ci_gemm_tile(int own, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
-                  int ldb, float *c, int ldc, const float *bias, int act, float *z) {
+                  int ldb, const float *bias, float *c, int ldc) {
+    if (own) {
+        ci_sgemm_own(ta, tb, m, n, k, alpha, a, lda, b, ldb, bias, c, ldc);
+        return;
+    }
     // The bias stands where the library would else write zeros before it adds, so it costs nothing.
     if (bias)
         for (long i = 0; i < m; i++) memcpy(c + i * ldc, bias, n * sizeof(float));
-    ci_sgemm(own, ta, tb, m, n, k, alpha, a, lda, b, ldb, bias ? 1 : 0, c, ldc);
-    if (act)
-        for (long i = 0; i < m; i++) ci_unary(act, n, c + i * ldc, z + i * ldc, 0, 0);
+    sgemm(101, 111 + ta, 111 + tb, m, n, k, alpha, a, lda, b, ldb, bias ? 1 : 0, c, ldc);
+}
+
+void ci_gemm_then(int act, int m, int n, const float *c, const float *x, float *z, int ldc) {
+    for (long i = 0; i < m * (long)ldc; i += ldc) {
+        if (x) ci_unary_grad(act, n, x + i, c + i, z + i, 0, 0);
+        else ci_unary(act, n, c + i, z + i, 0, 0);
+    }
 }

@@ -55,5 +55,5 @@ func simdName() string {
 
 // sgemm is the library's product c = op(a)·op(b) as it is, for benchmarks.
 func (l library) sgemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	C.ci_sgemm(l.own, bit(transA), bit(transB), C.int(m), C.int(n), C.int(k), 1, fp(a), C.int(lda), fp(b), C.int(ldb), 0, fp(c), C.int(ldc))
+	C.ci_sgemm(l.own, bit(transA), bit(transB), C.int(m), C.int(n), C.int(k), 1, fp(a), C.int(lda), fp(b), C.int(ldb), fp(c), C.int(ldc))
 }

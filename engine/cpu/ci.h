@@ -21,14 +21,22 @@ const char *ci_blas_load(int level, char *err, int errlen); // library's own des
 const char *ci_blas_core(void);
 int ci_simd_level(void); // 4: x86-64-v4 with bf16, 3: v4, 2: v3, 1: anything else
 void ci_sgemm(int own, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
-              float beta, float *c, int ldc);
-// A tile of a product: c = alpha*op(a)·op(b) + bias; where act is set also z = act(c).
+              float *c, int ldc);
+// A tile of a product: c = alpha*op(a)·op(b) + bias (or NULL).
 void ci_gemm_tile(int own, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
-                  int ldb, float *c, int ldc, const float *bias, int act, float *z);
+                  int ldb, const float *bias, float *c, int ldc);
+// z = act(c), or where x is given z = act'(x)*c, all with the same leading dimension.
+void ci_gemm_then(int act, int m, int n, const float *c, const float *x, float *z, int ldc);
 
 // gemm.c
+long ci_gemm_strip(void); // columns of a packed strip
+// Strips [from, to) of op(b) [k,n]; all of them take strip * k numbers each.
+void ci_gemm_pack(long strip, int tb, long from, long to, long n, long k, const float *b, long ldb, float *packed);
+// c = alpha*a·b + bias (or NULL), b packed from its first strip on.
+void ci_gemm_packed(long m, long n, long k, float alpha, const float *a, long lda, const float *packed,
+                    const float *bias, float *c, long ldc);
 void ci_sgemm_own(int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
-                  float beta, float *c, int ldc);
+                  const float *bias, float *c, int ldc);
 
 // elementwise.c
 enum { CI_NONE, CI_AFFINE, CI_CLAMP, CI_QUICKGELU, CI_GELU, CI_RELU, CI_TANH, CI_SIGMOID, CI_EXP, CI_LOG, CI_ABS, CI_SIGN,

@@ -1,5 +1,5 @@
-// Package cpu executes programs on the processor's cores: matrix products by OpenBLAS, everything else by C kernels that
-// the compiler vectorises, in parallel over tiles.
+// Package cpu executes programs on the processor's cores: matrix products with long sums by OpenBLAS, everything else by C
+// kernels that the compiler vectorises, in parallel over tiles.
 //
 // Every instruction is cut into tiles whose shapes depend on its operands alone, and every sum has a fixed order, so that
 // results are the same bits for any number of threads.
@@ -60,7 +60,12 @@ func (e *Engine) BLAS() string { return e.blas.description }
 func (e *Engine) Warning() string { return e.blas.warning }
 
 // Fingerprint names the library, its kernels and the instruction set, which together decide the bits of a result.
-func (e *Engine) Fingerprint() string { return "cpu " + e.blas.fingerprint + " simd=" + simdName() }
+func (e *Engine) Fingerprint() string {
+	return "cpu " + e.blas.fingerprint + " kernels=" + kernels + " simd=" + simdName()
+}
+
+// kernels is the version of the engine's own kernels; it changes whenever a result's bits may.
+const kernels = "2"
 
 // Close ends the engine's goroutines.
 func (e *Engine) Close() error {
@@ -71,20 +76,25 @@ func (e *Engine) Close() error {
 }
 
 // buffer is memory of the Go heap.
-type buffer struct{ data []float32 }
+type buffer struct {
+	data       []float32
+	generation uint64 // rises with every change, from 1 on
+	packings   map[packingKey]*packing
+}
 
 // NewBuffer returns n zeroed numbers.
 func (e *Engine) NewBuffer(n int) (engine.Buffer, error) {
 	if n < 0 {
 		return nil, fmt.Errorf("cpu: a buffer of %d numbers was asked for", n)
 	}
-	return &buffer{make([]float32, n)}, nil
+	return &buffer{data: make([]float32, n), generation: 1}, nil
 }
 
 func (b *buffer) Len() int { return len(b.data) }
 
 func (b *buffer) Write(offset int, src []float32) error {
 	copy(b.data[offset:offset+len(src)], src)
+	b.generation++
 	return nil
 }
 
@@ -93,7 +103,7 @@ func (b *buffer) Read(offset int, dst []float32) error {
 	return nil
 }
 
-func (b *buffer) Free() { b.data = nil }
+func (b *buffer) Free() { b.data, b.packings = nil, nil }
 
 type executable struct {
 	e     *Engine
@@ -118,21 +128,23 @@ func (e *Engine) Compile(p *engine.Program) (engine.Executable, error) {
 		}
 		slots[i] = b.data[:s.Len]
 	}
-	c := &compiler{e: e}
+	c := &compiler{e: e, program: p}
 	for i := 0; i < len(p.Instrs); i++ {
 		ins := &p.Instrs[i]
 		in, out := plain.Operands(ins.In, slots), plain.Operands(ins.Out, slots)
 		if ins.Op == engine.MatMul && i+1 < len(p.Instrs) {
-			if next := &p.Instrs[i+1]; fuses(ins, next) {
-				// The activation may lie where an input of the product was, which is read until the product is done.
-				if z := plain.Operands(next.Out, slots)[0]; !overlap(z, in[0]) && !overlap(z, in[1]) && !overlap(z, in[2]) {
-					c.matMul(ins, in, out, next.Attr.Func, z)
-					i++
-					continue
-				}
+			next := &p.Instrs[i+1]
+			act := fuses(ins, next, in, out, plain.Operands(next.In, slots), plain.Operands(next.Out, slots))
+			if act != nil {
+				c.matMul(ins, in, out, act)
+				c.changed(ins)
+				c.changed(next)
+				i++
+				continue
 			}
 		}
 		c.compile(ins, in, out)
+		c.changed(ins)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -149,7 +161,9 @@ func (x *executable) Run() error {
 	x.e.mu.Lock()
 	defer x.e.mu.Unlock()
 	for i := range x.steps {
-		x.e.pool.do(&x.steps[i])
+		if s := &x.steps[i]; s.due == nil || s.due() {
+			x.e.pool.do(s)
+		}
 	}
 	return nil
 }
@@ -159,6 +173,7 @@ func (x *executable) Free() { x.steps = nil }
 // compiler collects the steps of a program.
 type compiler struct {
 	e       *Engine
+	program *engine.Program
 	steps   []step
 	scratch int // numbers of scratch that a worker needs
 }
@@ -166,7 +181,24 @@ type compiler struct {
 // add appends a step of n tiles.
 func (c *compiler) add(n int, run func(tile, worker int)) {
 	if n > 0 {
-		c.steps = append(c.steps, step{n, run})
+		c.steps = append(c.steps, step{tiles: n, run: run})
+	}
+}
+
+// bound returns the buffer of an operand that outlives the program, nil for one in the arena.
+func (c *compiler) bound(o engine.Operand) *buffer {
+	if o.Slot < 0 || c.program.Slots[o.Slot].Bound == nil {
+		return nil
+	}
+	return c.program.Slots[o.Slot].Bound.(*buffer)
+}
+
+// changed appends what tells the buffers that an instruction writes to of their new generation.
+func (c *compiler) changed(ins *engine.Instr) {
+	for _, o := range ins.Out {
+		if b := c.bound(o); b != nil {
+			c.add(1, func(int, int) { b.generation++ })
+		}
 	}
 }
 
@@ -184,7 +216,7 @@ func (c *compiler) ranges(n, each int, run func(from, to int)) {
 func (c *compiler) compile(ins *engine.Instr, in, out [][]float32) {
 	switch ins.Op {
 	case engine.MatMul:
-		c.matMul(ins, in, out, 0, nil)
+		c.matMul(ins, in, out, nil)
 	case engine.Attention:
 		c.attention(ins, in, out)
 	case engine.AttentionGrad:

@@ -155,6 +155,67 @@ func TestSeveralGoroutinesShareAnEngine(t *testing.T) {
 	wg.Wait()
 }
 
+// A product by a packed weight sees what the host or another program wrote to it since.
+func TestProductsFollowTheirWeights(t *testing.T) {
+	const rows, width = 70, 50
+	e := newEngine(t, 2)
+	bound := func(n int) (engine.Slot, engine.Buffer) {
+		b, _ := e.NewBuffer(n)
+		return engine.Slot{Len: n, Bound: b}, b
+	}
+	xs, x := bound(rows * width)
+	ws, w := bound(width * width)
+	fresh, other := bound(width * width)
+	ys, y := bound(rows * width)
+	op := func(slot, rows int) engine.Operand { return engine.Operand{Slot: slot, Shape: []int{rows, width}} }
+	product := engine.Instr{Op: engine.MatMul, In: []engine.Operand{op(0, rows), op(1, width), engine.Absent}, Out: []engine.Operand{op(3, rows)},
+		Attr: engine.Attr{Batch: 1, M: rows, N: width, K: width, Alpha: 1}}
+	assign := engine.Instr{Op: engine.Assign, In: []engine.Operand{op(2, width)}, Out: []engine.Operand{op(1, width)}}
+	compile := func(instrs ...engine.Instr) engine.Executable {
+		exec, err := e.Compile(&engine.Program{Slots: []engine.Slot{xs, ws, fresh, ys}, Instrs: instrs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return exec
+	}
+	multiply, between, write := compile(product), compile(product, assign, product), compile(assign)
+	ones := make([]float32, rows*width)
+	for i := range ones {
+		ones[i] = 1
+	}
+	fill := func(b engine.Buffer, v float32) {
+		data := make([]float32, b.Len())
+		for i := range data {
+			data[i] = v
+		}
+		b.Write(0, data)
+	}
+	x.Write(0, ones)
+	want := func(what string, v float32) {
+		t.Helper()
+		for i, got := range read(y) {
+			if got != v*width {
+				t.Fatalf("%s: element %d is %v, want %v", what, i, got, v*width)
+			}
+		}
+	}
+	fill(w, 2)
+	multiply.Run()
+	want("first weights", 2)
+	fill(w, 3)
+	multiply.Run()
+	want("written by the host", 3)
+	fill(other, 4)
+	write.Run()
+	multiply.Run()
+	want("written by another program", 4)
+	fill(other, 5)
+	between.Run()
+	want("written between two products of a program", 5)
+	multiply.Run()
+	want("and afterwards", 5)
+}
+
 // The planner may give the activation the memory of the product's input, which is dead by then.
 func TestActivationInTheMemoryOfTheInput(t *testing.T) {
 	const rows, width = 700, 64

@@ -5,21 +5,45 @@ import "C"
 
 import "clipinspector/engine"
 
-// fuses reports whether next applies an expensive function to the product that ins has just computed, so that both can be
-// done tile by tile while the numbers are in the cache.
-func fuses(ins, next *engine.Instr) bool {
-	return next.Op == engine.Unary && (next.Attr.Func == engine.QuickGELU || next.Attr.Func == engine.GELU) &&
-		next.In[0].Slot == ins.Out[0].Slot && next.In[0].Size() == ins.Out[0].Size()
+// activation is an expensive function, or its derivative, that is applied to a product tile by tile while the tile is in
+// the cache: z = f(y), or with x z = f'(x)*y.
+type activation struct {
+	f    C.int
+	x, z []float32
+}
+
+// fuses returns what next does to the product that ins has just computed, if it can be done tile by tile.
+func fuses(ins, next *engine.Instr, in, out, nextIn, nextOut [][]float32) *activation {
+	var operand int
+	act := &activation{f: unaryCode[next.Attr.Func], z: nextOut[0]}
+	switch next.Op {
+	case engine.Unary:
+	case engine.UnaryGrad:
+		operand, act.x = 1, nextIn[0]
+	default:
+		return nil
+	}
+	if next.Attr.Func != engine.QuickGELU && next.Attr.Func != engine.GELU || next.In[operand].Slot != ins.Out[0].Slot ||
+		next.In[operand].Size() != ins.Out[0].Size() || overlap(act.x, out[0]) {
+		return nil
+	}
+	// The result may lie where an input of the product was, which is read until the product is done.
+	for _, x := range in {
+		if overlap(act.z, x) {
+			return nil
+		}
+	}
+	return act
 }
 
 // gemmTile returns the shape of a product's tiles. Packing a tile's operands costs as much as 1/rows + 1/columns of its
 // arithmetic, so tiles are as large as they can be while there are enough of them to share among the cores.
 func gemmTile(batch, m, n, k int) (tm, tn int) {
 	const (
-		enough  = 16      // tiles
+		enough  = 8       // tiles
 		minWork = 1 << 20 // multiplications of a tile, below which handing it out costs more than it brings
 	)
-	tm, tn = min(m, 256), min(n, 768)
+	tm, tn = min(m, 512), min(n, 1152)
 	count := func() int { return batch * ((m + tm - 1) / tm) * ((n + tn - 1) / tn) }
 	for count() < enough && tm*tn*k >= 2*minWork {
 		switch {
@@ -41,8 +65,12 @@ func gemmTile(batch, m, n, k int) (tm, tn int) {
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
-// matMul appends a product, and act of it into z where z is not nil.
-func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act engine.Func, z []float32) {
+// ownTerms is the longest sum for which the product of gemm.c is used beside OpenBLAS, which gains on it with every number
+// that one packing serves.
+const ownTerms = 512
+
+// matMul appends a product, and an activation of it where there is one.
+func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activation) {
 	at := ins.Attr
 	a, b, bias, y := in[0], in[1], in[2], out[0]
 	if at.M == 0 || at.N == 0 || at.Batch == 0 {
@@ -51,20 +79,37 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act engine.Fun
 	if at.Batch > 1 && at.StrideB == 0 && !at.TransA && at.StrideA == at.M*at.K {
 		at.M, at.Batch = at.M*at.Batch, 1 // one tall product
 	}
-	lda, rowA, ldb, colB := at.K, at.K, at.N, 1
-	if at.TransA {
-		lda, rowA = at.M, 1
+	then := func(yo, i, m, n int) {
+		if act != nil {
+			C.ci_gemm_then(act.f, C.int(m), C.int(n), fp(y[yo:]), fp(from(act.x, yo)), fp(act.z[yo:]), C.int(at.N))
+		}
 	}
+	ldb, colB := at.N, 1
 	if at.TransB {
 		ldb, colB = at.K, at.K
 	}
+	ta, tb := bit(at.TransA), bit(at.TransB)
+	weight := c.bound(ins.In[1])
+	short := at.K <= ownTerms && (weight != nil || at.M >= 64)
+	if at.Batch == 1 && !at.TransA && (short || weight != nil && c.e.blas.own != 0) {
+		packed := c.pack(weight, b, tb, at.N, at.K)
+		const tm = 48 // a multiple of every panel's rows
+		c.add((at.M+tm-1)/tm, func(t, _ int) {
+			i := t * tm
+			m := min(tm, at.M-i)
+			C.ci_gemm_packed(C.long(m), C.long(at.N), C.long(at.K), C.float(at.Alpha), fp(a[i*at.K:]), C.long(at.K), fp(packed),
+				fp(bias), fp(y[i*at.N:]), C.long(at.N))
+			then(i*at.N, i, m, at.N)
+		})
+		return
+	}
+	lda, rowA := at.K, at.K
+	if at.TransA {
+		lda, rowA = at.M, 1
+	}
 	tm, tn := gemmTile(at.Batch, at.M, at.N, at.K)
 	rows, cols := (at.M+tm-1)/tm, (at.N+tn-1)/tn
-	own, ta, tb := c.e.blas.own, bit(at.TransA), bit(at.TransB)
-	var f C.int
-	if z != nil {
-		f = unaryCode[act]
-	}
+	own := c.e.blas.own
 	// Small products of a batch are done several at a time.
 	group := 1
 	if rows*cols == 1 {
@@ -76,15 +121,9 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act engine.Fun
 		i, j := r*tm, q*tn
 		m, n := min(tm, at.M-i), min(tn, at.N-j)
 		yo := (p*at.M+i)*at.N + j
-		var bj, zj []float32
-		if bias != nil {
-			bj = bias[j:]
-		}
-		if z != nil {
-			zj = z[yo:]
-		}
 		C.ci_gemm_tile(own, ta, tb, C.int(m), C.int(n), C.int(at.K), C.float(at.Alpha), fp(a[p*at.StrideA+i*rowA:]), C.int(lda),
-			fp(b[p*at.StrideB+j*colB:]), C.int(ldb), fp(y[yo:]), C.int(at.N), fp(bj), f, fp(zj))
+			fp(b[p*at.StrideB+j*colB:]), C.int(ldb), fp(from(bias, j)), fp(y[yo:]), C.int(at.N))
+		then(yo, i, m, n)
 	}
 	n := at.Batch * rows * cols
 	c.add((n+group-1)/group, func(t, _ int) {
@@ -92,4 +131,55 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act engine.Fun
 			one(i)
 		}
 	})
+}
+
+// packing is a matrix cut into strips for the product of gemm.c, as one of its buffer's generations had it.
+type packing struct {
+	data       []float32
+	generation uint64 // 0: never packed
+}
+
+type packingKey struct {
+	tb   C.int
+	n, k int
+}
+
+// pack appends the step that packs op(b) [k,n]. Packings of a bound buffer are kept with it, and packed again only when the
+// buffer has been written to.
+func (c *compiler) pack(weight *buffer, b []float32, tb C.int, n, k int) []float32 {
+	strip := int(C.ci_gemm_strip())
+	strips, ldb := (n+strip-1)/strip, n
+	if tb != 0 {
+		ldb = k
+	}
+	p := &packing{}
+	if weight != nil {
+		c.e.mu.Lock()
+		defer c.e.mu.Unlock()
+		key := packingKey{tb, n, k}
+		if weight.packings == nil {
+			weight.packings = map[packingKey]*packing{}
+		}
+		if old := weight.packings[key]; old != nil {
+			p = old
+		} else {
+			weight.packings[key] = p
+		}
+	}
+	if p.data == nil {
+		p.data = aligned(max(1, strips*strip*k))
+	}
+	per := max(1, tileSize/(strip*max(1, k)))
+	c.add((strips+per-1)/per, func(t, _ int) {
+		C.ci_gemm_pack(C.long(strip), tb, C.long(t*per), C.long(min(strips, (t+1)*per)), C.long(n), C.long(k), fp(b), C.long(ldb),
+			fp(p.data))
+	})
+	if weight != nil {
+		c.steps[len(c.steps)-1].due = func() bool {
+			due := p.generation != weight.generation
+			p.generation = weight.generation
+			return due
+		}
+	}
+	return p.data
 }

@@ -12,6 +12,7 @@ import (
 type step struct {
 	tiles int
 	run   func(tile, worker int)
+	due   func() bool // nil, or tells whether the step has anything to do in this run
 }
 
 // pool runs the tiles of one step after another on a fixed set of workers, of which the caller is number 0.
