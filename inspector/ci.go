@@ -38,7 +38,9 @@ func init() {
 			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
 			{Name: "halving", Unit: "rungs", Doc: "successive halving over classes: so many times only the most suspicious go on; 0 inverts every class to the end (our choice)", Default: 0, Min: 0, Max: 10},
 			{Name: "keep", Doc: "share of the classes that goes on from a rung of halving, at least 3 classes; a stretch between rungs is longer than the one before by as much", Default: 0.33, Min: 0.01, Max: 0.99},
-			IndexRule("studentized"), Threshold,
+			{Name: "index", Doc: "how outliers are measured: ratio (the power of a class over the mean of the others, for score: gain), studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation) (our choice)", Default: "ratio", Choices: []string{"ratio", "studentized", "mad"}},
+			{Name: "shape", Doc: "of the Gamma distribution that the ratio takes the powers of a clean model's classes from; larger flags more (our choice)", Default: 4.0, Min: 0.5, Max: 1000},
+			Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
 	})
@@ -85,6 +87,9 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	score, passes, err := ciScore(ctx, in, &inv, optimise, measure)
 	if err != nil {
 		return nil, err
+	}
+	if s.String("index") == "ratio" && s.String("score") != "gain" {
+		return nil, fmt.Errorf("index = ratio compares powers, which only the score gain gives, not %s: set index to studentized", s.String("score"))
 	}
 	if rungs := s.Int("halving"); rungs > 0 {
 		if s.String("score") != "gain" {

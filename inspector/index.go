@@ -5,6 +5,7 @@ import (
 	"math"
 	"sort"
 
+	"gonum.org/v1/gonum/mathext"
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 
@@ -67,6 +68,44 @@ func Studentized(scores []float64) []float64 {
 			continue
 		}
 		p := student.Survival(gap / (sd * math.Sqrt(1+1/float64(n-1))))
+		index[c] = normalQuantile(-math.Expm1(float64(n) * math.Log1p(-p)))
+	}
+	return index
+}
+
+// Ratio returns for each power (a squared magnitude, larger for more suspicious) how surprising its ratio to the mean of the others
+// is, on the scale of a normal distribution and corrected for the number of classes K. Powers of classes without a backdoor are taken
+// to be Gamma distributed with the given shape and any scale, whose ratios are Fisher's; with shape 1, exponential powers, it is
+// close to Fisher's test of the largest peak of a periodogram (Proc. R. Soc. A 1929):
+//
+//	r_c = x_c / mean of the others
+//	p_c = P(F > r_c), F Fisher's with 2 shape and 2 shape (K-1) degrees of freedom
+//	index_c = z with P(Z > z) = 1 - (1-p_c)^K
+//
+// Unlike Studentized it need not estimate the spread from K-1 classes, which a second outlier would widen: the shape is known
+// beforehand. The largest index of a model without an outlier exceeds k with a probability of about P(Z > k) for any K and
+// any scale; a power has a zero, so shifts mean nothing. With fewer than three powers, or when the others are all 0, an index is 0;
+// a negative, infinite or undefined power counts as not suspicious and is left out.
+func Ratio(powers []float64, shape float64) []float64 {
+	index := make([]float64, len(powers))
+	sum, n := 0.0, 0
+	valid := func(x float64) bool { return x >= 0 && !math.IsInf(x, 0) }
+	for _, x := range powers {
+		if valid(x) {
+			sum += x
+			n++
+		}
+	}
+	if n < 3 {
+		return index
+	}
+	for c, x := range powers {
+		others := (sum - x) / float64(n-1)
+		if !valid(x) || others <= 1e-12*sum {
+			continue
+		}
+		d1, d2 := 2*shape, 2*shape*float64(n-1)
+		p := mathext.RegIncBeta(d2/2, d1/2, d2/(d2+d1*x/others))
 		index[c] = normalQuantile(-math.Expm1(float64(n) * math.Log1p(-p)))
 	}
 	return index

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"gonum.org/v1/gonum/stat/distuv"
 )
 
 // Clean models are flagged at the same rate whatever the number of classes, scale and shift.
@@ -35,6 +37,76 @@ func TestStudentizedHoldsItsFalsePositiveRate(t *testing.T) {
 		if tol := 4 * se * math.Sqrt(float64(models)/float64(n)); math.Abs(rate-want) > tol {
 			t.Errorf("%d classes: %.4f of the clean models flagged, want %.4f ± %.4f", classes, rate, want, tol)
 		}
+	}
+}
+
+// The same for powers that are Gamma distributed with the shape that the rule expects.
+func TestRatioHoldsItsFalsePositiveRate(t *testing.T) {
+	want := 0.5 * math.Erfc(K/math.Sqrt2)
+	for _, shape := range []float64{1, 4} {
+		for _, classes := range []int{5, 8, 10, 20, 50, 100, 400} {
+			models := 4000
+			if classes > 50 {
+				models = 2000
+			}
+			gamma := distuv.Gamma{Alpha: shape, Beta: 1e-3, Src: rand.NewPCG(4, uint64(classes))}
+			flagged := 0
+			for range models {
+				x := make([]float64, classes)
+				for i := range x {
+					x[i] = gamma.Rand()
+				}
+				if largest(Ratio(x, shape)) > K {
+					flagged++
+				}
+			}
+			rate, se := float64(flagged)/float64(models), math.Sqrt(want*(1-want)/float64(models))
+			t.Logf("shape %g, %3d classes: ratio %.4f (nominal %.4f)", shape, classes, rate, want)
+			if math.Abs(rate-want) > 4*se {
+				t.Errorf("shape %g, %d classes: %.4f of the clean models flagged, want %.4f ± %.4f", shape, classes, rate, want, 4*se)
+			}
+		}
+	}
+}
+
+// A second outlier hides the first from a rule that estimates the spread, not from one that knows the shape.
+func TestRatioSeesTwoOutliers(t *testing.T) {
+	x := []float64{1, 0.8, 1.2, 0.9, 1.1, 1, 0.7, 9, 9}
+	scores := make([]float64, len(x))
+	for i, v := range x {
+		scores[i] = -v
+	}
+	if s := largest(Studentized(scores)); s > K {
+		t.Errorf("the studentized index of two equal outliers is %.2f: this test no longer shows the difference", s)
+	}
+	index := Ratio(x, 4)
+	for c, v := range index {
+		if (v > K) != (x[c] == 9) {
+			t.Errorf("class %d with power %g has index %.2f", c, x[c], v)
+		}
+	}
+}
+
+// P(F > 4.46) = 0.05 for 2 and 8 degrees of freedom, from a printed table: with shape 1, five classes and a ratio of 4.459.
+func TestRatioKnownValue(t *testing.T) {
+	index := Ratio([]float64{4.459, 0.5, 1.5, 1.2, 0.8}, 1)
+	want := 1 - math.Pow(0.95, 5)
+	if p := 0.5 * math.Erfc(index[0]/math.Sqrt2); math.Abs(p-want) > 1e-4 {
+		t.Errorf("index %v stands for p = %v, want %v", index[0], p, want)
+	}
+	if a, b := Ratio([]float64{4, 1, 2, 3}, 3), Ratio([]float64{4e9, 1e9, 2e9, 3e9}, 3); math.Abs(a[0]-b[0]) > 1e-9 {
+		t.Errorf("index %v, scaled %v", a[0], b[0])
+	}
+	nan, inf := math.NaN(), math.Inf(1)
+	for _, x := range [][]float64{{}, {1, 2}, {0, 0, 0, 0}, {nan, inf, -1, 1, 1, 1}, {0, 0, 0, 5}, {1e300, 1, 1}} {
+		for i, v := range Ratio(x, 4) {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				t.Errorf("index %d of %v is %v", i, x, v)
+			}
+		}
+	}
+	if v := Ratio([]float64{nan, 1, 1.1, 0.9, 1, 50}, 4); v[0] != 0 || v[5] < K {
+		t.Errorf("beside a failed inversion: %v", v)
 	}
 }
 
