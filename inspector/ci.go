@@ -110,11 +110,23 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 		t := inv.Trigger(o.Variables)
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c], Reached: o.ASR >= 0.9, Trigger: t}
 	}
-	for c, v := range Indices(s.String("index"), scores) {
+	for c, v := range ciIndices(s, scores) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))
 	return r, nil
+}
+
+// ciIndices returns the classes' anomaly indices. A score by gain is the negative of a power.
+func ciIndices(s settings.Values, scores []float64) []float64 {
+	if s.String("index") != "ratio" {
+		return Indices(s.String("index"), scores)
+	}
+	powers := make([]float64, len(scores))
+	for c, v := range scores {
+		powers[c] = -v
+	}
+	return Ratio(powers, s.Float("shape"))
 }
 
 // ciScore returns what outliers are sought in as a function of a class and what its inversion came to, lower for more suspicious, and
