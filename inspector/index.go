@@ -104,8 +104,14 @@ func Ratio(powers []float64, shape float64) []float64 {
 		if !valid(x) || others <= 1e-12*sum {
 			continue
 		}
+		// F(d1, d2) by the incomplete beta function, from the side that keeps its digits.
 		d1, d2 := 2*shape, 2*shape*float64(n-1)
-		p := mathext.RegIncBeta(d2/2, d1/2, d2/(d2+d1*x/others))
+		at := d1 * x / others
+		if below := mathext.RegIncBeta(d1/2, d2/2, at/(d2+at)); below < 0.5 {
+			index[c] = -normalQuantile(math.Pow(below, float64(n)))
+			continue
+		}
+		p := mathext.RegIncBeta(d2/2, d1/2, d2/(d2+at))
 		index[c] = normalQuantile(-math.Expm1(float64(n) * math.Log1p(-p)))
 	}
 	return index

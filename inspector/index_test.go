@@ -94,6 +94,9 @@ func TestRatioKnownValue(t *testing.T) {
 	if p := 0.5 * math.Erfc(index[0]/math.Sqrt2); math.Abs(p-want) > 1e-4 {
 		t.Errorf("index %v stands for p = %v, want %v", index[0], p, want)
 	}
+	if low := Ratio([]float64{0.1, 1, 1.1, 0.9, 1}, 4); low[0] <= -maxIndex || low[0] >= low[1] {
+		t.Errorf("a power far below the others has index %v, one of them %v", low[0], low[1])
+	}
 	if a, b := Ratio([]float64{4, 1, 2, 3}, 3), Ratio([]float64{4e9, 1e9, 2e9, 3e9}, 3); math.Abs(a[0]-b[0]) > 1e-9 {
 		t.Errorf("index %v, scaled %v", a[0], b[0])
 	}
