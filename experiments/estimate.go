@@ -137,6 +137,9 @@ func (m *ModelJob) work() Work {
 	}
 	steps := epochs * float64(int(shots/batch))
 	views := shots * float64(m.Suite.Tuning.Int("views"))
+	if views == 0 { // every step encodes fresh crops
+		views = steps * batch
+	}
 	w := Work{Passes: views + test, FLOP: (views+test)*image + steps*perStep + text}
 	through := Work{Passes: steps * batch, FLOP: 3 * steps * batch * image} // forward, back to pixels or prompts and to weights
 	if m.seesPixels() {
