@@ -218,7 +218,7 @@ func (m *ModelJob) tuneWork(images, shown float64, s settings.Values) Work {
 	if m.conditional() {
 		perStep *= batch
 	}
-	views := rows * float64(s.Int("views"))
+	views := rows * float64(max(1, s.Int("views")))
 	w := Work{Passes: views, FLOP: views*imageFLOP(m.encoder.Config) + steps*perStep}
 	if m.seesPixels() {
 		w.add(Work{Passes: steps * batch, FLOP: 2 * steps * batch * imageFLOP(m.encoder.Config)})
