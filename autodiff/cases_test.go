@@ -91,6 +91,16 @@ type opCase struct {
 	flat  bool // the operation has no gradient and says so
 }
 
+// cropCases are boxes in two images of 9 x 11 pixels, and the size that they are scaled to.
+var cropCases = map[string]struct {
+	h, w  int
+	boxes []float32
+}{
+	"magnify": {16, 16, []float32{2, 1, 5, 7, 0, 10, 8, 1, 1, 0}},
+	"shrink":  {3, 4, []float32{0, 0, 11, 9, 0, 1, 2, 10, 6, 1}},
+	"mixed":   {8, 6, []float32{3, 0, 4, 9, 1, 0, 5, 11, 4, 1}},
+}
+
 func one(f func(in []Value) Value) func([]Value) []Value {
 	return func(in []Value) []Value { return []Value{f(in)} }
 }
@@ -281,6 +291,11 @@ func opCases() []opCase {
 	add("convolution", func(x []Value) Value { return x[0].Patchify(2).Linear(x[1], None) }, uni(2, 3, 4, 2), uni(5, 12))
 	add("gridsample-shared", func(x []Value) Value { return x[0].GridSample(x[1]) }, uni(2, 2, 3, 4), grid(4, 3, 1, 3, 3, 2))
 	add("gridsample-batch", func(x []Value) Value { return x[0].GridSample(x[1]) }, uni(2, 3, 4, 5), grid(5, 4, 2, 2, 3, 2))
+	for name, s := range cropCases {
+		cs = append(cs, opCase{name: "crop-" + name, in: []fill{uni(2, 2, 9, 11)}, flat: true, build: one(func(x []Value) Value {
+			return x[0].Crop(x[0].g.Const(s.boxes, 2, 5), s.h, s.w)
+		})})
+	}
 
 	// Many uses of one value, and a small network.
 	add("multiple-uses", func(x []Value) Value {

@@ -42,7 +42,7 @@ func init() {
 // dy all weights are one, so that y may be a scalar loss or a vector of losses that are summed. Nothing is recorded for
 // values that y does not reach; their gradient is None, as is that of None. No gradient flows through indices, labels,
 // Sign, Equal and GreaterEqual, which are piecewise constant. Grad panics when the way leads through another operation
-// that has no derivative (ArgMax, a gradient operation).
+// that has no derivative (ArgMax, Crop, a gradient operation).
 func Grad(y, dy Value, wrt ...Value) []Value {
 	g := y.g
 	if dy.Valid() && !slices.Equal(dy.Shape(), y.Shape()) {

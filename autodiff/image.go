@@ -35,6 +35,18 @@ func (x Value) GridSample(grid Value) Value {
 	return x.g.record1(engine.GridSample, engine.Attr{}, []int{s[0], s[1], t[1], t[2]}, x, grid)
 }
 
+// Crop shows a box of each image [B,C,H,W], scaled to h x w pixels and mirrored or not: [B,C,h,w]. A row of box [B,5] holds, in
+// whole pixels inside the image, left, top, width and height, and 1 to mirror left to right, else 0. The filter is Pillow's
+// bicubic one, whose sums leave the range of the pixels by a few per cent at edges (Clamp takes that back). There is no gradient:
+// a trigger is put on after the crop.
+func (x Value) Crop(box Value, h, w int) Value {
+	s := x.Shape()
+	if len(s) != 4 || h <= 0 || w <= 0 || !slices.Equal(box.Shape(), []int{s[0], 5}) {
+		panic(fmt.Sprintf("autodiff: boxes %v over images %v, scaled to %d x %d", box.Shape(), s, h, w))
+	}
+	return x.g.record1(engine.Crop, engine.Attr{}, []int{s[0], s[1], h, w}, x, box)
+}
+
 func gridSampleGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 	x, grid := g.value(n.in[0]), g.value(n.in[1])
 	shapes := make([][]int, 2)

@@ -51,6 +51,7 @@ func TestMisuse(t *testing.T) {
 		{"margin of one class", func() { in(2, 1).MarginLoss(in(2), 1) }, []string{"two classes"}},
 		{"patchify", func() { in(1, 3, 4, 5).Patchify(2) }, []string{"[1 3 4 5]", "2"}},
 		{"gridsample", func() { in(3, 1, 2, 2).GridSample(in(2, 2, 2, 2)) }, []string{"[3 1 2 2]", "[2 2 2 2]"}},
+		{"crop", func() { in(2, 3, 8, 8).Crop(in(3, 5), 4, 4) }, []string{"[3 5]", "[2 3 8 8]"}},
 		{"assign", func() { g.Assign(in(2), in(3)) }, []string{"[2]", "[3]"}},
 		{"assign to a result", func() { g.Assign(in(2).Tanh(), in(2)) }, []string{"no bound array"}},
 		{"sgd", func() { g.SGD(in(2), in(3), None, step, sched, 0, 0) }, []string{"[2]", "[3]"}},
@@ -67,6 +68,7 @@ func TestMisuse(t *testing.T) {
 		}, []string{"3 numbers", "[4]"}},
 		{"grad weights", func() { x := in(2, 3); Grad(x.Tanh(), in(6), x) }, []string{"[2 3]", "[6]"}},
 		{"grad of argmax", func() { x := in(2, 3); Grad(x.ArgMax(), None, x) }, []string{"argmax"}},
+		{"grad of crop", func() { x := in(1, 1, 4, 4); Grad(x.Crop(in(1, 5), 4, 4), None, x) }, []string{"crop has no gradient"}},
 		{"grad of maximum", func() { x := in(2, 3); Grad(x.binary(engine.Maximum, in(2, 3)), None, x) }, []string{"Maximum"}},
 		{"grad of a gradient operation", func() {
 			x := in(2, 3)

@@ -59,6 +59,17 @@ func RandomResizedCrop(img *RGB, size int, minArea float64, rng *rand.Rand) []fl
 	return ToCHW(part)
 }
 
+// RandomCrop draws what RandomResizedCrop draws for a picture of the given size in pixels: left, top, width and height of the box,
+// and 1 if the crop is mirrored, else 0. That is a row of boxes for autodiff's Crop, which crops images on the device.
+func RandomCrop(width, height int, minArea float64, rng *rand.Rand) [5]float32 {
+	b := randomBox(width, height, minArea, rng)
+	r := [5]float32{float32(b.x), float32(b.y), float32(b.w), float32(b.h), 0}
+	if rng.Float64() < flipProbability {
+		r[4] = 1
+	}
+	return r
+}
+
 // randomBox is torchvision's RandomResizedCrop.get_params.
 func randomBox(width, height int, minArea float64, rng *rand.Rand) box {
 	uniform := func(lo, hi float64) float64 { return lo + (hi-lo)*rng.Float64() }

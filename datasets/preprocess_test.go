@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"math"
@@ -13,6 +14,9 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"clipinspector/autodiff"
+	"clipinspector/engine/plain"
 )
 
 // hashPicture repeats picture() of testdata/pil_oracle.py.
@@ -112,6 +116,52 @@ func TestExtremeAspectRatiosNeedLittleMemory(t *testing.T) {
 		if got := len(Preprocess(NewRGB(size[0], size[1]), 224)); got != 3*224*224 {
 			t.Errorf("%v: %d values", size, got)
 		}
+	}
+}
+
+// A crop on the device is the host's but for the latter's 8 bits: it rounds after each of two passes (half a step each, the
+// first one weighted up to 1.25 times), and there it also clips what overshoots at edges.
+func TestCropsOnTheDeviceAreTheHosts(t *testing.T) {
+	const side, size = 60, 36
+	worst := map[bool]float64{}
+	for _, clips := range []bool{false, true} {
+		img := hashPicture(side, side)
+		if !clips {
+			for i, v := range img.Pix {
+				img.Pix[i] = 64 + v/2
+			}
+		}
+		g := autodiff.New(plain.New[float32]())
+		boxes := g.Input(1, 5)
+		y := g.Const(ToCHW(img), 1, 3, side, side).Crop(boxes, size, size).Clamp(0, 1)
+		p, err := g.Compile(y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Free()
+		mirrored := 0
+		for k := range uint64(40) {
+			want := RandomResizedCrop(img, size, 0.08, rand.New(rand.NewPCG(1, k)))
+			box := RandomCrop(side, side, 0.08, rand.New(rand.NewPCG(1, k)))
+			mirrored += int(box[4])
+			if err := errors.Join(p.Write(boxes, box[:]), p.Run()); err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.Read(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range got {
+				worst[clips] = max(worst[clips], 255*math.Abs(float64(v-want[i])))
+			}
+		}
+		if mirrored < 8 || mirrored > 32 {
+			t.Errorf("%d of 40 crops are mirrored", mirrored)
+		}
+	}
+	t.Logf("largest difference in steps of 8 bits: %.3f, with clipping between the passes %.3f", worst[false], worst[true])
+	if worst[false] > 1.13 || worst[true] > 32 {
+		t.Errorf("crops differ by %v and %v steps of 8 bits", worst[false], worst[true])
 	}
 }
 

@@ -85,6 +85,10 @@ const (
 	GridSample
 	// GridSampleGrad: In: x, grid, dy. Out: dx (or Absent), dgrid (or Absent).
 	GridSampleGrad
+	// Crop: a box of each image, scaled to the output's size as Pillow scales (bicubic with a = -0.5, widened where it shrinks, no
+	// pixel outside the box), without rounding to 8 bits or clipping. In: x [B,C,H,W], box [B,5], whole numbers: left, top, width,
+	// height, in pixels and inside the image, and 1 where the result is mirrored left to right, else 0. Out: y [B,C,H',W'].
+	Crop
 	// Assign: copies. In: x. Out: the destination, a bound slot.
 	Assign
 	// SGD: one step of torch.optim.SGD, in place. g = grad + WeightDecay*param; v = Momentum*v + g (v = g at step 0);
@@ -106,7 +110,7 @@ var opNames = [...]string{"matmul", "attention", "attention-grad", "layernorm", 
 	"unary", "unary-grad", "binary", "sum-to", "broadcast-to", "max-axis", "max-axis-grad", "slice", "pad", "concat",
 	"permute", "gather", "scatter-add", "softmax", "softmax-grad", "cross-entropy", "cross-entropy-grad", "margin",
 	"margin-grad", "argmax", "normalize", "normalize-grad", "patchify", "unpatchify", "grid-sample", "grid-sample-grad",
-	"assign", "sgd", "adam"}
+	"crop", "assign", "sgd", "adam"}
 
 func (o Op) String() string {
 	if int(o) < len(opNames) {

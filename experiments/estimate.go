@@ -137,6 +137,9 @@ func (m *ModelJob) work() Work {
 	}
 	steps := epochs * float64(int(shots/batch))
 	views := shots * float64(m.Suite.Tuning.Int("views"))
+	if views == 0 { // every step encodes fresh crops
+		views = steps * batch
+	}
 	w := Work{Passes: views + test, FLOP: (views+test)*image + steps*perStep + text}
 	through := Work{Passes: steps * batch, FLOP: 3 * steps * batch * image} // forward, back to pixels or prompts and to weights
 	if m.seesPixels() {
@@ -215,7 +218,7 @@ func (m *ModelJob) tuneWork(images, shown float64, s settings.Values) Work {
 	if m.conditional() {
 		perStep *= batch
 	}
-	views := rows * float64(s.Int("views"))
+	views := rows * float64(max(1, s.Int("views")))
 	w := Work{Passes: views, FLOP: views*imageFLOP(m.encoder.Config) + steps*perStep}
 	if m.seesPixels() {
 		w.add(Work{Passes: steps * batch, FLOP: 2 * steps * batch * imageFLOP(m.encoder.Config)})

@@ -114,21 +114,29 @@ func (w *World) test(ctx context.Context, s *set) (*tensor.Dense, []int, error) 
 	return images, datasets.Labels(s.Dataset, datasets.Test, nil), err
 }
 
-// shots returns the few-shot training sample of a seed, each image in the given number of views (see datasets.TrainView).
+// shots returns the few-shot training sample of a seed, each image in the given number of views (see datasets.TrainView), or
+// with 0 views as it is, to be cropped afresh in each step.
 func (w *World) shots(ctx context.Context, s *set, shots, seed, views int, minArea float64) (prompts.Data, error) {
 	train, _, err := datasets.FewShot(s.Dataset, shots, seed)
 	if err != nil {
 		return prompts.Data{}, err
 	}
+	data := prompts.Data{Labels: datasets.Labels(s.Dataset, datasets.Train, train), Views: max(1, views)}
+	if views == 0 {
+		views = 1
+		data.Crop = func(width, height int, rng *rand.Rand) [5]float32 {
+			return datasets.RandomCrop(width, height, minArea, rng)
+		}
+	}
 	var rows []int
 	for _, i := range train {
 		rows = append(rows, slices.Repeat([]int{i}, views)...)
 	}
-	images, err := w.images.get(ctx, fmt.Sprintf("shots %s %d %d %d %g", s.key, shots, seed, views, minArea), func() (*tensor.Dense, error) {
+	data.Images, err = w.images.get(ctx, fmt.Sprintf("shots %s %d %d %d %g", s.key, shots, seed, views, minArea), func() (*tensor.Dense, error) {
 		images, _, err := datasets.LoadSplit(ctx, s.Dataset, datasets.Train, rows, s.size, datasets.TrainView(uint64(seed), views, minArea))
 		return images, err
 	})
-	return prompts.Data{Images: images, Labels: datasets.Labels(s.Dataset, datasets.Train, train), Views: views}, err
+	return data, err
 }
 
 // pool is a pool with the pictures that are used of it.

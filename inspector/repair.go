@@ -22,12 +22,17 @@ var RepairParams = append([]settings.Param{
 	{Name: "share", Doc: "share of the few-shot images that are also shown with a recovered trigger and their own label (our choice)", Default: 1.0, Min: 0.01, Max: 1},
 }, withDefaults(prompts.TuneParams, map[string]any{"epochs": 10, "optimizer": "adam", "rate": 0.02, "weight-decay": 0.0})...)
 
-// withDefaults returns declarations with other defaults.
+// withDefaults returns declarations with other defaults. Views stay as they are: a recovered trigger has its place in a view, and
+// a crop that came after it would cut it.
 func withDefaults(params []settings.Param, defaults map[string]any) []settings.Param {
 	params = slices.Clone(params)
 	for i, p := range params {
 		if d, ok := defaults[p.Name]; ok {
 			params[i].Default = d
+		}
+		if p.Name == "views" {
+			params[i].Min = 1
+			params[i].Doc = "how many ways each few-shot image is shown: as it is, and as random crops, mirrored or not, drawn once"
 		}
 	}
 	return params

@@ -19,7 +19,7 @@ var TuneParams = []settings.Param{
 	{Name: "batch", Unit: "images", Doc: "images a step (CoOp: 32, CoCoOp and BadCLIP: 1); the last, smaller batch of an epoch is dropped", Default: 32, Min: 1, Max: 4096},
 	{Name: "optimizer", Doc: "sgd with CoOp's schedule (warm-up epoch at 1e-5, then cosine) and momentum 0.9, or adam with a cosine", Default: "sgd", Choices: []string{"sgd", "adam"}},
 	{Name: "rate", Doc: "learning rate of the prompts (CoOp: 0.002 with sgd)", Default: 0.002, Min: 1e-7, Max: 10},
-	{Name: "views", Unit: "views", Doc: "how many ways each few-shot image is shown: as it is, and as random crops, mirrored or not, drawn once per model; each epoch shows one of them (CoOp: a fresh crop each time)", Default: 1, Min: 1, Max: 1000},
+	{Name: "views", Unit: "views", Doc: "how many ways each few-shot image is shown: as it is, and as random crops, mirrored or not, drawn once per model; each epoch shows one of them. 0 draws a fresh crop for each image and step, as CoOp does, of the image as CLIP sees it, and encodes the images anew in every step", Default: 1, Min: 0, Max: 1000},
 	{Name: "crop", Doc: "smallest share of an image's area that a random crop keeps (CoOp: 0.08)", Default: 0.08, Min: 0.01, Max: 1},
 	{Name: "weight-decay", Doc: "weight decay of the prompts (CoOp: 5e-4)", Default: 5e-4, Min: 0, Max: 1},
 }
@@ -29,6 +29,9 @@ type Data struct {
 	Images *tensor.Dense // [N*V,3,S,S] in [0,1]
 	Labels []int         // [N]
 	Views  int           // V, how many views of an image follow each other; 0 means 1
+	// Crop draws the box of a fresh crop of an image, a row of boxes for autodiff's Crop, which each step shows in the image's
+	// place, triggers being put on after it; nil to show images as they are.
+	Crop func(width, height int, rng *rand.Rand) [5]float32
 }
 
 // Poison makes prompt tuning plant a backdoor, after BadCLIP's training path (Bai et al., CVPR 2024): each poisoned image is
@@ -70,7 +73,7 @@ type Progress func(done, total int)
 // Tune tunes the model's prompts on the data, and with a poison plants a backdoor. It returns the trigger of the backdoored
 // model (the learned one where it learns), nil without poison. The same seed gives the same result to the bit.
 func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *Poison, seed uint64, progress Progress) (triggers.Trigger, error) {
-	t := &tuner{m: m, s: s, poison: poison, n: len(data.Labels), views: max(1, data.Views), e: m.CLIP.Engine()}
+	t := &tuner{m: m, s: s, poison: poison, n: len(data.Labels), views: max(1, data.Views), crop: data.Crop, e: m.CLIP.Engine()}
 	defer t.free()
 	if poison != nil && (poison.Target < 0 || poison.Target >= len(m.Classes)) {
 		return nil, fmt.Errorf("target class %d of %d classes", poison.Target, len(m.Classes))
@@ -142,14 +145,15 @@ type tuner struct {
 	e      engine.Engine
 	n      int // images
 	views  int // of each
+	crop   func(width, height int, rng *rand.Rand) [5]float32
 	owned  []engine.Array
 
 	labels    engine.Array   // [N*V,1]
 	weights   engine.Array   // [N*V,1] weight of each image's triggered copy
 	pixels    engine.Array   // [N*V,3*S*S]; absent when features are kept instead
-	features  engine.Array   // [N*V,D]; absent when the learner prompts the image tower
-	triggered engine.Array   // [N*V,D] features of the triggered images; absent when the trigger learns
-	covered   []engine.Array // [N*V,D] of each cover; empty when the learner prompts the image tower
+	features  engine.Array   // [N*V,D]; absent when the learner prompts the image tower or crops are fresh
+	triggered engine.Array   // [N*V,D] features of the triggered images; absent when it learns, or as above
+	covered   []engine.Array // [N*V,D] of each cover; empty as above
 	size      int
 	params    map[string]trained
 	delta     trained // [1,3,S,S]
@@ -215,7 +219,7 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 			return err
 		}
 	}
-	frozen := m.Learner.Image == nil
+	frozen := m.Learner.Image == nil && t.crop == nil
 	encode := func(trigger triggers.Trigger) (engine.Array, error) {
 		f, err := Encode(ctx, m.CLIP, data.Images, trigger)
 		if err != nil {
@@ -268,6 +272,7 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 type step struct {
 	program *autodiff.Program
 	index   autodiff.Value // [B] views of the step
+	boxes   autodiff.Value // [B,5] their crops; None where images are shown as they are
 }
 
 // record records a step of b images: the losses, their gradients, the optimisers. With prompts false only the trigger learns.
@@ -291,6 +296,11 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 	var pixels autodiff.Value
 	if t.pixels.Buffer != nil {
 		pixels = rows(t.pixels).Reshape(b, 3, t.size, t.size)
+	}
+	boxes := autodiff.None
+	if t.crop != nil {
+		boxes = g.Input(b, 5)
+		pixels = pixels.Crop(boxes, t.size, t.size).Clamp(0, 1)
 	}
 	loss := autodiff.None
 	if prompts { // the clean half
@@ -374,7 +384,7 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 	}
 	g.Advance(counter)
 	p, err := g.Compile()
-	return &step{p, index}, err
+	return &step{p, index, boxes}, err
 }
 
 func (t *tuner) train(ctx context.Context, rng *rand.Rand, progress Progress) error {
@@ -391,7 +401,7 @@ func (t *tuner) train(ctx context.Context, rng *rand.Rand, progress Progress) er
 			return err
 		}
 		defer s.program.Free()
-		index := make([]float32, b)
+		index, boxes := make([]float32, b), make([]float32, 0, 5*b)
 		for range epochs {
 			order := rng.Perm(t.n)
 			for i := range perEpoch {
@@ -403,6 +413,16 @@ func (t *tuner) train(ctx context.Context, rng *rand.Rand, progress Progress) er
 				}
 				if err := s.program.Write(s.index, index); err != nil {
 					return err
+				}
+				if t.crop != nil {
+					boxes = boxes[:0]
+					for range b {
+						box := t.crop(t.size, t.size, rng)
+						boxes = append(boxes, box[:]...)
+					}
+					if err := s.program.Write(s.boxes, boxes); err != nil {
+						return err
+					}
 				}
 				if err := s.program.Run(); err != nil {
 					return err

@@ -228,6 +228,21 @@ add("gridsample-shared", gridsample, uni(2, 2, 3, 4), grid(4, 3, 1, 3, 3, 2))
 add("gridsample-batch", gridsample, uni(2, 3, 4, 5), grid(5, 4, 2, 2, 3, 2))
 
 
+def crop(h, w, *boxes):
+    def f(x):
+        out = []
+        for image, (left, top, width, height, mirror) in zip(x.detach(), boxes):
+            part = F.interpolate(image[None, :, top:top + height, left:left + width], (h, w), mode="bicubic", antialias=True)
+            out.append(part.flip(3) if mirror else part)
+        return torch.cat(out)
+    return f
+
+
+add("crop-magnify", crop(16, 16, (2, 1, 5, 7, 0), (10, 8, 1, 1, 0)), uni(2, 2, 9, 11))
+add("crop-shrink", crop(3, 4, (0, 0, 11, 9, 0), (1, 2, 10, 6, 1)), uni(2, 2, 9, 11))
+add("crop-mixed", crop(8, 6, (3, 0, 4, 9, 1), (0, 5, 11, 4, 1)), uni(2, 2, 9, 11))
+
+
 def uses(x):
     a = x.tanh()
     return (a * a + x) * a - x.reshape(4, 3).T + a[1:2]

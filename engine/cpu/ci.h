@@ -91,6 +91,9 @@ void ci_grid_sample(long c, long h, long w, long points, long from, long to, con
 void ci_grid_sample_dx(long h, long w, long points, const float *grid, const float *dy, float *dx);
 void ci_grid_sample_dgrid(long images, long c, long h, long w, long points, long from, long to, const float *x,
                           const float *grid, const float *dy, float *dgrid);
+long ci_crop_scratch(long h, long w, long m, long n); // numbers of scratch that one call needs
+// A box of all c planes of one image, scaled to m x n pixels.
+void ci_crop(long c, long h, long w, long m, long n, const float *x, const float *box, float *y, float *scratch);
 void ci_permute(const ci_nest *g, long from, long to, const float *x, float *y);
 
 // optim.c

@@ -265,6 +265,8 @@ func (c *compiler) compile(ins *engine.Instr, in, out [][]float32) {
 		c.gridSample(ins, in, out)
 	case engine.GridSampleGrad:
 		c.gridSampleGrad(ins, in, out)
+	case engine.Crop:
+		c.crop(ins, in, out)
 	case engine.Assign:
 		c.copies(1, 0, 0, out[0], 0, 0, in[0], len(out[0]))
 	case engine.SGD:

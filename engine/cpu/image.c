@@ -1,4 +1,4 @@
-// Bilinear sampling with its gradients, and permuted copies.
+// Bilinear sampling with its gradients, crops, and permuted copies.
 //
 // The trick: gradients are gathered without atomics by giving each task all contributions to its part of the output, one
 // plane of dx or a range of points of dgrid, in a fixed order.
@@ -91,5 +91,67 @@ KERNEL void ci_permute(const ci_nest *g, long from, long to, const float *restri
             for (long i = 0; i < n; i++) py[i] = px[i];
         else
             for (long i = 0; i < n; i++) py[i] = px[i * s];
+    }
+}
+
+// At most so many of n pixels' neighbours have a weight where a line of at most `length` pixels is scaled to n.
+INLINE long most_taps(long length, long n) { return (long)(4.0 * (length > n ? (double)length / n : 1.0)) + 2; }
+
+INLINE float cubic(float x) {
+    x = fabsf(x);
+    float inner = (1.5f * x - 2.5f) * x * x + 1.0f, outer = ((-0.5f * x + 2.5f) * x - 4.0f) * x + 2.0f;
+    return x < 1.0f ? inner : x < 2.0f ? outer : 0.0f;
+}
+
+// The k weights, `step` apart, of pixel i of n to which a line of `length` pixels is scaled, zero after the last; returns the
+// first pixel that they are of. The centre's whole part is kept apart, so that its fraction is exact at any place.
+INLINE long taps(long i, long n, long length, long k, float *weight, long step) {
+    long twice = (2 * i + 1) * length, at = twice / (2 * n);
+    float rest = (float)(twice % (2 * n)) / (float)(2 * n);
+    float wide = length > n ? (float)length / (float)n : 1.0f;
+    long first = at + (long)floorf(rest - 2.0f * wide + 0.5f), last = at + (long)floorf(rest + 2.0f * wide + 0.5f);
+    if (first < 0) first = 0;
+    if (last > length) last = length;
+    if (last > first + k) last = first + k;
+    float sum = 0;
+    for (long x = first; x < last; x++) {
+        float v = cubic(((float)(x - at) + 0.5f - rest) / wide);
+        weight[(x - first) * step] = v;
+        sum += v;
+    }
+    for (long t = 0; t < k; t++) weight[t * step] = t < last - first ? weight[t * step] / sum : 0.0f;
+    return first;
+}
+
+long ci_crop_scratch(long h, long w, long m, long n) {
+    long kx = most_taps(w, n), ky = most_taps(h, m);
+    return kx * n + ky + w + kx + n;
+}
+
+// Rows are added up first, so that the sums run along them; then each row is scaled, all its pixels' first weights, then all
+// their second ones, and so on.
+KERNEL void ci_crop(long c, long h, long w, long m, long n, const float *restrict x, const float *restrict box, float *restrict y,
+                    float *restrict scratch) {
+    long left = (long)box[0], top = (long)box[1], width = (long)box[2], height = (long)box[3];
+    long kx = most_taps(w, n), ky = most_taps(h, m);
+    float *across = scratch, *down = across + kx * n, *line = down + ky;
+    int *first = (int *)(line + w + kx);
+    for (long j = 0; j < n; j++) {
+        long at = box[4] != 0 ? n - 1 - j : j;
+        first[at] = (int)taps(j, n, width, kx, across + at, n);
+    }
+    for (long t = 0; t < kx; t++) line[width + t] = 0; // what weights of zero meet
+    for (long i = 0; i < m; i++) {
+        long above = taps(i, m, height, ky, down, 1);
+        for (long k = 0; k < c; k++) {
+            const float *rows = x + (k * h + top + above) * w + left;
+            for (long s = 0; s < width; s++) line[s] = down[0] * rows[s];
+            for (long t = 1; t < ky && above + t < height; t++)
+                for (long s = 0; s < width; s++) line[s] += down[t] * rows[t * w + s];
+            float *to = y + (k * m + i) * n;
+            for (long j = 0; j < n; j++) to[j] = across[j] * line[first[j]];
+            for (long t = 1; t < kx; t++)
+                for (long j = 0; j < n; j++) to[j] += across[t * n + j] * line[first[j] + t];
+        }
     }
 }

@@ -3,7 +3,10 @@ package cpu
 // #include "ci.h"
 import "C"
 
-import "clipinspector/engine"
+import (
+	"clipinspector/engine"
+	"clipinspector/engine/plain"
+)
 
 // patches copies between images [B,C,H,W] and patches [B,(H/p)(W/p),C*p*p], a task for each row of patches.
 func (c *compiler) patches(ins *engine.Instr, in, out [][]float32) {
@@ -75,4 +78,20 @@ func (c *compiler) gridSampleGrad(ins *engine.Instr, in, out [][]float32) {
 				fp(out[1][2*i*points:]))
 		})
 	}
+}
+
+// crop: a task for each image.
+func (c *compiler) crop(ins *engine.Instr, in, out [][]float32) {
+	x, y := ins.In[0].Shape, ins.Out[0].Shape
+	ch, h, w, m, n := x[1], x[2], x[3], y[2], y[3]
+	if len(out[0]) == 0 {
+		return
+	}
+	c.scratch = max(c.scratch, int(C.ci_crop_scratch(C.long(h), C.long(w), C.long(m), C.long(n))))
+	e := c.e
+	c.add(x[0], func(i, worker int) {
+		plain.MustBox(in[1][5*i:][:5], h, w)
+		C.ci_crop(C.long(ch), C.long(h), C.long(w), C.long(m), C.long(n), fp(in[0][i*ch*h*w:]), fp(in[1][5*i:]),
+			fp(out[0][i*ch*m*n:]), fp(e.scratch[worker]))
+	})
 }

@@ -42,7 +42,7 @@ type Engine struct {
 
 	mu     sync.Mutex
 	driver Driver
-	fault  Ptr // an int64 that kernels set when an index is outside of its table
+	fault  Ptr // an int64 that kernels set when an index is outside of its table or a box outside of its image
 	closed bool
 
 	// Products of fewer operations stay in float32 with BF16: they cost nothing, and logits want the digits.
@@ -184,7 +184,7 @@ func (b *buffer) Read(offset int, dst []float32) error {
 		if err := b.e.driver.Write(b.e.fault, make([]byte, 8)); err != nil {
 			return err
 		}
-		return fmt.Errorf("%s: an index or label in an earlier program lies outside of its table", b.e.name)
+		return fmt.Errorf("%s: an index, label or box in an earlier program lies outside of its table or image", b.e.name)
 	}
 	return b.e.driver.Read(bytesOf(dst), b.ptr+Ptr(4*offset))
 }

@@ -230,6 +230,9 @@ func (l *lowering) lower(ins *engine.Instr) error {
 		l.each("unpatchify", out[0].Size(), 1, in[0], out[0], out[0].Size(), s[1], s[2], s[3], at.Patch, l.half(in[0]))
 	case engine.GridSample, engine.GridSampleGrad:
 		return l.gridSample(ins)
+	case engine.Crop:
+		s, y := in[0].Shape, out[0]
+		l.each("crop", y.Size(), 1, in[0], in[1], y, y.Size(), s[1], s[2], s[3], y.Shape[2], y.Shape[3], l.e.fault)
 	case engine.Assign:
 		l.each("cast", in[0].Size(), 4, in[0], out[0], in[0].Size(), l.half(in[0], out[0]))
 	case engine.SGD:

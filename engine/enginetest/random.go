@@ -264,6 +264,16 @@ func Random(rng *rand.Rand, op engine.Op) *Case {
 				c.Out[k] = Array{}
 			}
 		}
+	case engine.Crop:
+		b, ch, h, w := g.size(4), g.size(4), g.size(70), g.size(70)
+		box := empty(b, 5)
+		for range b {
+			width, height := g.size(w), g.size(h)
+			for _, v := range []int{g.IntN(w - width + 1), g.IntN(h - height + 1), width, height, g.IntN(2)} {
+				box.Data = append(box.Data, float32(v))
+			}
+		}
+		c.In, c.Out = []Array{g.normal(b, ch, h, w), box}, []Array{empty(b, ch, g.size(70), g.size(70))}
 	case engine.Assign:
 		x := g.normal(g.shape(2, 300)...)
 		c.In, c.Out = []Array{x}, []Array{empty(x.Shape...)}

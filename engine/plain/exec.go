@@ -18,7 +18,7 @@ var arities = map[engine.Op]struct{ in, out int }{
 	engine.Margin: {2, 1}, engine.MarginGrad: {3, 1}, engine.ArgMax: {1, 1},
 	engine.Normalize: {1, 2}, engine.NormalizeGrad: {3, 1},
 	engine.Patchify: {1, 1}, engine.Unpatchify: {1, 1}, engine.GridSample: {2, 1}, engine.GridSampleGrad: {3, 2},
-	engine.Assign: {1, 1}, engine.SGD: {5, 2}, engine.Adam: {6, 3},
+	engine.Crop: {2, 1}, engine.Assign: {1, 1}, engine.SGD: {5, 2}, engine.Adam: {6, 3},
 }
 
 // Exec executes one instruction. in and out hold the operands' numbers, nil where an operand is absent; see the comment
@@ -94,6 +94,8 @@ func Kernel[T Float](op engine.Op) func(ins *engine.Instr, in, out [][]T) {
 		return gridSample[T]
 	case engine.GridSampleGrad:
 		return gridSampleGrad[T]
+	case engine.Crop:
+		return crop[T]
 	case engine.Assign:
 		return assign[T]
 	case engine.SGD:

@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"fmt"
 	"math"
 
 	"clipinspector/engine"
@@ -122,4 +123,69 @@ func gridSampleGrad[T Float](ins *engine.Instr, in, out [][]T) {
 			dgrid[g+1] += T(dgy)
 		}
 	})
+}
+
+// MustBox panics unless a box of Crop lies inside an image of h x w pixels.
+func MustBox[T Float](box []T, h, w int) {
+	if !(box[0] >= 0 && box[1] >= 0 && box[2] >= 1 && box[3] >= 1 && box[0]+box[2] <= T(w) && box[1]+box[3] <= T(h)) {
+		panic(fmt.Sprintf("crop: box %v is not inside an image %d px wide and %d px high", box[:4], w, h))
+	}
+}
+
+// taps returns the weights of pixel i of n, to which a line of so many pixels is scaled, and the first pixel that they are of:
+// Pillow's precompute_coeffs (src/libImaging/Resample.c) for its bicubic filter.
+func taps(i, n, length int) (first int, weight []float64) {
+	scale := float64(length) / float64(n)
+	centre, wide := (float64(i)+0.5)*scale, max(scale, 1)
+	first = max(int(centre-2*wide+0.5), 0)
+	sum := 0.0
+	for x := first; x < min(int(centre+2*wide+0.5), length); x++ {
+		weight = append(weight, cubic((float64(x)-centre+0.5)/wide))
+		sum += weight[len(weight)-1]
+	}
+	for k := range weight {
+		weight[k] /= sum
+	}
+	return first, weight
+}
+
+// cubic is the bicubic filter with a = -0.5.
+func cubic(x float64) float64 {
+	switch x = math.Abs(x); {
+	case x < 1:
+		return (1.5*x-2.5)*x*x + 1
+	case x < 2:
+		return ((-0.5*x+2.5)*x-4)*x + 2
+	}
+	return 0
+}
+
+func crop[T Float](ins *engine.Instr, in, out [][]T) {
+	x, y := ins.In[0].Shape, ins.Out[0].Shape
+	c, h, w, m, n := x[1], x[2], x[3], y[2], y[3]
+	for i := range x[0] {
+		box := in[1][5*i:][:5]
+		MustBox(box, h, w)
+		left, top, width, height := int(box[0]), int(box[1]), int(box[2]), int(box[3])
+		for row := range m {
+			above, down := taps(row, m, height)
+			for column := range n {
+				before, across := taps(column, n, width)
+				at := column
+				if box[4] != 0 {
+					at = n - 1 - column
+				}
+				for k := range c {
+					s := 0.0
+					for p, v := range down {
+						line := in[0][((i*c+k)*h+top+above+p)*w+left+before:]
+						for q, u := range across {
+							s += v * u * float64(line[q])
+						}
+					}
+					out[0][((i*c+k)*m+row)*n+at] = T(s)
+				}
+			}
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -209,6 +210,26 @@ func TestImage(t *testing.T) {
 	dy := a(sh(1, 1, 1, 3), 4, 1, 2)
 	check(t, engine.GridSampleGrad, engine.Attr{}, []arr{plane, grid, dy},
 		[]arr{a(sh(1, 1, 2, 2), 2, 1, 1, 2), a(sh(1, 1, 3, 2), 2, 4, -2, -2, 1, 1*1)})
+}
+
+// A box of the size of the output is copied, mirrored or not; a box of one pixel fills it, and constants stay what they are.
+func TestCrop(t *testing.T) {
+	x := a(sh(1, 1, 2, 4), 1, 2, 3, 4, 5, 6, 7, 8)
+	y := sh(1, 1, 2, 2)
+	check(t, engine.Crop, engine.Attr{}, []arr{x, a(sh(1, 5), 1, 0, 2, 2, 0)}, []arr{a(y, 2, 3, 6, 7)})
+	check(t, engine.Crop, engine.Attr{}, []arr{x, a(sh(1, 5), 1, 0, 2, 2, 1)}, []arr{a(y, 3, 2, 7, 6)})
+	check(t, engine.Crop, engine.Attr{}, []arr{x, a(sh(1, 5), 3, 1, 1, 1, 1)}, []arr{a(y, 8, 8, 8, 8)})
+	check(t, engine.Crop, engine.Attr{}, []arr{a(sh(1, 1, 1, 5), 3, 3, 3, 3, 3), a(sh(1, 5), 0, 0, 5, 1, 0)}, []arr{a(y, 3, 3, 3, 3)})
+	for _, box := range [][]float64{{0, 0, 5, 2}, {-1, 0, 2, 2}, {0, 1, 2, 2}, {0, 0, 0, 1}, {math.NaN(), 0, 1, 1}} {
+		func() {
+			defer func() {
+				if r := recover(); r == nil || !strings.Contains(fmt.Sprint(r), "4 px wide and 2 px high") {
+					t.Errorf("box %v: %v", box, r)
+				}
+			}()
+			MustBox(box, 2, 4)
+		}()
+	}
 }
 
 func TestOptimisers(t *testing.T) {

@@ -1,4 +1,4 @@
-// Patch embedding's rearrangement and its transpose, bilinear sampling and its gradients.
+// Patch embedding's rearrangement and its transpose, bilinear sampling and its gradients, crops.
 #include "device.cuh"
 
 // pixel returns where number i of the patches [b,(h/p)(w/p),c,p,p] lies in the image [b,c,h,w].
@@ -112,4 +112,53 @@ KERNEL(256, grid_sample_grad_grid)(const float *x, const float *grid, const floa
     }
     dgrid[2 * i] = dgx * (0.5f * (float)(w - 1));
     dgrid[2 * i + 1] = dgy * (0.5f * (float)(h - 1));
+}
+
+// taps are the pixels of a line that one pixel of its scaled copy is made of: those from `first` to before `last`. Pixel first+k
+// has the weight cubic((k - centre) / wide) / sum.
+struct taps { i64 first, last; float centre, wide, sum; };
+
+__device__ inline float cubic(float x) {
+    x = fabsf(x);
+    if (x < 1.0f) return (1.5f * x - 2.5f) * x * x + 1.0f;
+    return x < 2.0f ? ((-0.5f * x + 2.5f) * x - 4.0f) * x + 2.0f : 0.0f;
+}
+
+// Pixel i of n to which `length` pixels are scaled. The centre's whole part is kept apart: its fraction is exact at any place.
+__device__ inline taps taps_of(i64 i, i64 n, i64 length) {
+    i64 twice = (2 * i + 1) * length, at = twice / (2 * n);
+    float rest = (float)(twice % (2 * n)) / (float)(2 * n);
+    taps t;
+    t.wide = length > n ? (float)length / (float)n : 1.0f;
+    t.first = at + (i64)floorf(rest - 2.0f * t.wide + 0.5f);
+    t.last = at + (i64)floorf(rest + 2.0f * t.wide + 0.5f);
+    if (t.first < 0) t.first = 0;
+    if (t.last > length) t.last = length;
+    t.centre = (float)(at - t.first) + (rest - 0.5f);
+    t.sum = 0;
+    for (i64 k = 0; k < t.last - t.first; k++) t.sum += cubic(((float)k - t.centre) / t.wide);
+    return t;
+}
+
+// y [b,c,m,n]: box [left, top, width, height, mirrored] of each image of x [b,c,h,w], scaled. A thread makes a pixel; the weights
+// are computed where they are needed, since there are about 4 x 4. Of a box that is not inside the image nothing is read.
+KERNEL(256, crop)(const float *x, const float *boxes, float *y, i64 total, i64 c, i64 h, i64 w, i64 m, i64 n, i64 *fault) {
+    i64 i = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (i >= total) return;
+    i64 column = i % n, row = i / n % m, plane = i / (n * m);
+    const float *box = boxes + 5 * (plane / c);
+    if (!(box[0] >= 0 && box[1] >= 0 && box[2] >= 1 && box[3] >= 1 && box[0] + box[2] <= (float)w && box[1] + box[3] <= (float)h)) {
+        *fault = 1; // every thread would write the same
+        y[i] = 0;
+        return;
+    }
+    taps down = taps_of(row, m, (i64)box[3]), across = taps_of(box[4] != 0 ? n - 1 - column : column, n, (i64)box[2]);
+    const float *corner = x + (plane * h + (i64)box[1] + down.first) * w + (i64)box[0] + across.first;
+    float sum = 0;
+    for (i64 p = 0; p < down.last - down.first; p++) {
+        float line = 0;
+        for (i64 q = 0; q < across.last - across.first; q++) line += cubic(((float)q - across.centre) / across.wide) * corner[p * w + q];
+        sum += cubic(((float)p - down.centre) / down.wide) * line;
+    }
+    y[i] = sum / (down.sum * across.sum);
 }
