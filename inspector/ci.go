@@ -96,19 +96,13 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	scores := make([]float64, len(outcomes))
-	for t, loss := range atTheEnd(outcomes) {
-		scores[t] = score(t, Outcome{Loss: loss, ASR: outcomes[t].ASR})
-	}
 	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
+	end := atTheEnd(outcomes)
 	for c, o := range outcomes {
-		t := inv.Trigger(o.Variables)
-		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c], Reached: o.ASR >= 0.9, Trigger: t}
+		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: score(c, Outcome{Loss: end[c], ASR: o.ASR}),
+			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
 	}
-	for c, v := range Indices(s.String("index"), scores) {
-		r.Classes[c].Index = v
-	}
-	r.Verdict(s.Float("k"))
+	r.Judge(s.String("index"), s.Float("k"))
 	return r, nil
 }
 
