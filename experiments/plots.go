@@ -17,6 +17,7 @@ import (
 	"clipinspector/clip/safetensors"
 	"clipinspector/datasets"
 	"clipinspector/engine/plain"
+	"clipinspector/prompts"
 	"clipinspector/results"
 	"clipinspector/results/plots"
 	"clipinspector/triggers"
@@ -180,7 +181,7 @@ func addPictures(ctx context.Context, cases []plots.Case, out string, u results.
 		if err != nil {
 			return err
 		}
-		changed, err := apply(plain.New[float32](), pixels, trigger)
+		changed, err := prompts.Triggered(ctx, plain.New[float32](), pixels, trigger)
 		if err != nil {
 			return err
 		}
