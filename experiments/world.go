@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 
 	"gorgonia.org/tensor"
@@ -204,7 +203,7 @@ func withoutClasses(p datasets.Pool, s *set) (datasets.Pool, error) {
 	kept, excluded := datasets.ExcludeOverlap(p, s.Classes())
 	if kept.Len() == 0 {
 		return nil, fmt.Errorf("pool %s: every picture shows a class of %s (%s): set overlap: true to use them nevertheless",
-			p.Name(), s.Name(), strings.Join(excluded[:min(3, len(excluded))], ", "))
+			p.Name(), s.Name(), some3(excluded))
 	}
 	return kept, nil
 }
