@@ -409,12 +409,9 @@ func resample(d prompts.Data, rng *rand.Rand) prompts.Data {
 	for i, l := range d.Labels {
 		byLabel[l] = append(byLabel[l], i)
 	}
-	shape := d.Images.Shape()
-	size := shape.TotalSize() / shape[0]
-	pixels := make([]float32, 0, shape.TotalSize())
-	for _, l := range d.Labels {
-		i := byLabel[l][rng.IntN(len(byLabel[l]))]
-		pixels = append(pixels, d.Images.Data().([]float32)[i*size:(i+1)*size]...)
+	rows := make([]int, len(d.Labels))
+	for i, l := range d.Labels {
+		rows[i] = byLabel[l][rng.IntN(len(byLabel[l]))]
 	}
-	return prompts.Data{Images: triggers.Dense(pixels, shape[0], shape[1], shape[2], shape[3]), Labels: d.Labels}
+	return prompts.Data{Images: triggers.Rows(d.Images, rows), Labels: d.Labels}
 }

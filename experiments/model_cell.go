@@ -136,16 +136,11 @@ func (k *worker) predict(ctx context.Context, job *ModelJob, m *prompts.Model, k
 // some returns n images spread evenly over a set, or all when there are fewer.
 func some(images *tensor.Dense, n int) *tensor.Dense {
 	have := images.Shape()[0]
-	n = min(n, have)
-	data := images.Data().([]float32)
-	each := len(data) / have
-	out := make([]float32, 0, n*each)
-	for i := range n {
-		at := i * have / n
-		out = append(out, data[at*each:(at+1)*each]...)
+	indices := make([]int, min(n, have))
+	for i := range indices {
+		indices[i] = i * have / len(indices)
 	}
-	shape := append([]int{n}, images.Shape()[1:]...)
-	return triggers.Dense(out, shape...)
+	return triggers.Rows(images, indices)
 }
 
 // clip puts an encoder on the worker's device, once.

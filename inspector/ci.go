@@ -144,13 +144,7 @@ func zeroShot(m *prompts.Model, template string) (*prompts.Model, error) {
 
 // untriggered measures objective and success rate of each class on images without a trigger, and counts image passes.
 func untriggered(ctx context.Context, in Input, inv *Inversion, measure []int) ([]Outcome, int64, error) {
-	side := in.Pool.Shape()[2]
-	size := 3 * side * side
-	images := make([]float32, 0, len(measure)*size)
-	for _, i := range measure {
-		images = append(images, floats(in.Pool)[i*size:(i+1)*size]...)
-	}
-	pixels := triggers.Dense(images, len(measure), 3, side, side)
+	pixels := triggers.Rows(in.Pool, measure)
 	logits, err := in.Model.Logits(ctx, pixels, nil)
 	if err != nil {
 		return nil, 0, err
