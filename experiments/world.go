@@ -152,7 +152,7 @@ func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
 		return p, nil
 	}
 	o := u.Data.options(s.size)
-	rendered := spec.Name == "mini" || spec.Name == "textures" || spec.Name == "noise"
+	rendered := slices.ContainsFunc(datasets.Pools, func(p datasets.PoolEntry) bool { return p.Rendered && p.Name == spec.Name })
 	if rendered {
 		o.Seed, o.PoolLen = uint64(spec.Seed), spec.Images
 	}
