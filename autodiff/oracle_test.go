@@ -201,7 +201,7 @@ func TestSchedulesAgainstPyTorch(t *testing.T) {
 	}
 }
 
-// The values that FACTS.md 2.3 gives for CoOp.
+// The first and last rates of CoOp's own schedule.
 func TestCoOpSchedule(t *testing.T) {
 	for _, c := range []struct {
 		epochs, at int

@@ -11,7 +11,7 @@ import (
 	"clipinspector/triggers"
 )
 
-// defaults are the authors' values of the settings that both baselines have.
+// defaults are the authors' values of the settings that Neural Cleanse and Pixel-Backdoor share.
 type defaults struct {
 	asr      float64
 	patience int
@@ -66,16 +66,12 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 		return nil, err
 	}
 	r := &inspector.Report{ImagePasses: passes, Classes: make([]inspector.ClassResult, len(outcomes))}
-	sizes := make([]float64, len(outcomes))
 	for c, o := range outcomes {
 		t := inv.Trigger(o.Variables)
-		sizes[c] = size(t)
-		r.Classes[c] = inspector.ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: sizes[c], Score: sizes[c], Reached: o.Reached, Trigger: t}
+		norm := size(t)
+		r.Classes[c] = inspector.ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: norm, Score: norm, Reached: o.Reached, Trigger: t}
 	}
-	for c, v := range inspector.Indices(s.String("index"), sizes) {
-		r.Classes[c].Index = v
-	}
-	r.Verdict(s.Float("k"))
+	r.Judge(s.String("index"), s.Float("k"))
 	return r, nil
 }
 

@@ -76,7 +76,7 @@ func TestDECREESeesTheEncoderAndNoPrompts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := prompts.Encode(context.Background(), c, gathered(pool, measure), want.Whole.Trigger)
+	f, err := prompts.Encode(context.Background(), c, triggers.Rows(pool, measure), want.Whole.Trigger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func kArm(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
 		inv.Rounds *= classes - 1
 	}
 	clean := optimise[:len(optimise)/inv.Batch*inv.Batch]
-	logits, err := in.Model.Logits(ctx, gathered(in.Pool, clean), nil)
+	logits, err := in.Model.Logits(ctx, triggers.Rows(in.Pool, clean), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -157,15 +157,4 @@ func candidates(logits *tensor.Dense, s settings.Values) []int {
 	}
 	order = order[:min(arms, k)]
 	return slices.DeleteFunc(order, func(c int) bool { return count[c] <= s.Float("theta")*float64(n) })
-}
-
-// gathered are the images with the given indices.
-func gathered(pool *tensor.Dense, indices []int) *tensor.Dense {
-	shape := pool.Shape()
-	size := shape.TotalSize() / shape[0]
-	data := make([]float32, 0, len(indices)*size)
-	for _, i := range indices {
-		data = append(data, floats(pool)[i*size:(i+1)*size]...)
-	}
-	return triggers.Dense(data, len(indices), shape[1], shape[2], shape[3])
 }

@@ -3,17 +3,14 @@ package clip
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gorgonia.org/tensor"
@@ -132,7 +129,7 @@ func openStored(path string) (*stored, error) {
 		f, err := safetensors.ReadSharded(path)
 		return ofSafetensors(path, f, err)
 	}
-	head, err := readHead(path)
+	head, err := torchfile.Head(path)
 	if err != nil {
 		return nil, err
 	}
@@ -179,20 +176,6 @@ func ofSafetensors(path string, f *safetensors.File, err error) (*stored, error)
 	}
 	s.read = func(name string) ([]float32, error) { return safetensors.Values(f.Tensors[name]), nil }
 	return s, nil
-}
-
-func readHead(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	head := make([]byte, 16)
-	n, err := io.ReadFull(f, head)
-	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return head[:n], nil
 }
 
 // unwrap takes a prefix off all names, where all have it.
@@ -300,209 +283,6 @@ func (s *stored) shape(name string, axes int) ([]int, error) {
 		return nil, fmt.Errorf("tensor %s has shape %v; %d axes were expected", name, shape, axes)
 	}
 	return shape, nil
-}
-
-// openAIConfig finds the architecture as OpenAI's build_model does (clip/model.py), from names and shapes: heads are 64 wide, or
-// there is one. The activation is QuickGELU in OpenAI's archives; of other files open_clip_config.json says it.
-func (s *stored) openAIConfig(dir string) (Config, error) {
-	s.unwrapText()
-	c := ViTB32()
-	t, v := &c.Text, &c.Vision
-	var err error
-	dims := func(name string, axes int, dst ...*int) { // the first dimensions of a tensor
-		var shape []int
-		if err == nil {
-			shape, err = s.shape(name, axes)
-		}
-		if err == nil {
-			for i, d := range dst {
-				*d = shape[i]
-			}
-		}
-	}
-	var skip, positions int
-	dims("visual.conv1.weight", 4, &v.Width, &skip, &skip, &v.PatchSize)
-	dims("visual.positional_embedding", 2, &positions)
-	dims("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, &v.MLP)
-	dims("token_embedding.weight", 2, &t.VocabSize, &t.Width)
-	dims("positional_embedding", 2, &t.ContextLength)
-	dims("transformer.resblocks.0.mlp.c_fc.weight", 2, &t.MLP)
-	dims("text_projection", 2, &skip, &c.ProjectionDim)
-	if err != nil {
-		return c, err
-	}
-	side := int(math.Round(math.Sqrt(float64(positions - 1))))
-	if side < 1 || side*side != positions-1 || v.PatchSize < 1 || side > 4096/v.PatchSize {
-		return c, fmt.Errorf("tensor visual.positional_embedding: %d positions for patches of %d pixels", positions, v.PatchSize)
-	}
-	v.ImageSize = side * v.PatchSize
-	v.Layers, t.Layers = s.blocks("visual.transformer.resblocks."), s.blocks("transformer.resblocks.")
-	v.Heads, t.Heads = max(1, v.Width/64), max(1, t.Width/64)
-	t.EOS = max(0, t.VocabSize-1)
-	if err := s.openCLIPConfig(filepath.Join(dir, openCLIPFile), &c); err != nil {
-		return c, err
-	}
-	return c, c.Validate()
-}
-
-// unwrapText takes the prefix "text." off the names of open_clip's models with a text tower of their own.
-func (s *stored) unwrapText() {
-	if !s.has("text.token_embedding.weight") {
-		return
-	}
-	shapes := map[string][]int{}
-	from := map[string]string{}
-	for name, shape := range s.shapes {
-		short := strings.TrimPrefix(name, "text.")
-		shapes[short], from[short] = shape, name
-	}
-	read := s.read
-	s.shapes, s.read = shapes, func(name string) ([]float32, error) { return read(from[name]) }
-}
-
-// blocks counts the blocks of a tower: one more than the largest number there is.
-func (s *stored) blocks(prefix string) int {
-	n := 0
-	for name := range s.shapes {
-		if rest, ok := strings.CutPrefix(name, prefix); ok {
-			number, _, _ := strings.Cut(rest, ".")
-			if i, err := strconv.Atoi(number); err == nil && i >= n && i < 1<<20 {
-				n = i + 1
-			}
-		}
-	}
-	return n
-}
-
-// openCLIPConfig reads what the tensors do not tell.
-func (s *stored) openCLIPConfig(path string, c *Config) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if s.script {
-			return nil // OpenAI's: ViTB32's activation
-		}
-		return fmt.Errorf("a state dict does not say which activation it was trained with: put a file %s beside it that holds "+
-			`{"model_cfg": {"quick_gelu": true}} for OpenAI's weights, false for most of open_clip's`, openCLIPFile)
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var given struct {
-		Model *struct {
-			QuickGELU bool `json:"quick_gelu"`
-			Vision    struct {
-				HeadWidth int `json:"head_width"`
-			} `json:"vision_cfg"`
-			Text struct {
-				Heads int `json:"heads"`
-			} `json:"text_cfg"`
-		} `json:"model_cfg"`
-	}
-	if err := json.NewDecoder(io.LimitReader(f, maxConfigBytes)).Decode(&given); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if given.Model == nil {
-		return fmt.Errorf("%s: model_cfg is missing", path)
-	}
-	if !given.Model.QuickGELU {
-		c.Text.Activation, c.Vision.Activation = "gelu", "gelu"
-	}
-	if w := given.Model.Vision.HeadWidth; w > 0 {
-		c.Vision.Heads = c.Vision.Width / w
-	}
-	if h := given.Model.Text.Heads; h > 0 {
-		c.Text.Heads = h
-	}
-	return nil
-}
-
-// openAIName returns where OpenAI's state dicts have a parameter of Hugging Face's name, which third of the rows of that tensor
-// it is (0 of 1 where it is all), and whether it is transposed there (transformers, convert_clip_original_pytorch_to_hf.py).
-func openAIName(name string) (openAI string, part, parts int, transposed bool) {
-	switch name {
-	case "logit_scale":
-		return name, 0, 1, false
-	case "text_projection.weight":
-		return "text_projection", 0, 1, true
-	case "visual_projection.weight":
-		return "visual.proj", 0, 1, true
-	case "text_model.embeddings.token_embedding.weight":
-		return "token_embedding.weight", 0, 1, false
-	case "text_model.embeddings.position_embedding.weight":
-		return "positional_embedding", 0, 1, false
-	case "vision_model.embeddings.class_embedding":
-		return "visual.class_embedding", 0, 1, false
-	case "vision_model.embeddings.patch_embedding.weight":
-		return "visual.conv1.weight", 0, 1, false
-	case "vision_model.embeddings.position_embedding.weight":
-		return "visual.positional_embedding", 0, 1, false
-	}
-	for i, p := range []string{".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj."} {
-		if strings.Contains(name, p) {
-			name, part, parts = strings.Replace(name, p, ".attn.in_proj_", 1), i, 3
-		}
-	}
-	return openAINames.Replace(name), part, max(1, parts), false
-}
-
-var openAINames = strings.NewReplacer("text_model.encoder.layers.", "transformer.resblocks.", "text_model.final_layer_norm.", "ln_final.",
-	"vision_model.encoder.layers.", "visual.transformer.resblocks.", "vision_model.pre_layrnorm.", "visual.ln_pre.",
-	"vision_model.post_layernorm.", "visual.ln_post.", ".self_attn.", ".attn.", ".layer_norm", ".ln_", ".fc1.", ".c_fc.", ".fc2.", ".c_proj.")
-
-// openAIWeights reads tensors under OpenAI's names. Shapes are checked first.
-func (s *stored) openAIWeights(c Config) (Weights, error) {
-	w := Weights{}
-	read := map[string][]float32{} // whole tensors, under OpenAI's names
-	shapes := c.Shapes()
-	for _, name := range slices.Sorted(maps.Keys(shapes)) {
-		from, part, parts, transposed := openAIName(name)
-		shape := shapes[name]
-		want := slices.Clone(shape)
-		if parts > 1 {
-			want[0] *= parts
-		}
-		if transposed {
-			want[0], want[1] = want[1], want[0]
-		}
-		got, there := s.shapes[from]
-		if !there {
-			return nil, fmt.Errorf("tensor %s is missing", from)
-		}
-		if !slices.Equal(got, want) && !(len(want) == 0 && slices.Equal(got, []int{1})) {
-			return nil, shapeError(from, got, want)
-		}
-		if read[from] == nil {
-			var err error
-			if read[from], err = s.read(from); err != nil {
-				return nil, fmt.Errorf("tensor %s: %w", from, err)
-			}
-		}
-		data := read[from]
-		n := len(data) / parts
-		data = data[part*n : (part+1)*n : (part+1)*n]
-		if transposed {
-			data = transpose(data, want[0], want[1])
-		}
-		w[name] = newWeight(data, shape)
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.shapes)) {
-		if read[name] == nil {
-			return nil, unknownTensor(name)
-		}
-	}
-	return w, nil
-}
-
-// transpose returns the transpose of a matrix of so many rows and columns.
-func transpose(x []float32, rows, columns int) []float32 {
-	out := make([]float32, len(x))
-	for i := range rows {
-		for j := range columns {
-			out[j*rows+i] = x[i*columns+j]
-		}
-	}
-	return out
 }
 
 // FileFingerprint returns the sha256 of a model's weights as they lie on disk, in 64 hexadecimal digits, and the name of the

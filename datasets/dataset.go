@@ -97,15 +97,6 @@ func (m *RGB) check() error {
 // PromptName returns the words that stand for a class in a prompt: "_" becomes a blank, as CoOp and CLIP do.
 func PromptName(class string) string { return strings.ReplaceAll(class, "_", " ") }
 
-// Prompts fills the zero-shot template of a set with each of its class names, by label.
-func Prompts(ds Dataset) []string {
-	out := make([]string, 0, len(ds.Classes()))
-	for _, c := range ds.Classes() {
-		out = append(out, strings.Replace(ds.Template(), "{}", PromptName(c), 1))
-	}
-	return out
-}
-
 // Labels returns the labels of the given images of a split; of the whole split when indices is nil.
 func Labels(ds Dataset, split Split, indices []int) []int {
 	if indices == nil {

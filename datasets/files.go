@@ -113,12 +113,6 @@ func (d *Files) Image(split Split, i int) (*RGB, error) {
 // Fingerprint hashes class names and, per split, the paths, labels and file sizes.
 func (d *Files) Fingerprint() string { return d.fingerprint }
 
-// Missing returns how many pictures the lists name whose file is absent.
-func (d *Files) Missing() int { return d.missing }
-
-// Complete reports whether every listed picture is there and, for the published sets, whether Problems has nothing to say. Few-shot samples equal the published ones only on a complete training list.
+// Complete reports whether every listed picture is there and, for a published set, whether the copy is as published (see
+// Incomplete). Few-shot samples equal the published ones only on a complete training list.
 func (d *Files) Complete() bool { return d.missing == 0 && len(d.problems) == 0 }
-
-// Problems says, for a published set, in what this copy differs from it: numbers of classes and pictures, and what the split
-// file says, by its sha256 where that is known. Empty for a complete copy and for sets that nobody published.
-func (d *Files) Problems() []string { return d.problems }

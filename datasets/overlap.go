@@ -53,14 +53,6 @@ func ExcludeOverlap(pool Pool, classes []string) (Pool, []string) {
 	return selectedPool{pool, keep}, excluded
 }
 
-// LimitPool returns a pool of n pictures spread evenly over pool, or pool itself when it has no more than n.
-func LimitPool(pool Pool, n int) Pool {
-	if n >= pool.Len() {
-		return pool
-	}
-	return selectedPool{pool, spread(pool.Len(), max(n, 0))}
-}
-
 // selectedPool is some of the pictures of a pool.
 type selectedPool struct {
 	Pool
@@ -134,15 +126,6 @@ func words(name string) []string {
 		if len(w) > 3 && strings.HasSuffix(w, "s") && !strings.HasSuffix(w, "ss") {
 			out[i] = w[:len(w)-1]
 		}
-	}
-	return out
-}
-
-// spread returns n indices evenly spaced over [0, total), in ascending order; n must not exceed total.
-func spread(total, n int) []int {
-	out := make([]int, n)
-	for k := range out {
-		out[k] = k * total / n
 	}
 	return out
 }

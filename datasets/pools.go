@@ -11,9 +11,20 @@ import (
 	"strings"
 )
 
-// PoolNames lists what OpenPool accepts, as words for help texts.
-func PoolNames() []string {
-	return []string{"mini", "textures", "noise", "imagenet-ood", "folder:PATH", "dataset:NAME"}
+// PoolEntry is a name that OpenPool accepts.
+type PoolEntry struct {
+	Name, Doc string
+	Rendered  bool // as many pictures as Options.PoolLen says, drawn by Options.Seed
+}
+
+// Pools lists what OpenPool accepts, as words for help texts.
+var Pools = []PoolEntry{
+	{"mini", "scenes of the mini world with things that no set has a class for", true},
+	{"textures", "surfaces of the mini world, without things", true},
+	{"noise", "independent uniform pixels", true},
+	{"imagenet-ood", "pictures in the folder of that name below the data", false},
+	{"folder:PATH", "every picture at any depth below a folder", false},
+	{"dataset:NAME", "test pictures of a dataset", false},
 }
 
 // OpenPool opens a pool of unlabelled pictures: "mini" (pictures of the mini world's out-of-distribution classes),
@@ -44,7 +55,11 @@ func OpenPool(name string, o Options) (Pool, error) {
 	if path, ok := folderPath(name, o); ok {
 		return OpenFolderPool(name, path)
 	}
-	return nil, fmt.Errorf("unknown pool %q; known are %s", name, strings.Join(PoolNames(), ", "))
+	var known []string
+	for _, p := range Pools {
+		known = append(known, p.Name)
+	}
+	return nil, fmt.Errorf("unknown pool %q; known are %s", name, strings.Join(known, ", "))
 }
 
 // noisePool renders pictures of independent uniform pixels.

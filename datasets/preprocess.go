@@ -6,12 +6,6 @@ import (
 	"math/rand/v2"
 )
 
-// CLIP's normalisation of pixels in [0,1], by channel R, G, B. It is applied inside the model, not here.
-var (
-	CLIPMean = [3]float32{0.48145466, 0.4578275, 0.40821073}
-	CLIPStd  = [3]float32{0.26862954, 0.26130258, 0.27577711}
-)
-
 // Ranges of RandomResizedCrop: torchvision's defaults.
 const (
 	cropMaxArea                = 1.0
@@ -140,7 +134,7 @@ func FromCHW(planes []float32, width, height int) *RGB {
 	for c := range 3 {
 		for i, v := range planes[c*n : (c+1)*n] {
 			if v > 0 {
-				out.Pix[3*i+c] = uint8(min(v, 1)*255 + 0.5)
+				out.Pix[3*i+c] = uint8(math.Round(255 * math.Min(1, float64(v))))
 			}
 		}
 	}

@@ -99,8 +99,8 @@ func TestPartialCopyKeepsWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := ds.(*Files)
-	if ds.Len(Train) != 1 || ds.Len(Test) != 0 || len(ds.Classes()) != 3 || files.Missing() != 3 || files.Complete() {
-		t.Errorf("%d train, %d classes, %d missing, complete %v", ds.Len(Train), len(ds.Classes()), files.Missing(), files.Complete())
+	if ds.Len(Train) != 1 || ds.Len(Test) != 0 || len(ds.Classes()) != 3 || files.missing != 3 || files.Complete() {
+		t.Errorf("%d train, %d classes, %d missing, complete %v", ds.Len(Train), len(ds.Classes()), files.missing, files.Complete())
 	}
 	if img, err := ds.Image(Train, 0); err != nil || img.Width != 12 {
 		t.Errorf("picture: %v", err)
@@ -124,7 +124,7 @@ func TestAircraftReadsVariants(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(ds.Classes(), []string{"707-320", "F/A-18"}) || !slices.Equal(Labels(ds, Train, nil), []int{1, 0}) ||
-		ds.Label(Test, 0) != 1 || ds.(*Files).Missing() != 0 {
+		ds.Label(Test, 0) != 1 || ds.(*Files).missing != 0 {
 		t.Errorf("classes %q, train labels %v", ds.Classes(), Labels(ds, Train, nil))
 	}
 	writeTree(t, root, map[string]string{"fgvc_aircraft/images_variant_val.txt": "../x 707-320\n"})

@@ -76,28 +76,11 @@ func Limit(ds Dataset, split Split, n int) Dataset {
 			}
 		}
 	}
-	return keepOnly(ds, split, chosen, fmt.Sprintf("limit %s %d", split, n))
-}
-
-// MaxPerClass restricts one split of a dataset to the first n pictures of each class, in their order. Labels stay.
-func MaxPerClass(ds Dataset, split Split, n int) Dataset {
-	count := make([]int, len(ds.Classes()))
-	var chosen []int
-	for i := range ds.Len(split) {
-		l := ds.Label(split, i)
-		if count[l]++; count[l] <= n {
-			chosen = append(chosen, i)
-		}
-	}
-	return keepOnly(ds, split, chosen, fmt.Sprintf("max per class %s %d", split, n))
-}
-
-func keepOnly(ds Dataset, split Split, chosen []int, note string) Dataset {
 	if len(chosen) == ds.Len(split) {
 		return ds
 	}
 	slices.Sort(chosen)
-	d := &selected{Dataset: ds, classes: ds.Classes(), keep: map[Split][]int{}, note: note}
+	d := &selected{Dataset: ds, classes: ds.Classes(), keep: map[Split][]int{}, note: fmt.Sprintf("limit %s %d", split, n)}
 	for _, s := range Splits {
 		if s == split {
 			d.keep[s] = chosen

@@ -243,7 +243,7 @@ func TestAuditsRefuseWhatDoesNotFit(t *testing.T) {
 		},
 		"is no class of the model":    func(a *Audit) { a.Shots = "mini-pets" },
 		"unknown detector":            func(a *Audit) { a.Detector = "none" },
-		"want detector.NAME=VALUE":    func(a *Audit) { a.Sets = []string{"epsilon=1"} },
+		"such as detector.epsilon":    func(a *Audit) { a.Sets = []string{"epsilon=1"} },
 		"unknown parameter \"eps\"":   func(a *Audit) { a.Sets = []string{"detector.eps=1"} },
 		"parameter \"epsilon\": want": func(a *Audit) { a.Sets = []string{"detector.epsilon=7"} },
 		"no such device":              func(a *Audit) { a.Device = "cuda:77" },

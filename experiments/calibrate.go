@@ -259,9 +259,12 @@ func Calibrate(ctx context.Context, q *Search, o Options) ([]Trial, error) {
 	if err := enc.Encode(c); err != nil {
 		return nil, err
 	}
-	for name, text := range map[string][]byte{CalibrationFile: file.Bytes(), CalibrationLogFile: log.Bytes()} {
-		if err := safetensors.WriteAtomic(filepath.Join(o.Out, name), func(w io.Writer) error {
-			_, err := w.Write(text)
+	for _, f := range []struct {
+		name string
+		text io.WriterTo
+	}{{CalibrationLogFile, &log}, {CalibrationFile, &file}} {
+		if err := safetensors.WriteAtomic(filepath.Join(o.Out, f.name), func(w io.Writer) error {
+			_, err := f.text.WriteTo(w)
 			return err
 		}); err != nil {
 			return nil, err

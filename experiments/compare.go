@@ -118,7 +118,7 @@ type detection struct {
 // detections reads the finished detections of an export by the value of a detector's setting, "" for none, and within that by model's hash and
 // the detector's other settings.
 func detections(dir, setting string) (map[string]map[string]detection, error) {
-	path := filepath.Join(dir, "scores.jsonl")
+	path := filepath.Join(dir, ScoresFile)
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("comparing runs: %w", err)

@@ -8,6 +8,7 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/clip"
+	"clipinspector/datasets"
 	"clipinspector/engine"
 	"clipinspector/experiments/bench"
 	"clipinspector/inspector"
@@ -123,7 +124,7 @@ func (m *ModelJob) seesPixels() bool {
 func (m *ModelJob) work() Work {
 	image, text := imageFLOP(m.encoder.Config), m.promptFLOP()
 	k := len(m.set.prompts)
-	shots, test, ood := float64(k*m.Suite.Shots), float64(m.set.Len("test")), float64(len(m.ood.indices))
+	shots, test, ood := float64(k*m.Suite.Shots), float64(m.set.Len(datasets.Test)), float64(len(m.ood.indices))
 	batch := float64(min(m.Suite.Tuning.Int("batch"), k*m.Suite.Shots))
 	epochs := float64(m.Suite.Tuning.Int("epochs"))
 	attack, err := attacks.Find(m.Attack.Name)
@@ -195,7 +196,7 @@ func (d *DetectionJob) work() Work {
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
 func (r *RepairJob) work() Work {
 	m := r.Detection.Model
-	text, test := m.promptFLOP(), float64(m.set.Len("test"))
+	text, test := m.promptFLOP(), float64(m.set.Len(datasets.Test))
 	if m.conditional() {
 		text *= test
 	}

@@ -20,6 +20,7 @@ import (
 // What a run leaves below its output folder.
 const (
 	StoreFile     = "results.sqlite"
+	ScoresFile    = "scores.jsonl" // the canonical export
 	modelFile     = "model.safetensors"
 	triggerFile   = "trigger.safetensors"
 	recoveredFile = "triggers.safetensors"

@@ -45,8 +45,8 @@ func List(kind string) ([]Listed, error) {
 		}
 		out = append(out, Listed{Name: "folder:PATH", Doc: "a folder that holds one folder of pictures for each class"})
 	case "pools":
-		for _, name := range datasets.PoolNames() {
-			out = append(out, Listed{Name: name})
+		for _, p := range datasets.Pools {
+			out = append(out, Listed{Name: p.Name, Doc: p.Doc})
 		}
 		out = append(out, Listed{Name: ownPool, Doc: "the test pictures of each model's own dataset: in distribution, for ablations"})
 	case "learners":

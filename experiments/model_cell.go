@@ -10,9 +10,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/attacks"
-	"clipinspector/autodiff"
 	"clipinspector/clip"
-	"clipinspector/engine"
 	"clipinspector/prompts"
 	"clipinspector/results"
 	"clipinspector/triggers"
@@ -104,11 +102,8 @@ func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, t
 		return err
 	}
 	r.ASROOD, _ = prompts.SuccessRate(predicted, nil, job.Target)
-	sample, err := some(test, similarityImages)
-	if err != nil {
-		return err
-	}
-	changed, err := apply(k.engine, sample, trigger)
+	sample := some(test, similarityImages)
+	changed, err := prompts.Triggered(ctx, k.engine, sample, trigger)
 	if err != nil {
 		return err
 	}
@@ -139,34 +134,13 @@ func (k *worker) predict(ctx context.Context, job *ModelJob, m *prompts.Model, k
 }
 
 // some returns n images spread evenly over a set, or all when there are fewer.
-func some(images *tensor.Dense, n int) (*tensor.Dense, error) {
+func some(images *tensor.Dense, n int) *tensor.Dense {
 	have := images.Shape()[0]
-	n = min(n, have)
-	data := images.Data().([]float32)
-	each := len(data) / have
-	out := make([]float32, 0, n*each)
-	for i := range n {
-		at := i * have / n
-		out = append(out, data[at*each:(at+1)*each]...)
+	indices := make([]int, min(n, have))
+	for i := range indices {
+		indices[i] = i * have / len(indices)
 	}
-	shape := append([]int{n}, images.Shape()[1:]...)
-	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(out)), nil
-}
-
-// apply returns images with the trigger.
-func apply(e engine.Engine, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
-	g := autodiff.New(e)
-	x := g.Const(images.Data().([]float32), images.Shape()...)
-	y := t.Apply(x)
-	p, err := g.Compile(y)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Free()
-	if err := p.Run(); err != nil {
-		return nil, err
-	}
-	return p.Array(y).Download()
+	return triggers.Rows(images, indices)
 }
 
 // clip puts an encoder on the worker's device, once.

@@ -57,8 +57,8 @@ type Plan struct {
 // Plan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
 // and attack one model, and per detector one detection on it. Cells that combinations share are planned once.
 //
-// A model's identity names everything that decides the model and its figures, and no detector. A detection's names the
-// model, the detector's settings, the pool and the engine: see DESIGN, "Two identities".
+// A model's identity names everything that decides the model and its figures, and no detector, so that a detector's setting
+// never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
 func (w *World) Plan(f *File, engine string) (*Plan, error) {
 	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
 		repairs: map[string]*RepairJob{}}

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"image"
-	"image/color"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 
@@ -19,6 +17,7 @@ import (
 	"clipinspector/clip/safetensors"
 	"clipinspector/datasets"
 	"clipinspector/engine/plain"
+	"clipinspector/prompts"
 	"clipinspector/results"
 	"clipinspector/results/plots"
 	"clipinspector/triggers"
@@ -182,7 +181,7 @@ func addPictures(ctx context.Context, cases []plots.Case, out string, u results.
 		if err != nil {
 			return err
 		}
-		changed, err := apply(plain.New[float32](), pixels, trigger)
+		changed, err := prompts.Triggered(ctx, plain.New[float32](), pixels, trigger)
 		if err != nil {
 			return err
 		}
@@ -222,12 +221,5 @@ func readBelow(out, path string, read func(path string) (triggers.Trigger, error
 
 // picture turns one image [1,3,S,S] in [0,1] into pixels.
 func picture(t *tensor.Dense) image.Image {
-	s := t.Shape()[2]
-	v := t.Data().([]float32)
-	level := func(x float32) uint8 { return uint8(math.Round(255 * math.Min(1, math.Max(0, float64(x))))) }
-	img := image.NewNRGBA(image.Rect(0, 0, s, s))
-	for i := range s * s {
-		img.SetNRGBA(i%s, i/s, color.NRGBA{level(v[i]), level(v[s*s+i]), level(v[2*s*s+i]), 255})
-	}
-	return img
+	return datasets.FromCHW(t.Data().([]float32), t.Shape()[3], t.Shape()[2]).NRGBA()
 }

@@ -61,12 +61,19 @@ func newReport(w io.Writer, s *results.Store, p *Plan, workers int) *report {
 		cells += fmt.Sprintf(", %d repairs", len(p.Repairs))
 	}
 	r.line("suite %s: %s; %d cells to run, %s", r.suite, cells, left, threads)
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		r.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30),
-			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())
-	}
+	r.bar = newBar(w, progressbar.OptionSetPredictTime(false))
 	go r.run()
 	return r
+}
+
+// newBar is a progress bar of a thousand parts; nil where w is no terminal.
+func newBar(w io.Writer, more ...progressbar.Option) *progressbar.ProgressBar {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return progressbar.NewOptions(1000, append(more, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30),
+		progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())...)
 }
 
 func mean(sum float64, n int) float64 { return sum / float64(max(1, n)) }
@@ -193,9 +200,7 @@ func progress(w io.Writer, what string) (step func(done, total int), end func())
 	if w == nil {
 		return func(int, int) {}, func() {}
 	}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		bar := progressbar.NewOptions(1000, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30), progressbar.OptionSetDescription(what),
-			progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())
+	if bar := newBar(w, progressbar.OptionSetDescription(what)); bar != nil {
 		// Errors of a terminal that is gone have nobody to be told to.
 		return func(done, total int) { _ = bar.Set(min(999, 1000*done/max(1, total))) }, func() { _ = bar.Finish() }
 	}

@@ -1,7 +1,6 @@
 package experiments
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -87,22 +86,12 @@ var reports = []struct{ file, format string }{{"table.md", "markdown"}, {"table.
 // WriteReports writes the tables of a suite in every format and its canonical export (scores.jsonl) into the output folder,
 // and returns the path of the table to read.
 func WriteReports(out, suite string) (string, error) {
-	put := func(name string, write func(io.Writer) error) error {
-		var b bytes.Buffer
-		if err := write(&b); err != nil {
-			return err
-		}
-		return safetensors.WriteAtomic(filepath.Join(out, name), func(w io.Writer) error {
-			_, err := w.Write(b.Bytes())
-			return err
-		})
-	}
 	for _, r := range reports {
-		if err := put(r.file, func(w io.Writer) error { return Table(w, out, suite, r.format, nil) }); err != nil {
+		if err := safetensors.WriteAtomic(filepath.Join(out, r.file), func(w io.Writer) error { return Table(w, out, suite, r.format, nil) }); err != nil {
 			return "", err
 		}
 	}
-	err := put("scores.jsonl", func(w io.Writer) error { return Export(w, out, suite) })
+	err := safetensors.WriteAtomic(filepath.Join(out, ScoresFile), func(w io.Writer) error { return Export(w, out, suite) })
 	return filepath.Join(out, reports[0].file), err
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 
 	"gorgonia.org/tensor"
@@ -161,7 +160,7 @@ func (w *World) pool(u *Suite, spec PoolSpec, s *set) (*pool, error) {
 		return p, nil
 	}
 	o := u.Data.options(s.size)
-	rendered := spec.Name == "mini" || spec.Name == "textures" || spec.Name == "noise"
+	rendered := slices.ContainsFunc(datasets.Pools, func(p datasets.PoolEntry) bool { return p.Rendered && p.Name == spec.Name })
 	if rendered {
 		o.Seed, o.PoolLen = uint64(spec.Seed), spec.Images
 	}
@@ -212,7 +211,7 @@ func withoutClasses(p datasets.Pool, s *set) (datasets.Pool, error) {
 	kept, excluded := datasets.ExcludeOverlap(p, s.Classes())
 	if kept.Len() == 0 {
 		return nil, fmt.Errorf("pool %s: every picture shows a class of %s (%s): set overlap: true to use them nevertheless",
-			p.Name(), s.Name(), strings.Join(excluded[:min(3, len(excluded))], ", "))
+			p.Name(), s.Name(), some3(excluded))
 	}
 	return kept, nil
 }

@@ -101,32 +101,25 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	scores := make([]float64, len(outcomes))
-	for t, loss := range atTheEnd(outcomes) {
-		scores[t] = score(t, Outcome{Loss: loss, ASR: outcomes[t].ASR})
-	}
 	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
+	end := atTheEnd(outcomes)
 	for c, o := range outcomes {
-		t := inv.Trigger(o.Variables)
-		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c], Reached: o.ASR >= 0.9, Trigger: t}
+		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: score(c, Outcome{Loss: end[c], ASR: o.ASR}),
+			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
 	}
-	for c, v := range ciIndices(s, scores) {
+	if s.String("index") != "ratio" {
+		r.Judge(s.String("index"), s.Float("k"))
+		return r, nil
+	}
+	powers := make([]float64, len(r.Classes)) // a score by gain is the negative of a power
+	for c := range powers {
+		powers[c] = -r.Classes[c].Score
+	}
+	for c, v := range Ratio(powers, s.Float("shape")) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))
 	return r, nil
-}
-
-// ciIndices returns the classes' anomaly indices. A score by gain is the negative of a power.
-func ciIndices(s settings.Values, scores []float64) []float64 {
-	if s.String("index") != "ratio" {
-		return Indices(s.String("index"), scores)
-	}
-	powers := make([]float64, len(scores))
-	for c, v := range scores {
-		powers[c] = -v
-	}
-	return Ratio(powers, s.Float("shape"))
 }
 
 // ciScore returns what outliers are sought in as a function of a class and what its inversion came to, lower for more suspicious, and
@@ -167,13 +160,7 @@ func zeroShot(m *prompts.Model, template string) (*prompts.Model, error) {
 
 // untriggered measures objective and success rate of each class on images without a trigger, and counts image passes.
 func untriggered(ctx context.Context, in Input, inv *Inversion, measure []int) ([]Outcome, int64, error) {
-	side := in.Pool.Shape()[2]
-	size := 3 * side * side
-	images := make([]float32, 0, len(measure)*size)
-	for _, i := range measure {
-		images = append(images, floats(in.Pool)[i*size:(i+1)*size]...)
-	}
-	pixels := triggers.Dense(images, len(measure), 3, side, side)
+	pixels := triggers.Rows(in.Pool, measure)
 	logits, err := in.Model.Logits(ctx, pixels, nil)
 	if err != nil {
 		return nil, 0, err

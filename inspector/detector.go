@@ -92,7 +92,20 @@ const K = 2.0
 // Threshold is the declaration of k that detectors share.
 var Threshold = settings.Param{Name: "k", Unit: "standard deviations", Doc: "a model whose anomaly index is above k is called backdoored (paper: 2)", Default: K, Min: 0, Max: 100}
 
-// Verdict completes a report from the indices of its classes, of which there is one at least: suspect, model index and flag.
+// Judge completes a report from the scores of its classes, of which there is one at least: each class's index by the named rule (see
+// Indices), then the verdict at threshold k.
+func (r *Report) Judge(rule string, k float64) {
+	scores := make([]float64, len(r.Classes))
+	for c := range scores {
+		scores[c] = r.Classes[c].Score
+	}
+	for c, v := range Indices(rule, scores) {
+		r.Classes[c].Index = v
+	}
+	r.Verdict(k)
+}
+
+// Verdict is the end of Judge, for a detector with indices of its own: suspect, model index and flag.
 func (r *Report) Verdict(k float64) {
 	r.Suspect = 0
 	for c := range r.Classes {

@@ -54,17 +54,13 @@ func universal(ctx context.Context, in inspector.Input) (*inspector.Report, erro
 	if err != nil {
 		return nil, err
 	}
-	r, scores := &inspector.Report{ImagePasses: passes}, []float64{}
+	r := &inspector.Report{ImagePasses: passes}
 	for _, o := range outcomes {
 		t := inv.Trigger(o.Variables)
-		scores = append(scores, o.Loss) // lower is more suspicious
 		r.Classes = append(r.Classes, inspector.ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: triggers.Measure(t).LInf,
-			Score: o.Loss, Reached: o.ASR >= 0.9, Trigger: t})
+			Score: o.Loss, Reached: o.ASR >= 0.9, Trigger: t}) // the lower its score, the more suspicious the class
 	}
-	for c, v := range inspector.Indices(s.String("index"), scores) {
-		r.Classes[c].Index = v
-	}
-	r.Verdict(s.Float("k"))
+	r.Judge(s.String("index"), s.Float("k"))
 	return r, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"clipinspector/autodiff"
-	"clipinspector/clip"
 	"clipinspector/engine"
 	"clipinspector/prompts"
 )
@@ -60,16 +59,9 @@ func gains(ctx context.Context, in Input, reference *prompts.Model, contrast flo
 	d := g.Bind(delta)
 	x := g.Bind(pool).Gather(index).Reshape(batch, 3, side, side).Add(d)
 	features := r.Features(x)
-	u := r.Logits(features)
-	if contrast != 0 {
-		if in.Model.Learner.Image != nil { // the reference sees the image through the untouched tower
-			features = r.Towers.Image(x, clip.ImagePrompts{})
-		}
-		z, err := referenceLogits(reference, g, features)
-		if err != nil {
-			return nil, 0, err
-		}
-		u = u.Sub(z.Scale(contrast))
+	u, err := contrasted(r, x, features, r.Logits(features), reference, contrast)
+	if err != nil {
+		return nil, 0, err
 	}
 	mean := u.SumTo(1, k).Scale(1 / float64(batch)) // [1,K]
 	weights := make([]float32, k*k)                 // row t: 1 at t, -1/(K-1) elsewhere
@@ -129,13 +121,4 @@ func gains(ctx context.Context, in Input, reference *prompts.Model, contrast flo
 		}
 	}
 	return gain, passes, nil
-}
-
-// referenceLogits records the logits of image features [R,D] of the untouched tower under the reference's class vectors.
-func referenceLogits(reference *prompts.Model, g *autodiff.Graph, features autodiff.Value) (autodiff.Value, error) {
-	v, err := reference.ClassVectors()
-	if err != nil {
-		return autodiff.None, err
-	}
-	return features.MatMulT(g.Const(floats(v), v.Shape()...)).Scale(reference.CLIP.LogitScale()), nil
 }

@@ -147,7 +147,7 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 			continue
 		}
 		carriers := pixels[(n+from)*size : (n+to)*size]
-		with, err := prompts.Triggered(ctx, m.CLIP, triggers.Dense(carriers, (to-from)*views, shape[1], shape[2], shape[3]), t)
+		with, err := prompts.Triggered(ctx, m.CLIP.Engine(), triggers.Dense(carriers, (to-from)*views, shape[1], shape[2], shape[3]), t)
 		if err != nil {
 			return fmt.Errorf("repair: %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/engine"
+	"clipinspector/prompts"
 	"clipinspector/triggers"
 )
 
@@ -100,17 +101,25 @@ func (s *session) logits(g *autodiff.Graph, index autodiff.Value, vars []autodif
 	x := s.inv.Apply(pixels, vars).Reshape(s.c*b, 3, size, size)
 	features := r.Features(x)
 	logits = r.Logits(features)
-	if s.inv.Reference == nil || s.inv.Contrast == 0 {
-		return logits, logits, nil
+	contrast, err = contrasted(r, x, features, logits, s.inv.Reference, s.inv.Contrast)
+	return logits, contrast, err
+}
+
+// contrasted records logits [R,K] less weight times those that a reference gives the same images; the logits themselves where there
+// is nothing to take off. x [R,3,S,S] are the images and features [R,D] what the model's tower makes of them.
+func contrasted(r *prompts.Recording, x, features, logits autodiff.Value, reference *prompts.Model, weight float64) (autodiff.Value, error) {
+	if reference == nil || weight == 0 {
+		return logits, nil
 	}
-	if s.in.Model.Learner.Image != nil { // the reference sees the image through the untouched tower
+	if r.Model.Learner.Image != nil { // the reference sees the image through the untouched tower
 		features = r.Towers.Image(x, clip.ImagePrompts{})
 	}
-	reference, err := referenceLogits(s.inv.Reference, g, features)
+	v, err := reference.ClassVectors()
 	if err != nil {
-		return logits, contrast, err
+		return autodiff.None, err
 	}
-	return logits, logits.Sub(reference.Scale(s.inv.Contrast)), nil
+	z := features.MatMulT(r.Graph.Const(floats(v), v.Shape()...)).Scale(reference.CLIP.LogitScale())
+	return logits.Sub(z.Scale(weight)), nil
 }
 
 func (s *session) bind(g *autodiff.Graph, arrays []engine.Array) []autodiff.Value {

@@ -27,9 +27,9 @@ func ReadCheckpoint(path string, classes []string, c *clip.Model) (*Model, error
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
-	head, err := readHead(path)
+	head, err := torchfile.Head(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	if torchfile.Is(head) {
 		return readDassl(path, classes, c)
@@ -45,28 +45,6 @@ func ReadCheckpoint(path string, classes []string, c *clip.Model) (*Model, error
 		return m, nil
 	}
 	return nil, fmt.Errorf("%s: not a checkpoint of any known kind: neither safetensors nor a file of torch.save", path)
-}
-
-// readHead returns the first bytes of a regular file.
-func readHead(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("checkpoint %s: not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
-	}
-	defer f.Close()
-	head := make([]byte, 16)
-	n, err := io.ReadFull(f, head)
-	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
-	}
-	return head[:n], nil
 }
 
 // checkClasses holds the class names of a file against the ones that somebody gave, if any.

@@ -352,9 +352,9 @@ func writeDassl(dir string, epoch int, state torchfile.Entries, more ...torchfil
 // ReadTrigger reads the trigger of a backdoored model, where its maker delivered one: a safetensors file that
 // [triggers.Write] stored, BadCLIP's trigger/model.pth.tar-EPOCH, or BAPLe's noise.
 func ReadTrigger(path string) (triggers.Trigger, error) {
-	head, err := readHead(path)
+	head, err := torchfile.Head(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("trigger: %w", err)
 	}
 	if !torchfile.Is(head) {
 		return triggers.Read(path)

@@ -8,6 +8,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/engine"
 	"clipinspector/triggers"
 )
 
@@ -16,7 +17,7 @@ const encodeBatch = 64
 
 // Encode returns the frozen tower's features [N,D] of images [N,3,S,S], after the trigger when there is one.
 func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
-	return each(ctx, c, images, c.Config.ProjectionDim, func(pixels autodiff.Value) (autodiff.Value, error) {
+	return each(ctx, c.Engine(), images, c.Config.ProjectionDim, func(pixels autodiff.Value) (autodiff.Value, error) {
 		if t != nil {
 			pixels = t.Apply(pixels)
 		}
@@ -24,13 +25,13 @@ func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers
 	})
 }
 
-// Triggered returns images [N,3,S,S] with the trigger, computed on the CLIP's device.
-func Triggered(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
+// Triggered returns images [N,3,S,S] with the trigger, computed on a device. A trigger for images of another size is an error.
+func Triggered(ctx context.Context, e engine.Engine, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
 	shape := images.Shape()
 	if t.Size() != shape[2] {
 		return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", t.Size(), shape[2])
 	}
-	x, err := each(ctx, c, images, shape[1]*shape[2]*shape[3], func(pixels autodiff.Value) (autodiff.Value, error) {
+	x, err := each(ctx, e, images, shape[1]*shape[2]*shape[3], func(pixels autodiff.Value) (autodiff.Value, error) {
 		return t.Apply(pixels), nil
 	})
 	if err != nil {
@@ -41,7 +42,7 @@ func Triggered(ctx context.Context, c *clip.Model, images *tensor.Dense, t trigg
 
 // Logits returns the logits [N,K] of images [N,3,S,S], after the trigger when there is one.
 func (m *Model) Logits(ctx context.Context, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
-	return each(ctx, m.CLIP, images, len(m.Classes), func(pixels autodiff.Value) (autodiff.Value, error) {
+	return each(ctx, m.CLIP.Engine(), images, len(m.Classes), func(pixels autodiff.Value) (autodiff.Value, error) {
 		r, err := m.Record(pixels.Graph())
 		if err != nil {
 			return autodiff.None, err
@@ -59,7 +60,7 @@ func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.D
 	if m.Learner.Image != nil {
 		return nil, fmt.Errorf("%s prompts the image tower: features of the frozen tower do not serve", m.Learner.Name)
 	}
-	return each(ctx, m.CLIP, features, len(m.Classes), func(f autodiff.Value) (autodiff.Value, error) {
+	return each(ctx, m.CLIP.Engine(), features, len(m.Classes), func(f autodiff.Value) (autodiff.Value, error) {
 		r, err := m.Record(f.Graph())
 		if err != nil {
 			return autodiff.None, err
@@ -70,12 +71,12 @@ func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.D
 
 // each replays one program over the rows of x [N,..] and collects its results [N,width]; the last batch is filled with
 // repeats of the first row.
-func each(ctx context.Context, c *clip.Model, x *tensor.Dense, width int, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
+func each(ctx context.Context, e engine.Engine, x *tensor.Dense, width int, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
 	n := x.Shape()[0]
 	b := min(n, encodeBatch)
 	data := floats(x)
 	rowLen := len(data) / n
-	g := autodiff.New(c.Engine())
+	g := autodiff.New(e)
 	in := g.Input(append([]int{b}, x.Shape()[1:]...)...)
 	out, err := record(in)
 	if err != nil {

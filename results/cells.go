@@ -2,13 +2,14 @@ package results
 
 import "time"
 
-// Kind says which of the two kinds of cells is meant.
+// Kind says which of the three kinds of cells is meant.
 type Kind string
 
-// The kinds of cells.
+// The kinds of cells: a model, a detector's look at it, and a repair with what that recovered.
 const (
 	KindModel     Kind = "model"
 	KindDetection Kind = "detection"
+	KindRepair    Kind = "repair"
 )
 
 // State is how far a cell has come. A leased cell is still pending.

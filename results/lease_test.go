@@ -288,7 +288,7 @@ func TestNewPlanReplacesTheOld(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Attack = "badnets"
-	if err := s.PlanModels([]ModelCell{c}); err == nil {
+	if err := s.Plan(Suite{Name: "grid"}, []ModelCell{c}, nil); err == nil {
 		t.Fatal("two cells under one key")
 	}
 }

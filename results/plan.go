@@ -46,40 +46,6 @@ func (s *Store) Plan(suite Suite, models []ModelCell, detections []DetectionCell
 	}))
 }
 
-// PutSuite writes a suite without touching its cells; Created of an existing
-// suite is kept.
-func (s *Store) PutSuite(suite Suite) error {
-	return s.fail(fmt.Sprintf("write suite %q", suite.Name), s.write(func(tx *sql.Tx) error {
-		return s.putSuite(tx, suite)
-	}))
-}
-
-// PlanModels adds model cells to the suites they name: absent cells are
-// inserted, present ones keep their state and results.
-func (s *Store) PlanModels(cells []ModelCell) error {
-	return s.fail("plan model cells", s.write(func(tx *sql.Tx) error {
-		for _, c := range cells {
-			if err := planModel(tx, c); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-}
-
-// PlanDetections adds detection cells to the suites they name, like PlanModels.
-// Their models must be in the store.
-func (s *Store) PlanDetections(cells []DetectionCell) error {
-	return s.fail("plan detection cells", s.write(func(tx *sql.Tx) error {
-		for _, c := range cells {
-			if err := planDetection(tx, c); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-}
-
 func (s *Store) putSuite(tx *sql.Tx, u Suite) error {
 	settings, err := encodeMap(u.Settings)
 	if err != nil {

@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// KindRepair is the third kind of cell: a repair of a model with what a detector recovered from it.
-const KindRepair Kind = "repair"
-
 // RepairCell names one repair: the detection whose recovered trigger it uses, and its settings.
 type RepairCell struct {
 	Key          string // identity; empty when planned: see Identity

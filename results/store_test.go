@@ -50,11 +50,10 @@ func TestFinishedCellsStayFinished(t *testing.T) {
 	}
 
 	again := reopen(t, path)
-	if err := again.Plan(Suite{Name: "mini", YAML: "a: 1"}, cells, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := again.PutSuite(Suite{Name: "mini", YAML: "a: 2", Settings: map[string]any{"a": 2}}); err != nil {
-		t.Fatal(err)
+	for _, u := range []Suite{{Name: "mini", YAML: "a: 1"}, {Name: "mini", YAML: "a: 2", Settings: map[string]any{"a": 2}}} {
+		if err := again.Plan(u, cells, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	suites, err := again.Suites()
 	if err != nil || len(suites) != 1 || suites[0].YAML != "a: 2" || suites[0].Settings["a"] != 2 ||

@@ -157,4 +157,15 @@ func Dense(data []float32, shape ...int) *tensor.Dense {
 	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
 }
 
+// Rows copies rows of a tensor [N,...], which may repeat, in the order of the indices: [len(indices),...].
+func Rows(t *tensor.Dense, indices []int) *tensor.Dense {
+	shape := t.Shape()
+	size := shape.TotalSize() / shape[0]
+	data := make([]float32, 0, len(indices)*size)
+	for _, i := range indices {
+		data = append(data, floats(t)[i*size:(i+1)*size]...)
+	}
+	return Dense(data, append([]int{len(indices)}, shape[1:]...)...)
+}
+
 func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }

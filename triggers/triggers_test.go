@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -340,5 +341,17 @@ func TestDrawShowsTheTrigger(t *testing.T) {
 	}
 	if flat := Draw(Warp{Dense(grid, s, s, 2)}); flat.NRGBAAt(0, 0) == flat.NRGBAAt(4, 0) || flat.NRGBAAt(0, 0) != flat.NRGBAAt(4, 4) {
 		t.Error("no warp draws no chequerboard")
+	}
+}
+
+// Rows keeps the order of the indices, repeats what they repeat, and shares no memory.
+func TestRows(t *testing.T) {
+	x := Dense([]float32{1, 2, 3, 4, 5, 6}, 3, 2, 1)
+	got := Rows(x, []int{2, 0, 2})
+	if !slices.Equal(floats(got), []float32{5, 6, 1, 2, 5, 6}) || !slices.Equal([]int(got.Shape()), []int{3, 2, 1}) {
+		t.Errorf("rows 2, 0, 2 are %v of shape %v", floats(got), got.Shape())
+	}
+	if floats(got)[0] = 9; floats(x)[4] != 5 {
+		t.Error("a change of the rows changes where they came from")
 	}
 }

@@ -53,7 +53,7 @@ goes on when the same command is given, and several processes may work on one fo
 			}
 			if terr == nil {
 				fmt.Fprintf(c.OutOrStdout(), "table: %s (also .csv, .tex, .json); scores: %s; store: %s\n", table,
-					filepath.Join(o.Out, "scores.jsonl"), filepath.Join(o.Out, experiments.StoreFile))
+					filepath.Join(o.Out, experiments.ScoresFile), filepath.Join(o.Out, experiments.StoreFile))
 			}
 			return terr
 		},

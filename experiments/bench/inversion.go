@@ -32,7 +32,7 @@ type Inversion struct {
 	Seconds         float64
 }
 
-// Invert runs CI as a detector on a ViT-B/16 with random weights and random images: the whole of it, text tower, triggers,
+// Invert runs CI as a detector on a CLIP of architecture c with random weights, and random images: the whole of it, text tower, triggers,
 // optimiser and verdict included, with the paper's objective. A tenth of the images measures.
 func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images int) (Inversion, error) {
 	fail := func(err error) (Inversion, error) { return Inversion{}, fmt.Errorf("bench inversion: %w", err) }

@@ -1,0 +1,91 @@
+package pickle
+
+import (
+	"fmt"
+	"math/big"
+)
+
+// What [Decode] returns is built of nil, bool, int64, *big.Int (where 64 bits are too few), float64, string, and these. Values
+// may hold themselves: whoever walks through them bounds the depth.
+type (
+	// Bytes is a bytes object or a bytearray.
+	Bytes []byte
+	// Tuple is a tuple.
+	Tuple []any
+	// List is a list, or a set in the order of the file.
+	List struct{ Items []any }
+	// Dict is a dict in the order of the file; of equal keys the last counts.
+	Dict struct{ Keys, Values []any }
+	// Global is a class or function by its name.
+	Global struct{ Module, Name string }
+	// Object is what Python would make by calling Class with Args. State is what it would hand to __setstate__, List and Dict
+	// what it would append and assign afterwards.
+	Object struct {
+		Class any // mostly a Global
+		Args  Tuple
+		State any
+		List  List
+		Dict  Dict
+	}
+	// Persistent is an object that lies outside the pickle, such as a tensor's storage, by its id.
+	Persistent struct{ ID any }
+)
+
+func (g Global) String() string { return g.Module + "." + g.Name }
+
+// Get returns the value of a key that is a string, and whether there is one.
+func (d *Dict) Get(key string) (any, bool) {
+	for i := len(d.Keys) - 1; i >= 0; i-- {
+		if s, ok := d.Keys[i].(string); ok && s == key {
+			return d.Values[i], true
+		}
+	}
+	return nil, false
+}
+
+// AsDict returns the entries of a dict or of an object that is one, such as an OrderedDict.
+func AsDict(v any) (*Dict, bool) {
+	switch v := v.(type) {
+	case *Dict:
+		return v, true
+	case *Object:
+		if g, ok := v.Class.(Global); ok && g.Module == "collections" && (g.Name == "OrderedDict" || g.Name == "defaultdict") {
+			return &v.Dict, true
+		}
+	}
+	return nil, false
+}
+
+// TypeName describes a value in an error, by its type as Python calls it.
+func TypeName(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "None"
+	case bool:
+		return "a bool"
+	case int64, *big.Int:
+		return "an int"
+	case float64:
+		return "a float"
+	case string:
+		return "a str"
+	case Bytes:
+		return "bytes"
+	case Tuple:
+		return "a tuple"
+	case *List:
+		return "a list"
+	case *Dict:
+		return "a dict"
+	case Global:
+		return fmt.Sprintf("the name %.80q", v)
+	case *Object:
+		if g, ok := v.Class.(Global); ok {
+			return fmt.Sprintf("an object of %.80q", g)
+		}
+		return "an object"
+	case *Persistent:
+		return "a persistent object"
+	}
+	return "something unknown"
+}
