@@ -18,7 +18,7 @@ type library struct {
 	description, fingerprint, warning string
 }
 
-const installHint = "matrix products run several times slower without it: install it with `apt-get install libopenblas0-pthread` " +
+const installHint = "products of matrices in batches and in pretraining run slower without it: install it with `apt-get install libopenblas0-pthread` " +
 	"(Debian, Ubuntu) or `dnf install openblas` (Fedora)"
 
 var openBLAS = sync.OnceValue(func() library {
@@ -43,7 +43,7 @@ func ownProduct(warning string) library {
 // loadBLAS opens OpenBLAS once per process. CLIPINSPECTOR_BLAS=none does without it.
 func loadBLAS() library {
 	if os.Getenv("CLIPINSPECTOR_BLAS") == "none" {
-		return ownProduct("OpenBLAS is switched off by CLIPINSPECTOR_BLAS=none; matrix products run several times slower")
+		return ownProduct("OpenBLAS is switched off by CLIPINSPECTOR_BLAS=none; products of matrices in batches and in pretraining run slower")
 	}
 	return openBLAS()
 }

@@ -30,6 +30,7 @@ void ci_gemm_then(int act, int m, int n, const float *c, const float *x, float *
 
 // gemm.c
 long ci_gemm_strip(void); // columns of a packed strip
+long ci_gemm_rows(void);  // rows that are best a divisor of m below
 // Strips [from, to) of op(b) [k,n]; all of them take strip * k numbers each.
 void ci_gemm_pack(long strip, int tb, long from, long to, long n, long k, const float *b, long ldb, float *packed);
 // c = alpha*a·b + bias (or NULL), b packed from its first strip on.

@@ -1,4 +1,4 @@
-// Package cpu executes programs on the processor's cores: matrix products with long sums by OpenBLAS, everything else by C
+// Package cpu executes programs on the processor's cores: products of small batched matrices by OpenBLAS, everything else by C
 // kernels that the compiler vectorises, in parallel over tiles.
 //
 // Every instruction is cut into tiles whose shapes depend on its operands alone, and every sum has a fixed order, so that
@@ -65,7 +65,7 @@ func (e *Engine) Fingerprint() string {
 }
 
 // kernels is the version of the engine's own kernels; it changes whenever a result's bits may.
-const kernels = "2"
+const kernels = "3"
 
 // Close ends the engine's goroutines.
 func (e *Engine) Close() error {

@@ -304,3 +304,59 @@ func TestExtremes(t *testing.T) {
 		}
 	}
 }
+
+// A number's bits depend on its row and column alone: not on the tiles, nor on the parts into which long sums are cut.
+func TestTilesDoNotChangeABit(t *testing.T) {
+	const m, n, k = 250, 210, 900
+	e := newEngine(t, 2)
+	rng := rand.New(rand.NewPCG(9, 10))
+	normal := func(n int) []float32 {
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = float32(rng.NormFloat64())
+		}
+		return x
+	}
+	x, w, bias := normal(m*k), normal(n*k), normal(n)
+	product := func(x, w, bias []float32) []float32 {
+		p, rows, cols := &engine.Program{}, len(x)/k, len(bias)
+		bound := func(x []float32, shape ...int) (engine.Operand, engine.Buffer) {
+			b, _ := e.NewBuffer(engine.Size(shape))
+			b.Write(0, x)
+			p.Slots = append(p.Slots, engine.Slot{Len: b.Len(), Bound: b})
+			return engine.Operand{Slot: len(p.Slots) - 1, Shape: shape}, b
+		}
+		xo, _ := bound(x, rows, k)
+		wo, _ := bound(w, cols, k)
+		bo, _ := bound(bias, cols)
+		yo, y := bound(nil, rows, cols)
+		p.Instrs = []engine.Instr{{Op: engine.MatMul, In: []engine.Operand{xo, wo, bo}, Out: []engine.Operand{yo},
+			Attr: engine.Attr{Batch: 1, M: rows, N: cols, K: k, TransB: true, Alpha: 0.5}}}
+		exec, err := e.Compile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec.Run()
+		return read(y)
+	}
+	whole := product(x, w, bias)
+	for i := range m {
+		for j := range n {
+			var sum float64
+			for p := range k {
+				sum += float64(x[i*k+p]) * float64(w[j*k+p])
+			}
+			if want := 0.5*sum + float64(bias[j]); math.Abs(float64(whole[i*n+j])-want) > 2e-4 {
+				t.Fatalf("row %d, column %d is %v, want %v", i, j, whole[i*n+j], want)
+			}
+		}
+	}
+	for _, c := range [][4]int{{0, 1, 0, n}, {249, 250, 0, n}, {100, 170, 37, 110}, {119, 121, 209, 210}, {0, m, 5, 9}} {
+		rows, cols := c[1]-c[0], c[3]-c[2]
+		for i, v := range product(x[c[0]*k:c[1]*k], w[c[2]*k:c[3]*k], bias[c[2]:c[3]]) {
+			if want := whole[(c[0]+i/cols)*n+c[2]+i%cols]; math.Float32bits(v) != math.Float32bits(want) {
+				t.Fatalf("%dx%d numbers from row %d, column %d: element %d is %v, %v in the whole product", rows, cols, c[0], c[2], i, v, want)
+			}
+		}
+	}
+}

@@ -65,9 +65,17 @@ func gemmTile(batch, m, n, k int) (tm, tn int) {
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
-// ownTerms is the longest sum for which the product of gemm.c is used beside OpenBLAS, which gains on it with every number
-// that one packing serves.
-const ownTerms = 512
+// stripTile returns the shape of the tiles of a product by a packed matrix. A tile of many rows reads the packing more
+// rarely, and gemm.c keeps up to 120 rows in the cache; where rows give too few tiles to share, columns are cut, at the
+// packing's strips. A multiple of eight tiles is even for most numbers of cores.
+func stripTile(m, n int) (tm, tn int) {
+	const enough, high, low = 8, 120, 48 // tiles, and a tile's rows
+	rows := min(roundUp((m+high-1)/high, enough), (m+low-1)/low)
+	strip := int(C.ci_gemm_strip())
+	tm = roundUp((m+rows-1)/rows, int(C.ci_gemm_rows()))
+	cols := min((enough+rows-1)/rows, (n+4*strip-1)/(4*strip))
+	return tm, roundUp((n+cols-1)/cols, strip)
+}
 
 // matMul appends a product, and an activation of it where there is one.
 func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activation) {
@@ -79,7 +87,7 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 	if at.Batch > 1 && at.StrideB == 0 && !at.TransA && at.StrideA == at.M*at.K {
 		at.M, at.Batch = at.M*at.Batch, 1 // one tall product
 	}
-	then := func(yo, i, m, n int) {
+	then := func(yo, m, n int) {
 		if act != nil {
 			C.ci_gemm_then(act.f, C.int(m), C.int(n), fp(y[yo:]), fp(from(act.x, yo)), fp(act.z[yo:]), C.int(at.N))
 		}
@@ -90,16 +98,17 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 	}
 	ta, tb := bit(at.TransA), bit(at.TransB)
 	weight := c.bound(ins.In[1])
-	short := at.K <= ownTerms && (weight != nil || at.M >= 64)
-	if at.Batch == 1 && !at.TransA && (short || weight != nil && c.e.blas.own != 0) {
+	// Packing pays where it is kept with a weight or serves many rows.
+	if at.Batch == 1 && !at.TransA && (weight != nil || at.M >= 64) {
 		packed := c.pack(weight, b, tb, at.N, at.K)
-		const tm = 48 // a multiple of every panel's rows
-		c.add((at.M+tm-1)/tm, func(t, _ int) {
-			i := t * tm
-			m := min(tm, at.M-i)
-			C.ci_gemm_packed(C.long(m), C.long(at.N), C.long(at.K), C.float(at.Alpha), fp(a[i*at.K:]), C.long(at.K), fp(packed),
-				fp(bias), fp(y[i*at.N:]), C.long(at.N))
-			then(i*at.N, i, m, at.N)
+		tm, tn := stripTile(at.M, at.N)
+		cols := (at.N + tn - 1) / tn
+		c.add((at.M+tm-1)/tm*cols, func(t, _ int) {
+			i, j := t/cols*tm, t%cols*tn
+			m, n := min(tm, at.M-i), min(tn, at.N-j)
+			C.ci_gemm_packed(C.long(m), C.long(n), C.long(at.K), C.float(at.Alpha), fp(a[i*at.K:]), C.long(at.K), fp(packed[j*at.K:]),
+				fp(from(bias, j)), fp(y[i*at.N+j:]), C.long(at.N))
+			then(i*at.N+j, m, n)
 		})
 		return
 	}
@@ -123,7 +132,7 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 		yo := (p*at.M+i)*at.N + j
 		C.ci_gemm_tile(own, ta, tb, C.int(m), C.int(n), C.int(at.K), C.float(at.Alpha), fp(a[p*at.StrideA+i*rowA:]), C.int(lda),
 			fp(b[p*at.StrideB+j*colB:]), C.int(ldb), fp(from(bias, j)), fp(y[yo:]), C.int(at.N))
-		then(yo, i, m, n)
+		then(yo, m, n)
 	}
 	n := at.Batch * rows * cols
 	c.add((n+group-1)/group, func(t, _ int) {
