@@ -489,7 +489,7 @@ func TestImagePassesAreCounted(t *testing.T) {
 		check(d, map[string]any{"optimise": 8, "measure": measure, "batch": 12, "gain-images": 20}, 8)
 		if d.Name == "ci" {
 			check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "epochs": 3, "gain-images": 20}, 108)
-			check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "score": "both"}, 36)
+			check(d, map[string]any{"optimise": 41, "measure": measure, "batch": 12, "score": "both", "index": "studentized"}, 36)
 		}
 		if !declares(d, "budget") {
 			return

@@ -1,4 +1,4 @@
-// Package cpu executes programs on the processor's cores: products of small batched matrices by OpenBLAS, everything else by C
+// Package cpu executes programs on the processor's cores: products of batched matrices and of transposed ones by OpenBLAS, everything else by C
 // kernels that the compiler vectorises, in parallel over tiles.
 //
 // Every instruction is cut into tiles whose shapes depend on its operands alone, and every sum has a fixed order, so that

@@ -71,7 +71,7 @@ func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images
 	}
 	measure := max(1, images/10)
 	s, err := settings.Resolve(detector.Params, map[string]any{"optimise": images - measure, "measure": measure,
-		"contrast": 0.0, "score": "both"})
+		"contrast": 0.0, "score": "both", "index": "studentized"})
 	if err != nil {
 		return fail(err)
 	}
