@@ -38,8 +38,10 @@ func init() {
 			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
 			{Name: "halving", Unit: "rungs", Doc: "successive halving over classes: so many times only the most suspicious go on; 0 inverts every class to the end (our choice)", Default: 0, Min: 0, Max: 10},
 			{Name: "keep", Doc: "share of the classes that goes on from a rung of halving, at least 3 classes; a stretch between rungs is longer than the one before by as much", Default: 0.33, Min: 0.01, Max: 0.99},
-			{Name: "index", Doc: "how outliers are measured: ratio (the power of a class over the mean of the others, for score: gain), studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation) (our choice)", Default: "ratio", Choices: []string{"ratio", "studentized", "mad"}},
-			{Name: "shape", Doc: "of the Gamma distribution that the ratio takes the powers of a clean model's classes from; larger flags more (our choice)", Default: 4.0, Min: 0.5, Max: 1000},
+			{Name: "index", Doc: "how outliers are measured: ratio (a class's powers over the mean of the others', for score: gain), studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation) (our choice)", Default: "ratio", Choices: []string{"ratio", "studentized", "mad"}},
+			{Name: "shape", Doc: "of the Gamma distribution that the ratio takes the powers by gain of a clean model's classes from; larger flags more (our choice)", Default: 5.0, Min: 0.5, Max: 1000},
+			{Name: "loss-shape", Doc: "the same of the second power, 1/(loss-floor + loss), which tells how nearly the inversion reaches a class; 0 leaves it out (our choice)", Default: 1.0, Min: 0, Max: 1000},
+			{Name: "loss-floor", Unit: "logits", Doc: "losses that differ by less than this are alike (our choice)", Default: 0.05, Min: 1e-3, Max: 100},
 			Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
@@ -88,38 +90,64 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.String("index") == "ratio" && s.String("score") != "gain" {
+	ratio := s.String("index") == "ratio"
+	if ratio && s.String("score") != "gain" {
 		return nil, fmt.Errorf("index = ratio compares powers, which only the score gain gives, not %s: set index to studentized", s.String("score"))
 	}
 	if rungs := s.Int("halving"); rungs > 0 {
 		if s.String("score") != "gain" {
 			return nil, fmt.Errorf("halving = %d compares classes by the score gain, not by %s: set halving to 0", rungs, s.String("score"))
 		}
-		inv.Halving = &Halving{Rungs: rungs, Keep: s.Float("keep"), Rank: func(t int, loss float64) float64 { return score(t, Outcome{Loss: loss}) }}
+		inv.Halving = &Halving{Rungs: rungs, Keep: s.Float("keep"), Suspicion: func(classes []int, losses []float64) []float64 {
+			scores := make([]float64, len(classes))
+			for i, t := range classes {
+				scores[i] = score(t, Outcome{Loss: losses[i]})
+			}
+			if ratio {
+				return Ratio(powers(s, scores, losses)...)
+			}
+			return Indices(s.String("index"), scores)
+		}}
 	}
 	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
 	if err != nil {
 		return nil, err
 	}
 	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
-	end := atTheEnd(outcomes)
+	end, scores := atTheEnd(outcomes), make([]float64, len(outcomes))
 	for c, o := range outcomes {
-		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: score(c, Outcome{Loss: end[c], ASR: o.ASR}),
+		scores[c] = score(c, Outcome{Loss: end[c], ASR: o.ASR})
+		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c],
 			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
 	}
-	if s.String("index") != "ratio" {
+	if !ratio {
 		r.Judge(s.String("index"), s.Float("k"))
 		return r, nil
 	}
-	powers := make([]float64, len(r.Classes)) // a score by gain is the negative of a power
-	for c := range powers {
-		powers[c] = -r.Classes[c].Score
-	}
-	for c, v := range Ratio(powers, s.Float("shape")) {
+	for c, v := range Ratio(powers(s, scores, end)...) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))
 	return r, nil
+}
+
+// powers returns what the index ratio compares: the negatives of the scores by gain, and how nearly the inversion reaches each class,
+//
+//	1 / (loss-floor + loss)
+//
+// unless loss-shape is 0. A backdoor among classes that differ much by nature shows in the second, one that no perturbation
+// within epsilon imitates well in the first.
+func powers(s settings.Values, scores, losses []float64) []Power {
+	gain := Power{Values: make([]float64, len(scores)), Shape: s.Float("shape")}
+	reach := Power{Values: make([]float64, len(scores)), Shape: s.Float("loss-shape")}
+	for c := range scores {
+		gain.Values[c] = -scores[c]
+		reach.Values[c] = 1 / (s.Float("loss-floor") + losses[c])
+	}
+	if reach.Shape == 0 {
+		return []Power{gain}
+	}
+	return []Power{gain, reach}
 }
 
 // ciScore returns what outliers are sought in as a function of a class and what its inversion came to, lower for more suspicious, and

@@ -72,10 +72,13 @@ func TestHalvingStopsTheLeastSuspicious(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[int]float64{}
-	suspicion := []float64{4, 0, 5, 1, 3, 2}
-	inv = halved(batch, rounds, &inspector.Halving{Rungs: 2, Keep: 0.7, Rank: func(class int, loss float64) float64 {
-		seen[class] = loss
-		return suspicion[class]
+	order := []float64{4, 0, 5, 1, 3, 2} // 0 is the most suspicious
+	inv = halved(batch, rounds, &inspector.Halving{Rungs: 2, Keep: 0.7, Suspicion: func(classes []int, losses []float64) []float64 {
+		v := make([]float64, len(classes))
+		for i, k := range classes {
+			seen[k], v[i] = losses[i], -order[k]
+		}
+		return v
 	}})
 	got, passes, err := inv.Run(bg, in, indices(0, 8), indices(8, 12))
 	if err != nil {
@@ -89,11 +92,11 @@ func TestHalvingStopsTheLeastSuspicious(t *testing.T) {
 	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-5*(1+math.Abs(b)) }
 	for k, o := range got {
 		rungs := 2
-		if suspicion[k] == 5 {
+		if order[k] == 5 {
 			rungs = 1
 		}
-		if o.Stopped != (suspicion[k] > 3) || len(o.Rungs) != rungs {
-			t.Errorf("class %d of suspicion %v: stopped %v, %d rungs", k, suspicion[k], o.Stopped, len(o.Rungs))
+		if o.Stopped != (order[k] > 3) || len(o.Rungs) != rungs {
+			t.Errorf("class %d at place %v: stopped %v, %d rungs", k, order[k], o.Stopped, len(o.Rungs))
 			continue
 		}
 		if r := w[k].rounds; !near(o.Rungs[0], (r[2].Loss+r[3].Loss)/2) || rungs == 2 && !near(o.Rungs[1], r[5].Loss) {

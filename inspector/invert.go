@@ -54,8 +54,8 @@ type Inversion struct {
 type Halving struct {
 	Rungs int
 	Keep  float64 // share of the classes that go on from a rung, and at least 3 classes
-	// Rank tells which classes go on: those for which it is lowest at their loss at the rung.
-	Rank func(class int, loss float64) float64
+	// Suspicion tells which of the given classes go on: those for which it is highest at their losses at the rung.
+	Suspicion func(classes []int, losses []float64) []float64
 }
 
 // fewest is how many classes are inverted to the end at least: a median of fewer says nothing about the others (see atTheEnd).
@@ -79,9 +79,16 @@ func (h *Halving) keep(active []*class) []*class {
 	if n >= len(active) {
 		return active
 	}
-	rank := func(c *class) float64 { return h.Rank(c.target, c.Loss) }
+	classes, losses := make([]int, len(active)), make([]float64, len(active))
+	for i, c := range active {
+		classes[i], losses[i] = c.target, c.Loss
+	}
+	suspicion := make(map[*class]float64, len(active))
+	for i, v := range h.Suspicion(classes, losses) {
+		suspicion[active[i]] = v
+	}
 	order := slices.Clone(active)
-	slices.SortStableFunc(order, func(a, b *class) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(order, func(a, b *class) int { return cmp.Compare(suspicion[b], suspicion[a]) })
 	for _, c := range order[n:] {
 		c.Stopped, c.moments = true, nil
 	}

@@ -51,7 +51,7 @@ type DetectorFigures struct {
 	ByAttack   Object[Figures] `json:"by_attack"`
 	FiringOnly Figures         `json:"firing_only"` // clean models and firing backdoors
 
-	Settings int          `json:"-"` // different settings mixed in this row
+	Settings int          `json:"-"` // different settings mixed in this row, at one dataset: pools leave out each dataset's own classes
 	Matrix   []MatrixCell `json:"-"` // by dataset, then attack, in plan order
 }
 
@@ -232,8 +232,6 @@ func (row *DetectorFigures) measure(trials []trial) {
 	}
 	row.Figures, row.FiringOnly = figuresOf(trials, nil), figuresOf(firing, nil)
 	row.ByDataset, row.ByAttack = Object[Figures]{}, Object[Figures]{}
-	settings, _ := split(trials, func(t trial) string { return t.settings })
-	row.Settings = len(settings)
 
 	attacks, ofAttack := split(trials, func(t trial) string { return t.attack })
 	for i, name := range attacks {
@@ -246,6 +244,8 @@ func (row *DetectorFigures) measure(trials []trial) {
 	datasets, ofDataset := split(trials, func(t trial) string { return t.dataset })
 	for i, name := range datasets {
 		row.ByDataset = append(row.ByDataset, Entry[Figures]{name, figuresOf(ofDataset[i], nil)})
+		settings, _ := split(ofDataset[i], func(t trial) string { return t.settings })
+		row.Settings = max(row.Settings, len(settings))
 		for _, attack := range attacks {
 			cell := MatrixCell{Dataset: name, Attack: attack}
 			for _, t := range ofDataset[i] {
