@@ -128,8 +128,9 @@ func TestLossesOfStoppedClasses(t *testing.T) {
 		{Loss: 4, Rungs: []float64{9, 19}}, // 1/2, 1/4
 		{Loss: 11, Rungs: []float64{11}, Stopped: true},
 		{Loss: 7, Rungs: []float64{9, 7}, Stopped: true},
+		{Loss: 1.5, Rungs: []float64{9, 1.5}, Stopped: true}, // 2.5/2 - 1 is less than any loss that was reached
 	}
-	for t0, want := range []float64{1, 2, 4, 12./3 - 1, 8./2 - 1} {
+	for t0, want := range []float64{1, 2, 4, 12./3 - 1, 8./2 - 1, 1} {
 		if got := inspector.AtTheEnd(outcomes)[t0]; math.Abs(got-want) > 1e-12 {
 			t.Errorf("class %d ends at %v, want %v", t0, got, want)
 		}

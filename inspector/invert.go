@@ -304,12 +304,18 @@ func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, err
 //
 //	ln(1 + L) = ln(1 + L_r) + median over the classes inverted to the end of ( ln(1 + L_c) - ln(1 + L_c,r) ),
 //
-// what it would have come to had it gone on as they did on the median. Losses at a rung are of the same images for all, those at the
-// end of the measuring images: the median also stands for the difference between the two.
+// what it would have come to had it gone on as they did on the median, but no less than the least of theirs: nobody has seen it reach that.
+// Losses at a rung are of the same images for all, those at the end of the measuring images: the median also stands for the
+// difference between the two.
 func atTheEnd(outcomes []Outcome) []float64 {
-	loss := make([]float64, len(outcomes))
+	loss, least := make([]float64, len(outcomes)), math.Inf(1)
 	for t, o := range outcomes {
 		loss[t] = o.Loss
+		if !o.Stopped {
+			least = math.Min(least, o.Loss)
+		}
+	}
+	for t, o := range outcomes {
 		if !o.Stopped {
 			continue
 		}
@@ -320,7 +326,7 @@ func atTheEnd(outcomes []Outcome) []float64 {
 				fall = append(fall, math.Log1p(e.Loss)-math.Log1p(e.Rungs[r]))
 			}
 		}
-		loss[t] = (1+o.Rungs[r])*math.Exp(median(fall)) - 1
+		loss[t] = math.Max(least, (1+o.Rungs[r])*math.Exp(median(fall))-1)
 	}
 	return loss
 }
