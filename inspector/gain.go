@@ -9,8 +9,8 @@ import (
 	"clipinspector/prompts"
 )
 
-// gainClasses is how many classes' gradients one replay takes; they share the forward pass.
-const gainClasses = 8
+// gainClasses is how many classes' gradients one replay takes at most; they share the forward pass.
+const gainClasses = 10
 
 // gains returns for each class t the first-order gain of a perturbation that is the same for all images: the steepest rise,
 // per unit of the bound on each pixel, of
@@ -54,7 +54,8 @@ func gains(ctx context.Context, in Input, reference *prompts.Model, contrast flo
 	if err != nil {
 		return nil, 0, err
 	}
-	n := min(k, gainClasses)
+	replays := (k + gainClasses - 1) / gainClasses
+	n := (k + replays - 1) / replays // none is taken in vain but for less than one a replay
 	index, target := g.Input(batch), make([]autodiff.Value, n)
 	d := g.Bind(delta)
 	x := g.Bind(pool).Gather(index).Reshape(batch, 3, side, side).Add(d)
