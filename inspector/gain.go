@@ -54,8 +54,7 @@ func gains(ctx context.Context, in Input, reference *prompts.Model, contrast flo
 	if err != nil {
 		return nil, 0, err
 	}
-	replays := (k + gainClasses - 1) / gainClasses
-	n := (k + replays - 1) / replays // none is taken in vain but for less than one a replay
+	n := lanes(k, gainClasses)
 	index, target := g.Input(batch), make([]autodiff.Value, n)
 	d := g.Bind(delta)
 	x := g.Bind(pool).Gather(index).Reshape(batch, 3, side, side).Add(d)
