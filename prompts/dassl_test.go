@@ -38,6 +38,16 @@ func newHashed(t testing.TB, e engine.Engine) *clip.Model { return newHashedDeep
 
 func newHashedDeep(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 	t.Helper()
+	c, w, tok := hashedWeights(blocks)
+	m, err := clip.NewModel(e, c, w, tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Free)
+	return m
+}
+
+func hashedWeights(blocks int) (clip.Config, clip.Weights, *bpe.Tokenizer) {
 	tok := bpe.Learn(nil, 0)
 	c := clip.Config{
 		Text: clip.TextConfig{Width: 16, MLP: 48, Layers: blocks, Heads: 1, ContextLength: 14, VocabSize: tok.Size(), Activation: "quick_gelu",
@@ -54,12 +64,7 @@ func newHashedDeep(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 			w[name] = dense(data, shape...)
 		}
 	}
-	m, err := clip.NewModel(e, c, w, tok)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Free)
-	return m
+	return c, w, tok
 }
 
 func scaled(x []float64, by float64) []float32 {
