@@ -326,7 +326,7 @@ func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 	w := a.detection()
 	for range a.References {
 		w.add(a.detection())
-		w.add(a.job().tuneWork(float64(len(a.shots.Labels)), 1, a.tuning))
+		w.add(a.job().tuneWork(float64(len(a.shots.Labels)), a.tuning, poisoning{}))
 	}
 	if err := a.estimate("inspection", w); err != nil {
 		return nil, err

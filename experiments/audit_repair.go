@@ -41,7 +41,7 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 		work.add(a.detection())
 	}
 	for range 2 {
-		work.add(a.job().tuneWork(float64(len(a.shots.Labels)), 1+a.repair.Float("share"), a.repair))
+		work.add(a.job().tuneWork(float64(len(a.shots.Labels))*(1+a.repair.Float("share")), a.repair, poisoning{}))
 	}
 	if err := a.estimate("inspection and repair", work); err != nil {
 		return err
