@@ -488,9 +488,11 @@ func TestRefusedCheckpoints(t *testing.T) {
 	}
 }
 
-// FuzzReadCheckpoint reads delivered prompts of any kind.
+// FuzzReadCheckpoint reads delivered prompts of any kind, triggers, class names, and the encoders beside prompts.
 func FuzzReadCheckpoint(f *testing.F) {
-	c := newHashed(f, plain.New[float32]())
+	e := plain.New[float32]()
+	c, deep := newHashed(f, e), newHashedDeep(f, e, 3) // MaPLe's is the deep one
+	_, w, _ := hashedWeights(3)
 	paths, err := filepath.Glob("testdata/*/*/model*")
 	if err != nil || len(paths) < 5 {
 		f.Fatal(paths, err)
@@ -516,13 +518,27 @@ func FuzzReadCheckpoint(f *testing.F) {
 		if err := os.WriteFile(path, raw, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		m, err := ReadCheckpoint(path, dasslClasses, c)
-		if err == nil && len(m.Params) == 0 {
-			t.Error("a model without prompts")
+		check := func(err error) {
+			if err != nil && (strings.Contains(err.Error(), "\n") || len(err.Error()) > 1000) {
+				t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err)
+			}
 		}
-		if err != nil && (strings.Contains(err.Error(), "\n") || len(err.Error()) > 1000) {
-			t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err)
+		for _, x := range []struct {
+			c       *clip.Model
+			classes []string
+		}{{c, dasslClasses}, {deep, deepClasses}} {
+			m, err := ReadCheckpoint(path, x.classes, x.c)
+			if check(err); err == nil && len(m.Params) == 0 {
+				t.Error("a model without prompts")
+			}
 		}
-		ReadTrigger(path)
+		found, err := CompareEncoders(path, w)
+		if check(err); err == nil && (found.Tensors < len(found.Different)+found.Rounded || found.Tensors > len(w)) {
+			t.Errorf("%+v", found)
+		}
+		_, err = ReadTrigger(path)
+		check(err)
+		_, err = ReadClasses(path)
+		check(err)
 	})
 }
