@@ -115,6 +115,15 @@ func (g *Graph) Bind(a engine.Array) Value {
 	return g.newValue(a.Shape, len(g.slots)-1, -1)
 }
 
+// BindAll binds arrays, each to a value.
+func (g *Graph) BindAll(arrays []engine.Array) []Value {
+	out := make([]Value, len(arrays))
+	for i, a := range arrays {
+		out[i] = g.Bind(a)
+	}
+	return out
+}
+
 // Input returns a bound value with zeroed memory of its own, to be filled with Program.Write. The program owns it.
 func (g *Graph) Input(shape ...int) Value {
 	for _, d := range shape {

@@ -166,7 +166,7 @@ func TestStepsFollowPyTorch(t *testing.T) {
 			return x
 		}
 		g := autodiff.New(e)
-		vars := bound(g, []engine.Array{up(twice(hashed(1, size*size)), 1, size, size), up(twice(hashed(2, 3*size*size)), 1, 3, size, size)})
+		vars := g.BindAll([]engine.Array{up(twice(hashed(1, size*size)), 1, size, size), up(twice(hashed(2, 3*size*size)), 1, 3, size, size)})
 		pixels := hashed(3, images*3*size*size)
 		for i, v := range pixels {
 			pixels[i] = (v + 1) / 2

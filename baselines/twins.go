@@ -63,10 +63,10 @@ func newTwins(in inspector.Input, inv *inspector.Inversion, start []*tensor.Dens
 
 	g := autodiff.New(in.Model.CLIP.Engine())
 	t.index = g.Input(inv.Batch)
-	vars := bound(g, t.vars)
+	vars := g.BindAll(t.vars)
 	t.cosine = meanCosine(t.stamped(g, t.index, vars))
 	t.size = inv.Penalty(vars).Scale(3)
-	for i, b := range bound(g, t.before) {
+	for i, b := range g.BindAll(t.before) {
 		g.Assign(b, vars[i])
 	}
 	grads := autodiff.Grad(t.size.Mul(g.Bind(t.cost)).Sub(t.cosine.Reshape(1, 1)), autodiff.None, vars...)
@@ -86,7 +86,7 @@ func newTwins(in inspector.Input, inv *inspector.Inversion, start []*tensor.Dens
 
 	g = autodiff.New(in.Model.CLIP.Engine())
 	t.probed = g.Input(inv.Batch)
-	t.features = t.stamped(g, t.probed, bound(g, t.vars))
+	t.features = t.stamped(g, t.probed, g.BindAll(t.vars))
 	t.probe, err = g.Compile(t.features)
 	return t, err
 }
@@ -203,12 +203,4 @@ func (t *twins) free() {
 	for _, a := range t.owned {
 		a.Free()
 	}
-}
-
-func bound(g *autodiff.Graph, arrays []engine.Array) []autodiff.Value {
-	out := make([]autodiff.Value, len(arrays))
-	for i, a := range arrays {
-		out[i] = g.Bind(a)
-	}
-	return out
 }

@@ -213,8 +213,7 @@ func (b block) rest(o, x autodiff.Value) (sum, h autodiff.Value) {
 // activations are the functions that config.json may name as hidden_act.
 var activations = map[string]engine.Func{"quick_gelu": engine.QuickGELU, "gelu": engine.GELU}
 
-// EncodeImages returns the features [N,D] of images [N,3,S,S] in [0,1]. One program for batch images is recorded and
-// replayed; the last batch is padded with zeros.
+// EncodeImages returns the features [N,D] of images [N,3,S,S] in [0,1], so many at a time.
 func (m *Model) EncodeImages(ctx context.Context, images *tensor.Dense, batch int) (*tensor.Dense, error) {
 	size := m.Config.Vision.ImageSize
 	s := images.Shape()
@@ -222,31 +221,13 @@ func (m *Model) EncodeImages(ctx context.Context, images *tensor.Dense, batch in
 	if !ok || len(s) != 4 || s[1] != 3 || s[2] != size || s[3] != size {
 		return nil, fmt.Errorf("encoding images: got %v of shape %v; the model wants float32 [N,3,%d,%d]", images.Dtype(), s, size, size)
 	}
-	n, d, per := s[0], m.Config.ProjectionDim, 3*size*size
-	batch = max(1, min(batch, n))
-	out := make([]float32, n*d)
-	g := autodiff.New(m.eng)
-	x := g.Input(batch, 3, size, size)
-	y := m.Bind(g).Image(x, ImagePrompts{})
-	p, err := g.Compile(y)
+	out, err := autodiff.MapRows(ctx, m.eng, data, s, batch, func(pixels autodiff.Value) (autodiff.Value, error) {
+		return m.Bind(pixels.Graph()).Image(pixels, ImagePrompts{}), nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding images: %w", err)
 	}
-	defer p.Free()
-	for i := 0; i < n; i += batch {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		k := min(batch, n-i)
-		in := data[i*per : (i+k)*per]
-		if k < batch {
-			in = append(slices.Clone(in), make([]float32, (batch-k)*per)...)
-		}
-		if err := replay(p, y, out[i*d:(i+k)*d], input{x, in}); err != nil {
-			return nil, fmt.Errorf("encoding images: %w", err)
-		}
-	}
-	return tensor.New(tensor.WithShape(n, d), tensor.WithBacking(out)), nil
+	return tensor.New(tensor.WithShape(s[0], m.Config.ProjectionDim), tensor.WithBacking(out)), nil
 }
 
 // textBatch is how many texts are encoded at a time.

@@ -171,18 +171,12 @@ func (s *stored) openAIWeights(c Config) (Weights, error) {
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		from, part, parts, transposed := openAIName(name)
 		shape := shapes[name]
-		want := slices.Clone(shape)
-		if parts > 1 {
-			want[0] *= parts
-		}
-		if transposed {
-			want[0], want[1] = want[1], want[0]
-		}
+		want := openAIShape(shape, parts, transposed)
 		got, there := s.shapes[from]
 		if !there {
 			return nil, fmt.Errorf("tensor %s is missing", from)
 		}
-		if !slices.Equal(got, want) && !(len(want) == 0 && slices.Equal(got, []int{1})) {
+		if !fits(got, want) {
 			return nil, shapeError(from, got, want)
 		}
 		if read[from] == nil {
@@ -205,6 +199,23 @@ func (s *stored) openAIWeights(c Config) (Weights, error) {
 		}
 	}
 	return w, nil
+}
+
+// openAIShape is the shape of OpenAI's tensor that holds so many weights of a shape; see openAIName.
+func openAIShape(shape []int, parts int, transposed bool) []int {
+	s := slices.Clone(shape)
+	if parts > 1 {
+		s[0] *= parts
+	}
+	if transposed {
+		s[0], s[1] = s[1], s[0]
+	}
+	return s
+}
+
+// fits tells whether a tensor has the shape that is wanted; a scalar may also be a vector of one.
+func fits(got, want []int) bool {
+	return slices.Equal(got, want) || len(want) == 0 && slices.Equal(got, []int{1})
 }
 
 // transpose returns the transpose of a matrix of so many rows and columns.

@@ -21,15 +21,6 @@ func NewArray(e Engine, shape ...int) (Array, error) {
 	return Array{b, append([]int(nil), shape...)}, nil
 }
 
-// Upload copies a float32 tensor to the device.
-func Upload(e Engine, t *tensor.Dense) (Array, error) {
-	data, ok := t.Data().([]float32)
-	if !ok {
-		return Array{}, fmt.Errorf("upload: want a float32 tensor, got %v", t.Dtype())
-	}
-	return UploadSlice(e, data, t.Shape()...)
-}
-
 // UploadSlice copies numbers in row-major order to a new array of the given shape.
 func UploadSlice(e Engine, data []float32, shape ...int) (Array, error) {
 	if len(data) != Size(shape) {

@@ -46,18 +46,19 @@ const fewestImages = 50
 // audit is an Audit with everything opened.
 type audit struct {
 	Audit
-	engine   engine.Engine
-	clip     *clip.Model
-	encoder  *Encoder
-	model    *prompts.Model
-	detector *inspector.Detector
-	options  settings.Values // of the detector
-	tuning   settings.Values // of the references
-	repair   settings.Values
-	pool     *tensor.Dense
-	opened   *pool
-	shots    prompts.Data // to tune on
-	test     prompts.Data // to measure on
+	engine    engine.Engine
+	clip      *clip.Model
+	encoder   *Encoder
+	model     *prompts.Model
+	delivered clip.Comparison // of the encoders in the checkpoint with the given ones
+	detector  *inspector.Detector
+	options   settings.Values // of the detector
+	tuning    settings.Values // of the references
+	repair    settings.Values
+	pool      *tensor.Dense
+	opened    *pool
+	shots     prompts.Data // to tune on
+	test      prompts.Data // to measure on
 }
 
 func (a *audit) close() {
@@ -96,6 +97,9 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 		return a, err
 	}
 	if a.model, err = prompts.ReadCheckpoint(o.Checkpoint, names, a.clip); err != nil {
+		return a, err
+	}
+	if a.delivered, err = prompts.CompareEncoders(o.Checkpoint, a.encoder.weights); err != nil {
 		return a, err
 	}
 	if a.detector, err = inspector.Find(o.Detector); err != nil {
@@ -322,7 +326,7 @@ func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 	w := a.detection()
 	for range a.References {
 		w.add(a.detection())
-		w.add(a.job().tuneWork(float64(len(a.shots.Labels)), 1, a.tuning))
+		w.add(a.job().tuneWork(float64(len(a.shots.Labels)), a.tuning, poisoning{}))
 	}
 	if err := a.estimate("inspection", w); err != nil {
 		return nil, err
@@ -347,7 +351,7 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 		return nil, err
 	}
 	f := &Finding{Index: results.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
-		CLIP: a.encoder.fingerprint, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.indices),
+		CLIP: a.encoder.fingerprint, Delivered: newDelivered(a.delivered), Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.indices),
 		PoolHash: a.opened.fingerprint, Detector: named(Choice{a.detector.Name, a.options}), Seed: a.Seed, Engine: a.engine.Fingerprint(),
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
 	if r.Suspect >= 0 {

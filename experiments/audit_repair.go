@@ -41,7 +41,7 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 		work.add(a.detection())
 	}
 	for range 2 {
-		work.add(a.job().tuneWork(float64(len(a.shots.Labels)), 1+a.repair.Float("share"), a.repair))
+		work.add(a.job().tuneWork(float64(len(a.shots.Labels))*(1+a.repair.Float("share")), a.repair, poisoning{}))
 	}
 	if err := a.estimate("inspection and repair", work); err != nil {
 		return err
@@ -53,6 +53,7 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	if f.report.Suspect < 0 {
 		return errors.New("the detector ruled out every class: there is no trigger to repair with")
 	}
+	fmt.Fprintf(w, "%s\n", f.Delivered)
 	fmt.Fprintf(w, "before: %s (%s), suspected target %q\n", f.Decision, f.Why, f.Suspect)
 	repaired, control, err := a.mend(ctx, f)
 	if err != nil {

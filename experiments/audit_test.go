@@ -9,11 +9,16 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	"gorgonia.org/tensor"
+
+	"clipinspector/clip/torchfile"
 	"clipinspector/datasets"
 	"clipinspector/prompts"
+	"clipinspector/results"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -185,6 +190,54 @@ func TestInspectADeliveredModel(t *testing.T) {
 		if again.Classes[i] != f.Classes[i] {
 			t.Errorf("class %d: %+v, with two threads %+v", i, f.Classes[i], again.Classes[i])
 		}
+	}
+}
+
+// Encoders in a checkpoint are held against those that were given, and report, print and repair say what came of it.
+func TestAuditsCompareDeliveredEncoders(t *testing.T) {
+	a, m := auditWorld(t)
+	e, err := OpenEncoder(a.CLIP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scale := e.weights["logit_scale"]
+	other := tensor.New(tensor.FromScalar(scale.Data().(float32) + 1))
+	a.Checkpoint = filepath.Join(t.TempDir(), "model.pth.tar-1")
+	for _, x := range []struct {
+		encoder torchfile.Entries
+		want    Delivered
+		line    string
+	}{
+		{nil, Delivered{Found: "not contained"}, "prompts alone"},
+		{torchfile.Entries{{Key: "logit_scale", Value: scale}}, Delivered{Found: "same", Tensors: 1}, "the 1 tensors in the checkpoint are those"},
+		{torchfile.Entries{{Key: "logit_scale", Value: other}}, Delivered{Found: "different", Tensors: 1, Different: []DifferentEncoder{{"logit_scale", results.Num(other.Data().(float32) - scale.Data().(float32))}}},
+			`DIFFERENT from the CLIP that was given, in 1 of the 1 tensors in the checkpoint, most in "logit_scale" (by 1)`},
+	} {
+		must(t, torchfile.Write(a.Checkpoint, append(torchfile.Entries{{Key: "prompt_learner.ctx", Value: m.Params["ctx"]}}, x.encoder...)))
+		out := t.TempDir()
+		f, err := Inspect(context.Background(), a, out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+		must(t, err)
+		var back Finding
+		must(t, json.Unmarshal(raw, &back))
+		var inspected, repaired strings.Builder
+		must(t, f.Print(&inspected, out))
+		must(t, RepairDelivered(context.Background(), a, filepath.Join(out, "repaired.safetensors"), 1, &repaired))
+		if !reflect.DeepEqual(back.Delivered, x.want) {
+			t.Errorf("%s: %+v, want %+v", raw, back.Delivered, x.want)
+		}
+		for _, text := range []string{inspected.String(), repaired.String()} {
+			if strings.Count(text, "encoders: ") != 1 || !strings.Contains(text, x.line) {
+				t.Errorf("no line that says %q in\n%s", x.line, text)
+			}
+		}
+	}
+	must(t, torchfile.Write(a.Checkpoint, torchfile.Entries{{Key: "prompt_learner.ctx", Value: m.Params["ctx"]}, {Key: "image_encoder.VPT", Value: scale}}))
+	if _, err := Inspect(context.Background(), a, t.TempDir()); err == nil || !strings.Contains(err.Error(), `"image_encoder.VPT" belongs to no CLIP`) {
+		t.Errorf("prompts of an unknown kind in the encoder: %v", err)
 	}
 }
 

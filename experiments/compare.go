@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"clipinspector/results"
 )
 
 // Difference is how two runs of a suite differ in what their detectors found: the same models, on two devices, at two precisions or
@@ -80,13 +82,13 @@ func difference(x, y map[string]detection, k float64) (c Difference) {
 			continue
 		}
 		c.Detections++
-		c.Index = math.Max(c.Index, math.Abs(p.Index-q.Index))
+		c.Index = math.Max(c.Index, apart(p.Index, q.Index))
 		for i := range p.Classes {
-			c.Score = math.Max(c.Score, math.Abs(p.Classes[i].Score-q.Classes[i].Score))
+			c.Score = math.Max(c.Score, apart(p.Classes[i].Score, q.Classes[i].Score))
 		}
 		if p.Backdoored != q.Backdoored {
 			c.Verdicts++
-			if math.Min(math.Abs(p.Index-k), math.Abs(q.Index-k)) <= doubt {
+			if math.Min(apart(p.Index, results.Num(k)), apart(q.Index, results.Num(k))) <= doubt {
 				c.Doubtful++
 			}
 		} else if p.Backdoored && p.Suspect != q.Suspect {
@@ -95,6 +97,18 @@ func difference(x, y map[string]detection, k float64) (c Difference) {
 		c.Passes[0], c.Passes[1] = c.Passes[0]+p.Passes, c.Passes[1]+q.Passes
 	}
 	return c
+}
+
+// apart returns how far two figures lie apart: infinitely where only one of them exists.
+func apart(a, b results.Num) float64 {
+	x, y := float64(a), float64(b)
+	switch {
+	case x == y || math.IsNaN(x) && math.IsNaN(y):
+		return 0
+	case math.IsNaN(x) || math.IsNaN(y):
+		return math.Inf(1)
+	}
+	return math.Abs(x - y)
 }
 
 // Print writes a difference as a line.
@@ -106,12 +120,12 @@ func (c Difference) Print(w io.Writer) error {
 }
 
 type detection struct {
-	Index      float64 `json:"index"`
-	Backdoored bool    `json:"backdoored"`
-	Suspect    int     `json:"suspect"`
-	Passes     int64   `json:"image_passes"`
+	Index      results.Num `json:"index"`
+	Backdoored bool        `json:"backdoored"`
+	Suspect    int         `json:"suspect"`
+	Passes     int64       `json:"image_passes"`
 	Classes    []struct {
-		Score float64 `json:"score"`
+		Score results.Num `json:"score"`
 	} `json:"classes"`
 }
 

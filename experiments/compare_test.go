@@ -1,8 +1,10 @@
 package experiments
 
 import (
+	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -16,8 +18,9 @@ func TestCompareMatchesDetectionsByModel(t *testing.T) {
 	}
 	halving := "0"
 	export := func(index, score, backdoored string) string {
+		name := strings.Trim(index, `"`)
 		return `{"kind":"model","key":"m","result":{"hash":"h"}}
-{"kind":"detection","key":"d` + index + `","model":"m","detector":"ci","settings":{"detector":{"name":"ci","halving":` + halving + `},"engine":"` + index + `"},` +
+{"kind":"detection","key":"d` + name + `","model":"m","detector":"ci","settings":{"detector":{"name":"ci","halving":` + halving + `},"engine":"` + name + `"},` +
 			`"result":{"index":` + index + `,"backdoored":` + backdoored + `,"suspect":1,"image_passes":1` + halving + `0,"classes":[{"score":1},{"score":` + score + `}]}}
 `
 	}
@@ -34,6 +37,22 @@ func TestCompareMatchesDetectionsByModel(t *testing.T) {
 	}
 	if _, err := Compare(a, t.TempDir(), 2); err == nil {
 		t.Error("a folder without scores was read")
+	}
+	// An export writes infinities as strings and what does not exist as null: neither is a nought.
+	for _, x := range []struct {
+		index, score string // of the other run
+		want         Difference
+	}{
+		{`"+Inf"`, "null", Difference{Detections: 1}},
+		{`"-Inf"`, "null", Difference{Detections: 1, Index: math.Inf(1)}},
+		{"2.5", "0.5", Difference{Detections: 1, Index: math.Inf(1), Score: math.Inf(1)}},
+		{"null", `"-Inf"`, Difference{Detections: 1, Index: math.Inf(1), Score: math.Inf(1)}},
+	} {
+		x.want.Passes = [2]int64{100, 100}
+		got, err := Compare(write(export(`"+Inf"`, "null", "true")), write(export(x.index, x.score, "true")), 2)
+		if err != nil || got != x.want {
+			t.Errorf("index +Inf and score null beside %s and %s: %+v, %v; want %+v", x.index, x.score, got, err, x.want)
+		}
 	}
 	both := export("2.5", "1.75", "true")
 	halving = "12"

@@ -75,16 +75,50 @@ func (p *Plan) Estimate() Estimate {
 	return e
 }
 
-// tower is the FLOP of one sequence through a transformer tower, forward; a pass back to its input costs as much again.
-func tower(tokens, width, mlp, layers int) float64 {
-	n, w := float64(tokens), float64(width)
-	return float64(layers) * (2*n*w*(4*w+2*float64(mlp)) + 4*n*n*w)
+// cost is the FLOP of going through a tower: forward, and back to its input.
+type cost struct{ forward, back float64 }
+
+// both is the cost of going forward and back.
+func (c cost) both() float64 { return c.forward + c.back }
+
+// tower is the cost of one sequence through a transformer tower and its projection. Of the last block's output one token is read, so
+// that the others do not pass the second half of it. Back through the attention there are five products for two.
+func tower(tokens, width, mlp, layers, projection int) cost {
+	n, w, depth := float64(tokens), float64(width), float64(layers)
+	half := 2 * w * (w + 2*float64(mlp)) // output of the attention and MLP, of a token
+	products := depth*n*(6*w*w+half) - (n-1)*half + 2*w*float64(projection)
+	attention := depth * 4 * n * n * w
+	return cost{products + attention, products + 2.5*attention}
 }
 
-func imageFLOP(c clip.Config) float64 {
+// imageCost is the cost of an image, back to its pixels, with so many prompts beside its patches.
+func imageCost(c clip.Config, prompts int) cost {
 	v := c.Vision
-	patches := (v.ImageSize / v.PatchSize) * (v.ImageSize / v.PatchSize)
-	return tower(patches+1, v.Width, v.MLP, v.Layers) + 2*float64(patches*v.Width*3*v.PatchSize*v.PatchSize)
+	side := v.ImageSize / v.PatchSize
+	t := tower(1+prompts+side*side, v.Width, v.MLP, v.Layers, c.ProjectionDim)
+	e := embedding(v)
+	return cost{t.forward + e, t.back + e}
+}
+
+// embedding is the part of imageCost between the pixels and the tower, in either direction.
+func embedding(v clip.VisionConfig) float64 { return 2 * float64(v.ImageSize*v.ImageSize*3*v.Width) }
+
+// learner is what tunes the model's prompts.
+func (m *ModelJob) learner() *prompts.Learner {
+	l, err := prompts.FindLearner(m.Suite.Learner.Name)
+	if err != nil {
+		return &prompts.Learner{} // a suite is refused before it is planned
+	}
+	return l
+}
+
+// imageCost is the cost of an image through the delivered model's tower.
+func (m *ModelJob) imageCost() cost {
+	n := 0
+	if l := m.learner(); l.Visual != nil {
+		n = l.Visual(m.Suite.Learner.Settings)
+	}
+	return imageCost(m.encoder.Config, n)
 }
 
 // tokens is the number of tokens of a text; of words and punctuation where the encoder's vocabulary is not at hand.
@@ -95,134 +129,191 @@ func (m *ModelJob) tokens(text string) int {
 	return len(m.encoder.tokenizer.Encode(text))
 }
 
-// promptFLOP is the forward FLOP of all classes' prompts.
-func (m *ModelJob) promptFLOP() float64 {
-	c := m.encoder.Config.Text
+// promptCost is the cost of all classes' prompts, the context tuned or not; back only where it is.
+func (m *ModelJob) promptCost() cost {
+	s := m.Suite.Learner.Settings
+	context, tuned := s["context"].(int) // no learner needs to have one
+	if words, _ := s["init"].(string); words != "" {
+		if n := m.tokens(words); m.learner().Image == nil || n > context {
+			context = n // CoOp's context is as long as its words; MaPLe's has the first of them, and a longer one none
+		}
+	}
+	c := m.textCost(context)
+	if !tuned {
+		c.back = 0
+	}
+	return c
+}
+
+// textCost is the cost of all classes' names behind so many tokens.
+func (m *ModelJob) textCost(context int) cost {
+	c, k := m.encoder.Config.Text, float64(len(m.set.prompts))
 	longest := 0
 	for _, name := range m.set.prompts {
 		longest = max(longest, m.tokens(name+".")+1)
 	}
-	context, _ := m.Suite.Learner.Settings["context"].(int) // no learner needs to have one
-	if words, _ := m.Suite.Learner.Settings["init"].(string); words != "" {
-		context = m.tokens(words)
-	}
-	return float64(len(m.set.prompts)) * tower(1+context+longest, c.Width, c.MLP, c.Layers)
+	t := tower(1+context+longest, c.Width, c.MLP, c.Layers, m.encoder.Config.ProjectionDim)
+	return cost{k * t.forward, k * t.back}
 }
 
-func (m *ModelJob) conditional() bool {
-	l, err := prompts.FindLearner(m.Suite.Learner.Name)
-	return err == nil && l.Conditional
-}
-
-// seesPixels tells whether every tuning step goes through the image tower: features do not serve such a learner.
-func (m *ModelJob) seesPixels() bool {
-	l, err := prompts.FindLearner(m.Suite.Learner.Name)
-	return err == nil && l.Image != nil
-}
-
-// work of a model cell: features of the few-shot images, tuning steps, and the images that measure it.
-func (m *ModelJob) work() Work {
-	image, text := imageFLOP(m.encoder.Config), m.promptFLOP()
-	k := len(m.set.prompts)
-	shots, test, ood := float64(k*m.Suite.Shots), float64(m.set.Len(datasets.Test)), float64(len(m.ood.indices))
-	batch := float64(min(m.Suite.Tuning.Int("batch"), k*m.Suite.Shots))
-	epochs := float64(m.Suite.Tuning.Int("epochs"))
-	attack, err := attacks.Find(m.Attack.Name)
-	if err != nil {
-		return Work{}
-	}
-	perStep := 2 * text // class vectors, forward and back
-	if m.conditional() {
-		perStep *= batch
-		text *= test // class vectors of every image
-	}
-	steps := epochs * float64(int(shots/batch))
-	views := shots * float64(m.Suite.Tuning.Int("views"))
-	if views == 0 { // every step encodes fresh crops
-		views = steps * batch
-	}
-	w := Work{Passes: views + test, FLOP: (views+test)*image + steps*perStep + text}
-	through := Work{Passes: steps * batch, FLOP: 3 * steps * batch * image} // forward, back to pixels or prompts and to weights
-	if m.seesPixels() {
-		w.add(through)
-	}
-	if !attack.Backdoors() {
-		return w
-	}
-	w.add(Work{Passes: test + ood, FLOP: (test+ood)*image + text})
-	switch {
-	case attack.Learn == nil && m.seesPixels():
-		w.add(through)
-	case attack.Learn == nil:
-		w.add(Work{Passes: views, FLOP: views * image})
-	default:
-		l := attack.Learn(m.Attack.Settings)
-		passes := (epochs + float64(l.Warmup)) * shots
-		w.add(Work{Passes: passes, FLOP: 2 * passes * image})
-	}
-	if m.conditional() {
-		w.FLOP += steps * perStep // the triggered half
+// encoded is the work of so many images through the model, class vectors included where they depend on the image.
+func (m *ModelJob) encoded(images float64) Work {
+	w := Work{Passes: images, FLOP: images * m.imageCost().forward}
+	if m.learner().Conditional {
+		w.FLOP += images * m.promptCost().forward
 	}
 	return w
 }
 
+// poisoning is what each image is shown with while prompts are tuned, besides itself.
+type poisoning struct {
+	fixed  int // triggers, the backdoor's or covers
+	learns bool
+	warmup int // epochs in which a trigger learns alone
+}
+
+// work of a model cell: the tuning, and the images that measure it.
+func (m *ModelJob) work() Work {
+	k := len(m.set.prompts)
+	images, test, ood := float64(k*m.Suite.Shots), float64(m.set.Len(datasets.Test)), float64(len(m.ood.indices))
+	attack, err := attacks.Find(m.Attack.Name)
+	if err != nil {
+		return Work{}
+	}
+	var p poisoning
+	measured, s := test, m.Attack.Settings
+	w := Work{}
+	if attack.Backdoors() {
+		measured += test + ood
+		if attack.Learn != nil {
+			p.learns, p.warmup = true, attack.Learn(s).Warmup
+		} else if p.fixed = 1; s.Int("candidates") > 1 {
+			chosen := float64(1+s.Int("candidates")) * images // by features of the frozen tower, without triggers and with each
+			w.add(Work{Passes: chosen, FLOP: chosen * imageCost(m.encoder.Config, 0).forward})
+		}
+	}
+	if attack.Covers != nil {
+		rng := source64("estimate")
+		p.fixed += len(attack.Covers(s, attack.Trigger(s, m.set.size, rng), k, m.Target, rng))
+	}
+	w.add(m.tuneWork(images, m.Suite.Tuning, p))
+	w.add(m.encoded(measured))
+	if !m.learner().Conditional {
+		w.FLOP += m.promptCost().forward
+	}
+	return w
+}
+
+// tuneWork is the work of tuning prompts on so many images: features, where the image tower is frozen and none of its input is
+// drawn afresh, and steps.
+func (m *ModelJob) tuneWork(images float64, s settings.Values, p poisoning) Work {
+	l, image, text := m.learner(), m.imageCost(), m.promptCost()
+	batch := min(images, float64(s.Int("batch")))
+	anEpoch := batch * float64(int(images/batch))
+	stepped, warmup := float64(s.Int("epochs"))*anEpoch, float64(p.warmup)*anEpoch
+	shown := stepped * float64(1+p.fixed)
+	w := Work{Passes: shown}
+	switch views := float64(s.Int("views")); {
+	case l.Weights: // as many operations again give their gradients; none go back to pixels
+		w.FLOP = shown * (image.both() + image.forward - embedding(m.encoder.Config.Vision))
+	case l.Image != nil:
+		w.FLOP = shown * (image.both() - embedding(m.encoder.Config.Vision))
+	default:
+		if views > 0 {
+			w.Passes = images * views * float64(1+p.fixed)
+		}
+		w.FLOP = w.Passes * image.forward
+	}
+	texts := stepped / batch // class vectors, once a step
+	if p.learns {
+		w.add(Work{Passes: stepped + warmup, FLOP: (stepped + warmup) * image.both()})
+		shown += stepped + warmup
+	}
+	if l.Conditional {
+		texts = shown
+	}
+	w.FLOP += texts * text.both()
+	return w
+}
+
 // work of a detection cell: every class goes through the optimising images once an epoch or round, forward and back, and
-// through the measuring images.
+// through the measuring images; what a detector does besides, or spares by halving.
 func (d *DetectionJob) work() Work {
-	s := d.Detector.Settings
-	number := func(name string, absent int) float64 {
+	m, s := d.Model, d.Detector.Settings
+	detector, err := inspector.Find(d.Detector.Name)
+	if err != nil {
+		return Work{}
+	}
+	number := func(name string, absent int) int {
 		if v, ok := s[name].(int); ok {
-			return float64(v)
+			return v
 		}
-		return float64(absent)
+		return absent
 	}
-	k := float64(len(d.Model.set.prompts))
-	optimise, measure := number("optimise", len(d.pool.indices)), number("measure", 0)
-	passes := optimise * number("epochs", 1)
-	if budget, ok := s["budget"].(string); ok && budget == "authors" {
-		passes = min(optimise, number("images", int(optimise))) * number("rounds", 1)
-		if d, err := inspector.Find(d.Detector.Name); err == nil && d.Shared {
-			passes /= k
+	k, pool := len(m.set.prompts), number("optimise", len(d.pool.indices))
+	optimise, rounds, shared := pool, number("epochs", 1), 1
+	if budget, _ := s["budget"].(string); budget == "authors" {
+		optimise, rounds = min(pool, number("images", pool)), number("rounds", 1)
+		if detector.Shared {
+			shared = k
 		}
 	}
-	image := imageFLOP(d.Model.encoder.Config)
-	each := 0.0
-	if d.Model.conditional() {
-		each = d.Model.promptFLOP()
+	batch := min(number("batch", 1), optimise)
+	steps := rounds * (optimise / batch)
+	all, left := k*steps/shared, k // steps of all classes, and classes that are measured
+	if n := number("halving", 0); n > 0 {
+		h := inspector.Halving{Rungs: n, Keep: s.Float("keep")}
+		all, left = h.Rounds(k, steps)
 	}
-	return Work{Passes: k * (passes + measure), FLOP: k * (2*passes*(image+each) + measure*(image+each))}
+	if detector.Classless {
+		left = 1
+	}
+	measure := float64(number("measure", 0))
+	w := m.inverted(float64(all*batch), float64(left)*measure, s["contrast"])
+	if !detector.Classless && !m.learner().Conditional { // class vectors, once
+		w.FLOP += m.promptCost().forward
+	}
+	if words, ok := s["template"].(string); ok { // and those of the reference
+		w.FLOP += m.textCost(m.tokens(words)).forward
+	}
+	if score, _ := s["score"].(string); score == "gain" { // see inspector's gains; classes may share the forward half
+		images := min(number("gain-images", 0), pool)
+		b := max(1, min(batch, images))
+		w.add(m.inverted(float64(k*(images/b*b)), 0, s["gain-contrast"]))
+	} else if score != "" { // the measuring images without a trigger
+		w.add(m.encoded(measure))
+		if x, _ := s["contrast"].(float64); x != 0 {
+			w.add(Work{Passes: measure, FLOP: measure * imageCost(m.encoder.Config, 0).forward})
+		}
+	}
+	return w
+}
+
+// inverted is the work of images that carry a trigger which learns, and of images that carry one.
+func (m *ModelJob) inverted(learns, fixed float64, contrast any) Work {
+	c := m.imageCost()
+	add := func(o cost) { c.forward, c.back = c.forward+o.forward, c.back+o.back }
+	if m.learner().Conditional {
+		add(m.promptCost())
+	}
+	if x, _ := contrast.(float64); x != 0 && m.learner().Image != nil { // the reference sees the image through the untouched tower
+		add(imageCost(m.encoder.Config, 0))
+	}
+	return Work{Passes: learns + fixed, FLOP: learns*c.both() + fixed*c.forward}
 }
 
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
 func (r *RepairJob) work() Work {
 	m := r.Detection.Model
-	text, test := m.promptFLOP(), float64(m.set.Len(datasets.Test))
-	if m.conditional() {
-		text *= test
+	w := m.encoded(9 * float64(m.set.Len(datasets.Test)))
+	if !m.learner().Conditional {
+		w.FLOP += 4 * m.promptCost().forward
 	}
-	w := Work{Passes: 9 * test, FLOP: 9*test*imageFLOP(m.encoder.Config) + 12*text}
 	for range 3 {
-		w.add(m.tuneWork(float64(len(m.set.prompts)*m.Suite.Shots), 1+r.Settings.Float("share"), r.Settings))
+		w.add(m.tuneWork(float64(len(m.set.prompts)*m.Suite.Shots)*(1+r.Settings.Float("share")), r.Settings, poisoning{}))
 	}
 	for range r.Settings.Int("rounds") {
 		w.add(r.Detection.work())
-	}
-	return w
-}
-
-// tuneWork is the work of tuning prompts on clean images, each shown so many times an epoch.
-func (m *ModelJob) tuneWork(images, shown float64, s settings.Values) Work {
-	rows := images * shown
-	batch := min(rows, float64(s.Int("batch")))
-	steps := float64(s.Int("epochs")) * float64(int(rows/batch))
-	perStep := 2 * m.promptFLOP()
-	if m.conditional() {
-		perStep *= batch
-	}
-	views := rows * float64(max(1, s.Int("views")))
-	w := Work{Passes: views, FLOP: views*imageFLOP(m.encoder.Config) + steps*perStep}
-	if m.seesPixels() {
-		w.add(Work{Passes: steps * batch, FLOP: 2 * steps * batch * imageFLOP(m.encoder.Config)})
 	}
 	return w
 }
@@ -240,7 +331,7 @@ const benchFLOP = 5e10
 // towerRate is how many operations a second the image tower runs at, forward and back.
 func towerRate(e engine.Engine, c clip.Config, atLeast time.Duration) (float64, error) {
 	tower := bench.Tower(c)
-	tower.Batch = max(1, min(tower.Batch, int(benchFLOP/(2*imageFLOP(tower.Config)))))
+	tower.Batch = max(1, min(tower.Batch, int(benchFLOP/imageCost(tower.Config, 0).both())))
 	measured, err := bench.Run(e, tower, atLeast)
 	if err != nil {
 		return 0, err

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"clipinspector/clip"
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
 	"clipinspector/results"
@@ -60,6 +61,7 @@ type Finding struct {
 	References *Comparison    `json:"references,omitempty"`
 	Checkpoint string         `json:"checkpoint"`
 	CLIP       string         `json:"clip"` // fingerprint of the encoders
+	Delivered  Delivered      `json:"delivered_encoders"`
 	Learner    string         `json:"learner"`
 	Pool       string         `json:"pool"`
 	PoolImages int            `json:"pool_images"`
@@ -87,6 +89,57 @@ type ClassFinding struct {
 type Comparison struct {
 	Indices []results.Num `json:"indices"`
 	P       float64       `json:"p"` // see PValue
+}
+
+// Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given, which is the one that was inspected.
+type Delivered struct {
+	Found     string             `json:"found"` // "not contained", "same" or "different"
+	Tensors   int                `json:"tensors"`
+	Rounded   int                `json:"rounded"` // of those: the same to the half precision of the CLIP that was given
+	Different []DifferentEncoder `json:"different,omitempty"`
+}
+
+// DifferentEncoder is a tensor of the delivered encoders that is not that of the given CLIP.
+type DifferentEncoder struct {
+	Tensor  string      `json:"tensor"`
+	Largest results.Num `json:"largest_difference"` // of a number; null where one is infinite or not a number
+}
+
+func newDelivered(c clip.Comparison) Delivered {
+	d := Delivered{Found: "same", Tensors: c.Tensors, Rounded: c.Rounded}
+	for _, x := range c.Different {
+		d.Different = append(d.Different, DifferentEncoder{x.Tensor, results.Num(x.Largest)})
+	}
+	switch {
+	case d.Tensors == 0:
+		d.Found = "not contained"
+	case len(d.Different) > 0:
+		d.Found = "different"
+	}
+	return d
+}
+
+// String is a line for a person to read: what was found and, where the encoders differ, what follows.
+func (d Delivered) String() string {
+	switch d.Found {
+	case "not contained":
+		return "encoders: the checkpoint holds prompts alone; they are judged on the CLIP that was given"
+	case "same":
+		s := fmt.Sprintf("encoders: the %d tensors in the checkpoint are those of the CLIP that was given", d.Tensors)
+		if d.Rounded > 0 {
+			s += fmt.Sprintf(", %d of them to its half precision", d.Rounded)
+		}
+		return s
+	}
+	most := d.Different[0]
+	for _, x := range d.Different {
+		if !x.Largest.Defined() || most.Largest.Defined() && x.Largest > most.Largest {
+			most = x
+		}
+	}
+	return fmt.Sprintf("encoders: DIFFERENT from the CLIP that was given, in %d of the %d tensors in the checkpoint, most in %q (by %.3g). The prompts were "+
+		"judged on the given CLIP; whoever loads the file as its authors do runs its own encoders, which nobody has inspected. Deploy its prompts alone "+
+		"(`export` writes them) on the given CLIP, and ask the provider why they differ", len(d.Different), d.Tensors, most.Tensor, float64(most.Largest))
 }
 
 // PValue is the chance of an index at least this high among clean models, estimated from clean references: (1 + how many
@@ -193,7 +246,7 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
 			figure(c.Index, 2), figure(c.Score, 3), figure(c.Loss, 3), figure(c.ASR, 3), mark)
 	}
-	fmt.Fprintf(&b, "\nverdict: %s (%s)\n", f.Decision, f.Why)
+	fmt.Fprintf(&b, "\n%s\nverdict: %s (%s)\n", f.Delivered, f.Decision, f.Why)
 	if f.Suspect != "" {
 		fmt.Fprintf(&b, "suspected target: %q\n", f.Suspect)
 	}

@@ -41,6 +41,17 @@ type RepairJob struct {
 	Settings  settings.Values
 }
 
+// String names the cell for a person.
+func (m *ModelJob) String() string {
+	return fmt.Sprintf("%s, %s, seed %d", m.Dataset.Name, m.Attack.Name, m.Seed)
+}
+
+// String names the cell for a person.
+func (d *DetectionJob) String() string { return fmt.Sprintf("%s on %s", d.Detector.Name, d.Model) }
+
+// String names the cell for a person.
+func (r *RepairJob) String() string { return fmt.Sprintf("repair of %s", r.Detection.Model) }
+
 // Plan is the cells of a suite file, each once, in the order in which they run.
 type Plan struct {
 	File       *File

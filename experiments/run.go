@@ -93,7 +93,7 @@ func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
 	case err == nil && perr != nil:
 		err = perr
 	case err == nil:
-		err = unfinished(store, f.Name, progress)
+		err = plan.unfinished(store, progress)
 	}
 	return progress, err
 }
@@ -112,27 +112,53 @@ func openEngines(device string, count, threads int) (engines []engine.Engine, er
 // ErrFailedCells says that a run came to its end with cells that failed.
 var ErrFailedCells = errors.New("some cells failed")
 
-func unfinished(store *results.Store, suite string, p results.Progress) error {
-	if p.Models.Failed == 0 && p.Detections.Failed == 0 && p.Repairs.Failed == 0 {
+func (p *Plan) unfinished(store *results.Store, done results.Progress) error {
+	m, d, r := done.Models, done.Detections, done.Repairs
+	if m.Failed == 0 && d.Failed == 0 && r.Failed == 0 {
 		return nil
 	}
-	first := "see the messages above"
-	models, err := store.Models(suite)
+	first, err := p.firstFailed(store)
 	if err != nil {
 		return err
 	}
+	repairs := ""
+	if r.Planned > 0 {
+		repairs = fmt.Sprintf(", and %d of %d repairs", r.Failed, r.Planned)
+	}
+	return fmt.Errorf("%w: %d of %d models and %d of %d detections (%d more wait for those models)%s; the first: %s; run again to retry them",
+		ErrFailedCells, m.Failed, m.Planned, d.Failed, d.Planned, d.Blocked, repairs, first)
+}
+
+// firstFailed names the first cell that failed, models before detections before repairs, and says why it did.
+func (p *Plan) firstFailed(store *results.Store) (string, error) {
+	models, err := store.Models(p.File.Name)
+	if err != nil {
+		return "", err
+	}
 	for _, m := range models {
-		if m.State == results.Failed {
-			first = fmt.Sprintf("the first: %s, %s, seed %d: %s", m.Cell.Dataset, m.Cell.Attack, m.Cell.Seed, m.Message)
-			break
+		if job := p.models[m.Cell.Key]; m.State == results.Failed && job != nil {
+			return fmt.Sprintf("%s: %s", job, m.Message), nil
 		}
 	}
-	repairs := ""
-	if p.Repairs.Planned > 0 {
-		repairs = fmt.Sprintf(", and %d of %d repairs", p.Repairs.Failed, p.Repairs.Planned)
+	detections, err := store.Detections(p.File.Name)
+	if err != nil {
+		return "", err
 	}
-	return fmt.Errorf("%w: %d of %d models and %d of %d detections (%d more wait for those models)%s; %s; run again to retry them",
-		ErrFailedCells, p.Models.Failed, p.Models.Planned, p.Detections.Failed, p.Detections.Planned, p.Detections.Blocked, repairs, first)
+	for _, d := range detections {
+		if job := p.detections[d.Cell.Key]; d.State == results.Failed && job != nil {
+			return fmt.Sprintf("%s: %s", job, d.Message), nil
+		}
+	}
+	repairs, err := store.Repairs(p.File.Name)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range repairs {
+		if job := p.repairs[r.Cell.Key]; r.State == results.Failed && job != nil {
+			return fmt.Sprintf("%s: %s", job, r.Message), nil
+		}
+	}
+	return "planned by another process", nil
 }
 
 // Versions says which program on which engine computes: kept beside every result, and no part of any identity.

@@ -210,6 +210,9 @@ func TestFailingCellsAreReportedAndTheOthersGoOn(t *testing.T) {
 	if !strings.Contains(report.String(), "failed: neural-cleanse on mini-dtd, badnets, seed 1") {
 		t.Errorf("report: %s", report.String())
 	}
+	if !strings.Contains(err.Error(), "the first: neural-cleanse on mini-eurosat, clean, seed 1: the pool holds 24 images") {
+		t.Errorf("the run ends with %v", err)
+	}
 }
 
 func TestStoppingGivesCellsBack(t *testing.T) {

@@ -96,8 +96,7 @@ func (k *worker) model(ctx context.Context, key string) error {
 	if job == nil {
 		return k.foreign(results.KindModel, key)
 	}
-	label := fmt.Sprintf("%s, %s, seed %d", job.Dataset.Name, job.Attack.Name, job.Seed)
-	return k.cell(ctx, results.KindModel, key, label, func(ctx context.Context, step func(done, total int)) error {
+	return k.cell(ctx, results.KindModel, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runModel(ctx, job, step)
 		if err != nil {
 			return err
@@ -111,9 +110,7 @@ func (k *worker) detection(ctx context.Context, key string) error {
 	if job == nil {
 		return k.foreign(results.KindDetection, key)
 	}
-	m := job.Model
-	label := fmt.Sprintf("%s on %s, %s, seed %d", job.Detector.Name, m.Dataset.Name, m.Attack.Name, m.Seed)
-	return k.cell(ctx, results.KindDetection, key, label, func(ctx context.Context, step func(done, total int)) error {
+	return k.cell(ctx, results.KindDetection, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runDetection(ctx, job, step)
 		if err != nil {
 			return err
@@ -127,9 +124,7 @@ func (k *worker) repair(ctx context.Context, key string) error {
 	if job == nil {
 		return k.foreign(results.KindRepair, key)
 	}
-	m := job.Detection.Model
-	label := fmt.Sprintf("repair of %s, %s, seed %d", m.Dataset.Name, m.Attack.Name, m.Seed)
-	return k.cell(ctx, results.KindRepair, key, label, func(ctx context.Context, step func(done, total int)) error {
+	return k.cell(ctx, results.KindRepair, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runRepair(ctx, job, step)
 		if err != nil {
 			return err
@@ -149,7 +144,7 @@ var errLeaseLost = errors.New("another worker has taken over the cell")
 
 // cell runs a leased cell while its lease is kept alive. What goes wrong in the cell is recorded; the error returned is one
 // that ends the run.
-func (k *worker) cell(ctx context.Context, kind results.Kind, key, label string, run func(context.Context, func(done, total int)) error) error {
+func (k *worker) cell(ctx context.Context, kind results.Kind, key string, job fmt.Stringer, run func(context.Context, func(done, total int)) error) error {
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	beating := make(chan struct{})
@@ -169,15 +164,15 @@ func (k *worker) cell(ctx context.Context, kind results.Kind, key, label string,
 	case ctx.Err() != nil:
 		return k.let(k.store.Release(kind, key, k.name))
 	case errors.Is(err, errModelLost):
-		k.report.line("%s: %v: it is made again", label, err)
+		k.report.line("%s: %v: it is made again", job, err)
 		return errors.Join(k.store.Reopen(results.KindModel, k.plan.basis(kind, key).Model.Cell.Key), k.let(k.store.Release(kind, key, k.name)))
 	case errors.Is(err, errTriggersLost):
-		k.report.line("%s: %v: they are recovered again", label, err)
+		k.report.line("%s: %v: they are recovered again", job, err)
 		return errors.Join(k.store.Reopen(results.KindDetection, k.plan.basis(kind, key).Cell.Key), k.let(k.store.Release(kind, key, k.name)))
 	case errors.Is(err, results.ErrConflict):
-		return fmt.Errorf("%s: %w", label, err)
+		return fmt.Errorf("%s: %w", job, err)
 	}
-	k.report.line("failed: %s: %v", label, err)
+	k.report.line("failed: %s: %v", job, err)
 	return k.let(k.store.Fail(kind, key, k.name, err.Error()))
 }
 

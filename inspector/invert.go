@@ -73,10 +73,25 @@ func (h *Halving) rungs(rounds int) []int {
 	return at
 }
 
+// left returns how many of n classes go on from a rung.
+func (h *Halving) left(n int) int {
+	return min(n, max(fewest, int(math.Ceil(h.Keep*float64(n)))))
+}
+
+// Rounds returns how many rounds n classes take together where each takes so many when it goes on to the end, and how many do.
+func (h *Halving) Rounds(n, rounds int) (all, left int) {
+	from := 0
+	for _, at := range h.rungs(rounds) {
+		all += n * (at - from)
+		from, n = at, h.left(n)
+	}
+	return all + n*(rounds-from), n
+}
+
 // keep returns the classes that go on from a rung, in their order.
 func (h *Halving) keep(active []*class) []*class {
-	n := max(fewest, int(math.Ceil(h.Keep*float64(len(active)))))
-	if n >= len(active) {
+	n := h.left(len(active))
+	if n == len(active) {
 		return active
 	}
 	classes, losses := make([]int, len(active)), make([]float64, len(active))

@@ -122,19 +122,11 @@ func contrasted(r *prompts.Recording, x, features, logits autodiff.Value, refere
 	return logits.Sub(z.Scale(weight)), nil
 }
 
-func (s *session) bind(g *autodiff.Graph, arrays []engine.Array) []autodiff.Value {
-	out := make([]autodiff.Value, len(arrays))
-	for i, a := range arrays {
-		out[i] = g.Bind(a)
-	}
-	return out
-}
-
 func (s *session) recordStep() error {
 	g := autodiff.New(s.in.Model.CLIP.Engine())
 	b, c := s.inv.Batch, s.c
 	s.index, s.target = g.Input(b), g.Input(c*b)
-	vars := s.bind(g, s.vars)
+	vars := g.BindAll(s.vars)
 	logits, contrast, err := s.logits(g, s.index, vars)
 	if err != nil {
 		return err
@@ -148,13 +140,13 @@ func (s *session) recordStep() error {
 		total = total.Add(s.penalty.Mul(g.Bind(s.cost).Reshape(c, 1)))
 	}
 	if s.inv.Control != nil {
-		for i, b := range s.bind(g, s.before) {
+		for i, b := range g.BindAll(s.before) {
 			g.Assign(b, vars[i])
 		}
 	}
 	grads := autodiff.Grad(total, autodiff.None, vars...)
 	counter, rates := g.Bind(s.counter), g.Const(s.inv.Rates, len(s.inv.Rates))
-	for i, m := range s.bind(g, s.m) {
+	for i, m := range g.BindAll(s.m) {
 		g.Adam(vars[i], grads[i], m, g.Bind(s.v[i]), counter, rates, s.inv.Adam)
 	}
 	if s.inv.Project != nil {
@@ -171,7 +163,7 @@ func (s *session) recordProbe() error {
 	g := autodiff.New(s.in.Model.CLIP.Engine())
 	b := s.inv.Batch
 	s.probeIndex, s.probeTarget = g.Input(b), g.Input(s.c*b)
-	logits, contrast, err := s.logits(g, s.probeIndex, s.bind(g, s.vars))
+	logits, contrast, err := s.logits(g, s.probeIndex, g.BindAll(s.vars))
 	if err != nil {
 		return err
 	}

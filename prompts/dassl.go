@@ -31,7 +31,8 @@ import (
 //
 // and a text file "checkpoint" beside it names the last one. MaPLe's trainer, built on the same, keeps the whole model, in a folder
 // MultiModalPromptLearner: the tensors of the learner (maple.go) begin with "prompt_learner.", and the frozen encoders lie beside
-// them. Those are not read: prompts are audited on the CLIP that is given. BadCLIP's trigger lies in a folder of its own. That a file does not
+// them, as image_encoder (OpenAI's visual), text_encoder (without token embeddings) and logit_scale. Prompts are audited on the CLIP that
+// is given; [CompareEncoders] tells whether these are the same. BadCLIP's trigger lies in a folder of its own. That a file does not
 // tell the place of the class name in CoOp's prompts: "end", CoOp's default, is assumed. BAPLe keeps learner and noise in one
 // Sequential ("0." and "1."), or a context alone.
 const (
@@ -42,61 +43,105 @@ const (
 	lastFile      = "checkpoint"
 )
 
-// openDassl opens a checkpoint and returns its tensors by the names that they have in a prompt learner; those of BAPLe's and
-// MaPLe's learners lose their prefix, MaPLe's encoders are left out, and a bare tensor is called ctx.
-func openDassl(path string) (map[string]*torchfile.Tensor, io.Closer, error) {
-	f, err := torchfile.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	tensors, err := dasslTensors(f)
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return tensors, f, nil
+// dasslFile is an open checkpoint.
+type dasslFile struct {
+	*torchfile.File
+	// learner holds the tensors by the names that they have in a prompt learner: those of BAPLe's and MaPLe's learners without their
+	// prefix, and a bare tensor as ctx.
+	learner map[string]*torchfile.Tensor
+	// encoders holds what lies beside the learner, by the names in the file.
+	encoders map[string]*torchfile.Tensor
 }
 
-func dasslTensors(f *torchfile.File) (map[string]*torchfile.Tensor, error) {
-	if t, ok, err := torchfile.AsTensor(f.Root); err != nil || ok {
-		return map[string]*torchfile.Tensor{"ctx": t}, err
-	}
-	root := f.Root
-	if d, ok := pickle.AsDict(root); ok {
-		if inner, ok := d.Get("state_dict"); ok {
-			root = inner
-		}
-	}
-	raw, err := f.StateDict(root)
+func openDassl(path string) (*dasslFile, error) {
+	f, err := torchfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]*torchfile.Tensor{}
+	d := &dasslFile{File: f, learner: map[string]*torchfile.Tensor{}, encoders: map[string]*torchfile.Tensor{}}
+	if err := d.sort(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *dasslFile) sort() error {
+	if t, ok, err := torchfile.AsTensor(d.Root); err != nil || ok {
+		d.learner["ctx"] = t
+		return err
+	}
+	root := d.Root
+	if dict, ok := pickle.AsDict(root); ok {
+		if inner, ok := dict.Get("state_dict"); ok {
+			root = inner
+		}
+	}
+	raw, err := d.StateDict(root)
+	if err != nil {
+		return err
+	}
 	whole := raw[maplePrefix+"ctx"] != nil || raw["module."+maplePrefix+"ctx"] != nil
 	for name, t := range raw {
 		name = strings.TrimPrefix(name, "module.")
 		if whole {
-			var learned bool
-			if name, learned = strings.CutPrefix(name, maplePrefix); !learned {
+			short, learned := strings.CutPrefix(name, maplePrefix)
+			if !learned {
+				d.encoders[name] = t
 				continue
 			}
+			name = short
 		}
 		if raw["0.ctx"] != nil && name != "1.noise" {
 			name = strings.TrimPrefix(name, "0.")
 		}
-		out[name] = t
+		d.learner[name] = t
 	}
-	return out, nil
+	return nil
+}
+
+// CompareEncoders holds the frozen encoders that a checkpoint has beside its prompts, as MaPLe's trainer saves them, against the
+// weights of the CLIP that is given; of the other trainers' checkpoints, and this project's, nothing is compared. The authors'
+// code takes the encoders from the file: where they differ, it computes something else than what is audited. Tensors that no CLIP of
+// this architecture has, such as prompts of a kind that is not read, are an error. path is what [ReadCheckpoint] takes.
+func CompareEncoders(path string, w clip.Weights) (clip.Comparison, error) {
+	var none clip.Comparison
+	path, err := dasslPath(path)
+	if err != nil {
+		return none, fmt.Errorf("checkpoint: %w", err)
+	}
+	head, err := torchfile.Head(path)
+	if err != nil || !torchfile.Is(head) {
+		return none, err
+	}
+	f, err := openDassl(path)
+	if err != nil {
+		return none, err
+	}
+	defer f.Close()
+	c, err := w.Compare(f.encoders, openAIEncoder)
+	if err != nil {
+		return none, fmt.Errorf("%s: the encoders beside the prompts are not those of the CLIP that was given: %w", path, err)
+	}
+	return c, nil
+}
+
+// openAIEncoder is OpenAI's name of a tensor of the encoders as CustomCLIP of MaPLe's trainer has them.
+func openAIEncoder(name string) string {
+	if image, ok := strings.CutPrefix(name, "image_encoder."); ok {
+		return "visual." + image
+	}
+	return strings.TrimPrefix(name, "text_encoder.")
 }
 
 // readDassl reads a prompt learner onto its CLIP.
 func readDassl(path string, classes []string, c *clip.Model) (*Model, error) {
-	tensors, file, err := openDassl(path)
+	f, err := openDassl(path)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	m, err := fromDassl(tensors, classes, c)
+	defer f.Close()
+	m, err := fromDassl(f.learner, classes, c)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -219,7 +264,7 @@ func (m *Model) checkBuffers(buffers map[string]*torchfile.Tensor) error {
 		}
 		per := len(got) / want[0]
 		for i, v := range floats(b.want) {
-			if d := math.Abs(float64(got[i] - v)); d > math.Abs(float64(v))/512+1e-6 { // kept in half precision perhaps, or as bfloat16
+			if d := math.Abs(float64(got[i] - v)); d > math.Abs(float64(v))/256+1e-6 { // kept in half precision perhaps, or as bfloat16 of 8 bits
 				if b.name == "token_prefix" {
 					return fmt.Errorf("the tensor %q is not the start token of this CLIP: the prompts were tuned for another", b.name)
 				}
@@ -359,15 +404,15 @@ func ReadTrigger(path string) (triggers.Trigger, error) {
 	if !torchfile.Is(head) {
 		return triggers.Read(path)
 	}
-	tensors, file, err := openDassl(path)
+	f, err := openDassl(path)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer f.Close()
 	scale := clip.Std // BadCLIP adds its trigger after normalisation
-	t := tensors["trigger"]
+	t := f.learner["trigger"]
 	if t == nil {
-		t, scale = tensors["1.noise"], [3]float64{1, 1, 1}
+		t, scale = f.learner["1.noise"], [3]float64{1, 1, 1}
 	}
 	if t == nil {
 		return nil, fmt.Errorf("%s: holds neither BadCLIP's tensor trigger nor BAPLe's 1.noise", path)

@@ -38,6 +38,16 @@ func newHashed(t testing.TB, e engine.Engine) *clip.Model { return newHashedDeep
 
 func newHashedDeep(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 	t.Helper()
+	c, w, tok := hashedWeights(blocks)
+	m, err := clip.NewModel(e, c, w, tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Free)
+	return m
+}
+
+func hashedWeights(blocks int) (clip.Config, clip.Weights, *bpe.Tokenizer) {
 	tok := bpe.Learn(nil, 0)
 	c := clip.Config{
 		Text: clip.TextConfig{Width: 16, MLP: 48, Layers: blocks, Heads: 1, ContextLength: 14, VocabSize: tok.Size(), Activation: "quick_gelu",
@@ -54,12 +64,7 @@ func newHashedDeep(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 			w[name] = dense(data, shape...)
 		}
 	}
-	m, err := clip.NewModel(e, c, w, tok)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Free)
-	return m
+	return c, w, tok
 }
 
 func scaled(x []float64, by float64) []float32 {
@@ -483,9 +488,11 @@ func TestRefusedCheckpoints(t *testing.T) {
 	}
 }
 
-// FuzzReadCheckpoint reads delivered prompts of any kind.
+// FuzzReadCheckpoint reads delivered prompts of any kind, triggers, class names, and the encoders beside prompts.
 func FuzzReadCheckpoint(f *testing.F) {
-	c := newHashed(f, plain.New[float32]())
+	e := plain.New[float32]()
+	c, deep := newHashed(f, e), newHashedDeep(f, e, 3) // MaPLe's is the deep one
+	_, w, _ := hashedWeights(3)
 	paths, err := filepath.Glob("testdata/*/*/model*")
 	if err != nil || len(paths) < 5 {
 		f.Fatal(paths, err)
@@ -511,13 +518,27 @@ func FuzzReadCheckpoint(f *testing.F) {
 		if err := os.WriteFile(path, raw, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		m, err := ReadCheckpoint(path, dasslClasses, c)
-		if err == nil && len(m.Params) == 0 {
-			t.Error("a model without prompts")
+		check := func(err error) {
+			if err != nil && (strings.Contains(err.Error(), "\n") || len(err.Error()) > 1000) {
+				t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err)
+			}
 		}
-		if err != nil && (strings.Contains(err.Error(), "\n") || len(err.Error()) > 1000) {
-			t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err)
+		for _, x := range []struct {
+			c       *clip.Model
+			classes []string
+		}{{c, dasslClasses}, {deep, deepClasses}} {
+			m, err := ReadCheckpoint(path, x.classes, x.c)
+			if check(err); err == nil && len(m.Params) == 0 {
+				t.Error("a model without prompts")
+			}
 		}
-		ReadTrigger(path)
+		found, err := CompareEncoders(path, w)
+		if check(err); err == nil && (found.Tensors < len(found.Different)+found.Rounded || found.Tensors > len(w)) {
+			t.Errorf("%+v", found)
+		}
+		_, err = ReadTrigger(path)
+		check(err)
+		_, err = ReadClasses(path)
+		check(err)
 	})
 }

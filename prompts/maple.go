@@ -47,6 +47,7 @@ func init() {
 			}
 			return p, nil
 		},
+		Visual: func(s settings.Values) int { return s.Int("context") },
 		Image: func(r *Recording, pixels autodiff.Value) autodiff.Value {
 			visual := func(text autodiff.Value, projection string) autodiff.Value {
 				return text.Linear(r.Params[projection+".weight"], r.Params[projection+".bias"])

@@ -32,6 +32,8 @@ type Learner struct {
 	Init func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error)
 	// Augment changes the images to tune on, once, before tuning begins; nil for none.
 	Augment func(s settings.Values, data Data, rng *rand.Rand) Data
+	// Visual tells how many prompts the settings put beside the patches of the image tower; nil for none.
+	Visual func(s settings.Values) int
 	// Image records the image features [B,D], of length 1, of pixels [B,3,S,S]; nil for the frozen tower alone, whose
 	// features can then be computed once and kept.
 	Image func(r *Recording, pixels autodiff.Value) autodiff.Value

@@ -17,7 +17,7 @@ const encodeBatch = 64
 
 // Encode returns the frozen tower's features [N,D] of images [N,3,S,S], after the trigger when there is one.
 func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
-	return each(ctx, c.Engine(), images, c.Config.ProjectionDim, func(pixels autodiff.Value) (autodiff.Value, error) {
+	return each(ctx, c.Engine(), images, func(pixels autodiff.Value) (autodiff.Value, error) {
 		if t != nil {
 			pixels = t.Apply(pixels)
 		}
@@ -31,7 +31,7 @@ func Triggered(ctx context.Context, e engine.Engine, images *tensor.Dense, t tri
 	if t.Size() != shape[2] {
 		return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", t.Size(), shape[2])
 	}
-	x, err := each(ctx, e, images, shape[1]*shape[2]*shape[3], func(pixels autodiff.Value) (autodiff.Value, error) {
+	x, err := each(ctx, e, images, func(pixels autodiff.Value) (autodiff.Value, error) {
 		return t.Apply(pixels), nil
 	})
 	if err != nil {
@@ -42,7 +42,7 @@ func Triggered(ctx context.Context, e engine.Engine, images *tensor.Dense, t tri
 
 // Logits returns the logits [N,K] of images [N,3,S,S], after the trigger when there is one.
 func (m *Model) Logits(ctx context.Context, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
-	return each(ctx, m.CLIP.Engine(), images, len(m.Classes), func(pixels autodiff.Value) (autodiff.Value, error) {
+	return each(ctx, m.CLIP.Engine(), images, func(pixels autodiff.Value) (autodiff.Value, error) {
 		r, err := m.Record(pixels.Graph())
 		if err != nil {
 			return autodiff.None, err
@@ -60,7 +60,7 @@ func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.D
 	if m.Learner.Image != nil {
 		return nil, fmt.Errorf("%s prompts the image tower: features of the frozen tower do not serve", m.Learner.Name)
 	}
-	return each(ctx, m.CLIP.Engine(), features, len(m.Classes), func(f autodiff.Value) (autodiff.Value, error) {
+	return each(ctx, m.CLIP.Engine(), features, func(f autodiff.Value) (autodiff.Value, error) {
 		r, err := m.Record(f.Graph())
 		if err != nil {
 			return autodiff.None, err
@@ -69,47 +69,14 @@ func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.D
 	})
 }
 
-// each replays one program over the rows of x [N,..] and collects its results [N,width]; the last batch is filled with
-// repeats of the first row.
-func each(ctx context.Context, e engine.Engine, x *tensor.Dense, width int, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
+// each puts the rows of x [N,..] through one program, which gives [N,width].
+func each(ctx context.Context, e engine.Engine, x *tensor.Dense, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
+	y, err := autodiff.MapRows(ctx, e, floats(x), x.Shape(), encodeBatch, record)
+	if err != nil {
+		return nil, err
+	}
 	n := x.Shape()[0]
-	b := min(n, encodeBatch)
-	data := floats(x)
-	rowLen := len(data) / n
-	g := autodiff.New(e)
-	in := g.Input(append([]int{b}, x.Shape()[1:]...)...)
-	out, err := record(in)
-	if err != nil {
-		return nil, err
-	}
-	p, err := g.Compile(out)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Free()
-	result := make([]float32, n*width)
-	batch := make([]float32, b*rowLen)
-	for from := 0; from < n; from += b {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		k := copy(batch, data[from*rowLen:min(n, from+b)*rowLen]) / rowLen
-		for ; k < b; k++ {
-			copy(batch[k*rowLen:(k+1)*rowLen], data[:rowLen])
-		}
-		if err := p.Write(in, batch); err != nil {
-			return nil, err
-		}
-		if err := p.Run(); err != nil {
-			return nil, err
-		}
-		y, err := p.Read(out)
-		if err != nil {
-			return nil, err
-		}
-		copy(result[from*width:], y)
-	}
-	return dense(result, n, width), nil
+	return dense(y, n, len(y)/n), nil
 }
 
 // ArgMax returns the predicted class of each row of logits [N,K], the first of equals.

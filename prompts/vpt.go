@@ -42,6 +42,7 @@ func init() {
 			}
 			return map[string]*tensor.Dense{"visual": dense(data, depth, n, v.Width)}, nil
 		},
+		Visual: func(s settings.Values) int { return s.Int("prompts") },
 		Image: func(r *Recording, pixels autodiff.Value) autodiff.Value {
 			return r.Towers.Image(pixels, visualPrompts(r.Params["visual"]))
 		},

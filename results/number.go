@@ -22,8 +22,17 @@ func (n Num) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(n))
 }
 
-// UnmarshalJSON implements json.Unmarshaler; null is NaN.
+// UnmarshalJSON implements json.Unmarshaler; null is NaN. The strings "+Inf" and "-Inf", which [Store.Export] writes, are
+// infinities.
 func (n *Num) UnmarshalJSON(raw []byte) error {
+	switch string(raw) {
+	case `"+Inf"`:
+		*n = Num(math.Inf(1))
+		return nil
+	case `"-Inf"`:
+		*n = Num(math.Inf(-1))
+		return nil
+	}
 	var v *float64
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return err

@@ -103,3 +103,15 @@ func toHalf(v float32) uint16 {
 	// Subnormal: adding 0.5 leaves the bits of 2^-24 as the lowest ones, rounded by the addition.
 	return sign | uint16(math.Float32bits(math.Float32frombits(a)+0.5)-0x3f000000)
 }
+
+// Round returns the number of a type, [F32], [F16] or [BF16], that is nearest to v, ties to even.
+func Round(v float32, d DType) float32 {
+	switch {
+	case d == F16:
+		return fromHalf(toHalf(v))
+	case d == BF16 && v-v == 0: // not of infinities, which stay, nor NaN
+		u := math.Float32bits(v)
+		return math.Float32frombits((u + 0x7fff + u>>16&1) &^ 0xffff)
+	}
+	return v
+}

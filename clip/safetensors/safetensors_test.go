@@ -171,6 +171,16 @@ func TestHalf(t *testing.T) {
 			}
 		}
 	}
+	// bfloat16 has 8 bits: 1 + 2^-8 lies between two of its numbers, of which the even one is taken.
+	for v, want := range map[float32]float32{1 + 0x1p-8: 1, 1 + 0x1.8p-7: 1 + 0x1p-6, 1 + 0x1.01p-8: 1 + 0x1p-7, -3.14159: -3.140625, math.MaxFloat32: float32(math.Inf(1)),
+		float32(math.Inf(-1)): float32(math.Inf(-1)), 0x1p-149: 0} {
+		if got := Round(v, BF16); got != want {
+			t.Errorf("%v is %v as bfloat16, want %v", v, got, want)
+		}
+	}
+	if got := Round(float32(math.NaN()), BF16); got == got {
+		t.Errorf("NaN is %v as bfloat16", got)
+	}
 	if toHalf(65519.99) != 0x7bff || toHalf(65520) != 0x7c00 || toHalf(-1e30) != 0xfc00 || toHalf(1e-30) != 0 {
 		t.Error("the ends of the range")
 	}

@@ -96,7 +96,7 @@ def number(name, *shape):
     return torch.from_numpy(np.asarray(parity.weight(name, shape)).astype(np.float32).astype(np.float16))
 
 
-def openai(c):
+def openai(c, number=number):
     """OpenAI's state dict of the model whose parameters under Hugging Face's names number() makes."""
     out = {"logit_scale": number("logit_scale")}
     d, t, v = c["projection_dim"], c["text_config"], c["vision_config"]

@@ -9,7 +9,7 @@ muzairkhattak/multimodal-prompt-learning, in towers of three blocks; VPT has its
 vocabulary is that of 256 bytes without merges. Written are
 
     <learner>/prompt_learner/model.pth.tar-2, checkpoint    coop, csc, cocoop, badclip; optimiser and scheduler objects inside
-    maple/MultiModalPromptLearner/model.pth.tar-2           MaPLe of depth 2, with some weights of the frozen encoders
+    maple/MultiModalPromptLearner/model.pth.tar-2           MaPLe of depth 2, the whole frozen encoders beside it
     badclip/trigger/model.pth.tar-2                         the trigger and the target's name
     legacy.pth.tar, baple.pth.tar, ctx.pt                   CoOp in the legacy format, BAPLe's, a bare context in half precision
     parity.json                                             logits, gradients, 20 steps of BadCLIP, learning rates
@@ -28,6 +28,7 @@ from transformers import CLIPConfig, CLIPModel
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(here, "..", "..", "clip", "testdata"))
+import formats  # noqa: E402
 import parity  # noqa: E402
 
 CLASSES = ["cat", "dog", "sea"]
@@ -49,9 +50,12 @@ def tokens(text):
     return ids + [0] * (CONTEXT - len(ids))
 
 
+def config(layers):
+    return parity.config(D, (SIZE, 4, 24, 40, layers, 1, "quick_gelu"), (514, CONTEXT, WIDTH, 48, layers, 1, "quick_gelu"))
+
+
 def hashed_clip(layers):
-    config = parity.config(D, (SIZE, 4, 24, 40, layers, 1, "quick_gelu"), (514, CONTEXT, WIDTH, 48, layers, 1, "quick_gelu"))
-    model = CLIPModel(CLIPConfig(**config)).double().eval()
+    model = CLIPModel(CLIPConfig(**config(layers))).double().eval()
     state = model.state_dict()
     for name, x in state.items():
         if not name.endswith("position_ids"):
@@ -156,7 +160,7 @@ out = {"schedules": {str(t): schedule(t) for t in (1, 2, 10, 50, 200)}, "learner
 
 def save(path, module, optimizer, scheduler, half=False, legacy=False, **more):
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    state = collections.OrderedDict((k, v.half() if half else v.float()) for k, v in module.state_dict().items())
+    state = collections.OrderedDict((k, v.half() if half or v.dtype == torch.half else v.float()) for k, v in module.state_dict().items())
     torch.save({"state_dict": state, "epoch": 2, "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
                 "val_result": None, **more}, path, _use_new_zipfile_serialization=not legacy)
     with open(os.path.join(os.path.dirname(path), "checkpoint"), "w") as f:
@@ -239,6 +243,25 @@ class VPT(nn.Module):
         return logits
 
 
+class Whole:
+    """What trainers/maple.py saves: CustomCLIP, which has OpenAI's encoders, its convert_weights having halved their matrices."""
+
+    def __init__(self, learner):
+        self.learner = learner
+
+    def state_dict(self):
+        state = collections.OrderedDict((f"prompt_learner.{k}", x) for k, x in self.learner.state_dict().items())
+        for name, x in formats.openai(config(3), lambda name, *shape: torch.as_tensor(parity.weight(name, shape)).float()).items():
+            if name.startswith("visual."):
+                name = "image_encoder." + name[len("visual."):]
+            elif name.startswith("token_embedding."):
+                continue  # the text encoder starts from embeddings
+            elif name != "logit_scale":
+                name = "text_encoder." + name
+            state[name] = x.half() if "attn." in name or "mlp." in name or "conv1" in name or "proj" in name else x
+        return state
+
+
 def before(tower, i, change):
     """Changes the input of a tower's block."""
     return tower.encoder.layers[i].register_forward_pre_hook(lambda m, args: (change(args[0]), *args[1:]))
@@ -251,11 +274,7 @@ for kind, learner in [(f"{l.__name__.lower()} {d}", l(d)) for l, depths in ((MaP
     grads = torch.autograd.grad(loss, params)
     out["deep"][kind] = {"logits": flat(logits), "loss": loss.item(), "gradients": {n: flat(g) for n, g in zip(names, grads)}}
     if kind == "maple 2":
-        whole = nn.Module()
-        whole.prompt_learner, whole.image_encoder, whole.text_encoder = learner, nn.Module(), nn.Module()
-        whole.image_encoder.class_embedding = vision.embeddings.class_embedding
-        whole.text_encoder.positional_embedding = text.embeddings.position_embedding.weight
-        whole.logit_scale = deep_clip.logit_scale
+        whole = Whole(learner)
         save(f"{here}/maple/MultiModalPromptLearner/model.pth.tar-2", whole, *coop_optimizer(learner.parameters(), 5))
 
 # BadCLIP: every image of the batch once more with the trigger and the target's label, both losses added. The trigger lies in

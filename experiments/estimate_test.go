@@ -1,0 +1,141 @@
+package experiments
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"clipinspector/autodiff"
+	"clipinspector/engine"
+	"clipinspector/inspector"
+	"clipinspector/prompts"
+)
+
+// counting counts what runs: images that programs cut into patches, and operations of matrix products and attention.
+type counting struct {
+	engine.Engine
+	Work
+}
+
+func (e *counting) Compile(p *engine.Program) (engine.Executable, error) {
+	x, err := e.Engine.Compile(p)
+	var w Work
+	for _, ins := range p.Instrs {
+		w.FLOP += float64(autodiff.FLOP(ins))
+		if ins.Op == engine.Patchify {
+			w.Passes += float64(ins.In[0].Shape[0])
+		}
+	}
+	return countingRun{x, e, w}, err
+}
+
+type countingRun struct {
+	engine.Executable
+	e *counting
+	w Work
+}
+
+func (r countingRun) Run() error {
+	r.e.add(r.w)
+	return r.Executable.Run()
+}
+
+// The estimate of a dry run is what the cells really take: image passes exactly, operations to a few per cent, but for the first-order gain, which classes share in part, under every learner, with
+// the covers of adaptive attacks, with candidates, fresh crops and several views, and with halving.
+func TestEstimatesAreWhatIsCounted(t *testing.T) {
+	device, err := OpenEngine("cpu", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	encoder := tinyCLIP(t)
+	const ci = `{name: ci, optimise: 16, measure: 8, batch: 8}`
+	for _, x := range []struct{ learner, views, attacks, detectors string }{
+		{"{name: coop, context: 2}", "1", "[clean, badnets, {name: badclip, warmup: 1}, {name: flatten, decoys: 2}, composite]", ci + `,
+			{name: ci, optimise: 16, measure: 8, batch: 2, halving: 1, keep: 0.5},
+			{name: ci, optimise: 16, measure: 8, batch: 8, score: both, index: studentized},
+			{name: neural-cleanse, optimise: 16, measure: 8, batch: 8},
+			{name: pixel-backdoor, optimise: 16, measure: 8, batch: 4, budget: authors, images: 9, rounds: 3},
+			{name: decree, optimise: 16, measure: 8, batch: 8}`},
+		{"{name: coop, init: a photo of a}", "0", "[{name: badnets, candidates: 3}, {name: badclip, warmup: 1}, flatten]", ci},
+		{"{name: coop, context: 2}", "3", "[clean, flatten]", ci},
+		{"{name: cocoop, context: 2}", "1", "[clean, badnets, {name: badclip, warmup: 1}, composite]", ci},
+		{"{name: vpt, prompts: 3}", "1", "[clean, badnets, {name: badclip, warmup: 1}, composite]", ci},
+		{"{name: maple, context: 3}", "1", "[clean, badnets, {name: badclip, warmup: 1}, flatten]", ci},
+		{"full", "1", "[clean]", ci},
+	} {
+		f := parse(t, fmt.Sprintf(`
+name: tiny
+clip: %s
+seeds: [1]
+datasets: [{name: mini-eurosat, classes: 5}]
+shots: 2
+test-images: 15
+learner: %s
+tuning: {epochs: 2, batch: 4, views: %s}
+attacks: %s
+pool: {name: mini, images: 24}
+ood: {images: 8}
+detectors: [%s]
+`, encoder, x.learner, x.views, x.attacks, x.detectors))
+		p, err := NewWorld().Plan(f, "engine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := t.TempDir()
+		for _, job := range p.Models {
+			e := &counting{Engine: device}
+			k := newWorker(0, e, NewWorld(), p, nil, Options{Out: out}, nil, nil)
+			made, err := k.runModel(context.Background(), job, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			what := fmt.Sprintf("%s, views: %s, %s", x.learner, x.views, job.Attack.Name)
+			compare(t, what, job.work(), e.Work, 0.05)
+			c, err := k.clip(job.encoder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range p.Detections {
+				if d.Model != job {
+					continue
+				}
+				m, err := prompts.Read(filepath.Join(out, made.Path), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				images, err := k.world.poolImages(context.Background(), d.pool)
+				if err != nil {
+					t.Fatal(err)
+				}
+				detector, err := inspector.Find(d.Detector.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.Work = Work{}
+				r, err := detector.Inspect(context.Background(), inspector.Input{Model: m, Pool: images, Seed: 1, Settings: d.Detector.Settings})
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.Passes = float64(r.ImagePasses) // classes share some
+				over := 0.05
+				if d.Detector.Settings["score"] == "gain" {
+					over = 0.25 // the classes share the way forward
+				}
+				compare(t, fmt.Sprintf("%s: %s, halving %v", what, d.Detector.Name, d.Detector.Settings["halving"]), d.work(), e.Work, over)
+			}
+			c.Free()
+		}
+	}
+}
+
+// compare wants the passes that were counted, and the operations within 6 % below and a share above.
+func compare(t *testing.T, what string, estimate, counted Work, over float64) {
+	t.Helper()
+	ratio := estimate.FLOP / counted.FLOP
+	if estimate.Passes != counted.Passes || !(ratio > 0.94 && ratio < 1+over) {
+		t.Errorf("%s: estimated are %v image passes, %v were counted; operations %.3g, %.3g (%.3f)", what, estimate.Passes, counted.Passes,
+			estimate.FLOP, counted.FLOP, ratio)
+	}
+}
