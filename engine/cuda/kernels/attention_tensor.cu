@@ -99,21 +99,33 @@ __device__ inline void own(quad<T> a[4][2], const void *p, u32 at, u32 step, war
     }
 }
 
-// stage copies `tile` rows from `from` on to shared memory, zeros beyond s and d: as operand r by row, c by column; -1 is neither.
-template <class T, class Rows>
-__device__ inline void stage(Rows *to, int r, int c, const void *p, u32 at, u32 step, int from, int tile, int s, int d, bool half) {
-#pragma unroll 2
+// An operand to copy to shared memory: where its rows are, as which one it goes there by row and by column; -1 is neither.
+struct operand {
+    const void *p;
+    u32 at, step;
+    bool half;
+    int row, column;
+};
+
+template <class T, class Rows> __device__ inline void put(Rows &to, operand a, quad<T> x[4], int t, int k) {
+    for (int u = 0; u < 4 && a.row >= 0; u++) to.rows[a.row][(2 * t + u % 2 + u / 2 * 8) * ROW_PITCH + k] = x[u];
+    if (a.column < 0) return;
+    transpose(x);
+    for (int u = 0; u < 4; u++) to.columns[a.column][t * COLUMN_PITCH + 4 * k + u] = x[u];
+}
+
+// stage copies `tile` rows of two operands from `from` on to shared memory, zeros beyond s and d. A thread has eight loads under way.
+template <class T, class Rows> __device__ inline void stage(Rows *to, operand a, operand b, int from, int tile, int s, int d) {
     for (int e = threadIdx.x; e < 4 * tile; e += blockDim.x) {
-        int k = e % 16, t = e / 16 % 4, first = e / 64 * 16;
-        quad<T> x[4];
+        int k = e % 16, t = e / 16 % 4;
+        quad<T> x[4], y[4];
         for (int u = 0; u < 4; u++) {
-            int i = 2 * t + u % 2 + u / 2 * 8, row = from + first + i;
-            x[u] = fetch<T>(p, at + row * step + 4 * k, row < s && 4 * k < d, half);
-            if (r >= 0) to[e / 64].rows[r][i * ROW_PITCH + k] = x[u];
+            int row = from + e / 64 * 16 + 2 * t + u % 2 + u / 2 * 8;
+            x[u] = fetch<T>(a.p, a.at + row * a.step + 4 * k, row < s && 4 * k < d, a.half);
+            y[u] = fetch<T>(b.p, b.at + row * b.step + 4 * k, row < s && 4 * k < d, b.half);
         }
-        if (c < 0) continue;
-        transpose(x);
-        for (int u = 0; u < 4; u++) to[e / 64].columns[c][t * COLUMN_PITCH + 4 * k + u] = x[u];
+        put<T>(to[e / 64], a, x, t, k);
+        put<T>(to[e / 64], b, y, t, k);
     }
 }
 
@@ -168,8 +180,8 @@ __device__ inline void attend(const void *qkv, void *o, float *lse, int s, int h
     if (!causal || last > s) last = s;
     for (int j0 = 0; j0 < last; j0 += tile) {
         __syncthreads();
-        stage<T>(keys, 0, -1, qkv, w.qkv + w.width, w.row, j0, tile, s, d, sizeof(T) == 2);
-        stage<T>(keys, -1, 0, qkv, w.qkv + 2 * w.width, w.row, j0, tile, s, d, sizeof(T) == 2);
+        stage<T>(keys, operand{qkv, w.qkv + w.width, w.row, sizeof(T) == 2, 0, -1},
+                 operand{qkv, w.qkv + 2 * w.width, w.row, sizeof(T) == 2, -1, 0}, j0, tile, s, d);
         __syncthreads();
         int stop = end - j0 < tile ? end - j0 : tile;
         for (int j = 0; j < stop; j += 64) {
@@ -243,8 +255,8 @@ __device__ inline void attend_grad_q(const void *qkv, const void *o, const float
     if (!causal || last > s) last = s;
     for (int j0 = 0; j0 < last; j0 += tile) {
         __syncthreads();
-        stage<T>(keys, 0, 0, qkv, w.qkv + w.width, w.row, j0, tile, s, d, sizeof(T) == 2);
-        stage<T>(keys, 1, -1, qkv, w.qkv + 2 * w.width, w.row, j0, tile, s, d, sizeof(T) == 2);
+        stage<T>(keys, operand{qkv, w.qkv + w.width, w.row, sizeof(T) == 2, 0, 0},
+                 operand{qkv, w.qkv + 2 * w.width, w.row, sizeof(T) == 2, 1, -1}, j0, tile, s, d);
         __syncthreads();
         int stop = end - j0 < tile ? end - j0 : tile;
         for (int j = 0; j < stop; j += 16) {
@@ -275,8 +287,7 @@ __device__ inline void attend_grad_kv(const void *qkv, const float *lse, const v
     int seer = causal ? w.first + w.g : -8; // the first query that sees the thread's first key
     for (int i0 = causal ? w.block : 0; i0 < s; i0 += tile) {
         __syncthreads();
-        stage<T>(queries, 0, 0, qkv, w.qkv, w.row, i0, tile, s, d, sizeof(T) == 2);
-        stage<T>(queries, 1, 1, dO, w.o, w.width, i0, tile, s, d, half & 4);
+        stage<T>(queries, operand{qkv, w.qkv, w.row, sizeof(T) == 2, 0, 0}, operand{dO, w.o, w.width, (half & 4) != 0, 1, 1}, i0, tile, s, d);
         for (int e = threadIdx.x; e < tile; e += blockDim.x) {
             queries[e / 16].known[e % 16] = i0 + e < s ? float2s{{lse[w.lse + i0 + e] * LOG2E, delta[w.lse + i0 + e]}} : float2s{{0, 0}};
         }

@@ -9,9 +9,9 @@
 #include "emulation.h"
 #else
 #define KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
-#define DYNAMIC_SHARED(type, name)                          \
-    extern __shared__ __align__(16) unsigned char shared_bytes[]; \
-    type *name = (type *)shared_bytes
+#define DYNAMIC_SHARED(type, name)                                \
+    extern __shared__ __align__(16) unsigned char name##_bytes[]; \
+    type *name = (type *)name##_bytes
 #define INFINITY __int_as_float(0x7f800000)
 #endif
 
