@@ -26,7 +26,7 @@ var attentionShapes = [][2]int{{50, 64}, {77, 64}, {197, 64}, {257, 64}, {37, 32
 // one. TF32 rounds scores, whose error grows with them; the inputs for BF16 are exact.
 func attentionError(p cuda.Precision, spread int) float64 {
 	if p == cuda.TF32 {
-		return 1e-3 * float64(spread*spread)
+		return 1.5e-3 * float64(spread*spread)
 	}
 	return 5e-3
 }
@@ -190,9 +190,7 @@ func agrees(t *testing.T, e engine.Engine, c *enginetest.Case, tol float64) [][]
 					t.Errorf("%v: output %d, part %d: %v, want %v", c, k, part, g, w)
 				}
 			})
-			if testing.Verbose() {
-				t.Logf("output %d, part %d: %.2g off", k, part, rms/scale)
-			}
+			t.Logf("%v, output %d, part %d: %.2g off, %.2g is allowed", c.Op, k, part, rms/scale, tol)
 		}
 	}
 	return got
