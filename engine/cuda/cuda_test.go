@@ -115,9 +115,13 @@ func lower(t *testing.T, e engine.Engine, p cuda.Precision, tol float64) {
 // roundInputs makes every input a bf16 number.
 func roundInputs(c *enginetest.Case) {
 	for _, x := range c.In {
-		for i, v := range x.Data {
-			x.Data[i] = math.Float32frombits((math.Float32bits(v) + 0x8000) &^ 0xffff)
-		}
+		roundHalf(x.Data)
+	}
+}
+
+func roundHalf(x []float32) {
+	for i, v := range x {
+		x[i] = math.Float32frombits((math.Float32bits(v) + 0x8000) &^ 0xffff)
 	}
 }
 

@@ -49,6 +49,16 @@ func TestDeviceLowerPrecisions(t *testing.T) {
 	}
 }
 
+func TestDeviceAttention(t *testing.T) {
+	for _, p := range []cuda.Precision{cuda.TF32, cuda.BF16} {
+		t.Run(string(p), func(t *testing.T) {
+			e := openDevice(t, p)
+			e.HalfEverywhere()
+			eachAttention(t, p, func(t *testing.T, c *enginetest.Case, tol float64) { agrees(t, staged{e}, c, tol) })
+		})
+	}
+}
+
 // Fresh inputs, other ones in every run of the test.
 func TestDeviceOnFreshInputs(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())

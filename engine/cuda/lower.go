@@ -322,34 +322,6 @@ func (l *lowering) narrow(o engine.Operand, ptr *Ptr, half *bool, room *int64) {
 	*room += (2*int64(o.Size()) + 255) / 256 * 256
 }
 
-// maxHead is the widest head that the attention kernels take.
-const maxHead = 256
-
-func (l *lowering) attention(ins *engine.Instr) error {
-	in, out, at := ins.In, ins.Out, &ins.Attr
-	b, s, h := in[0].Shape[0], in[0].Shape[1], at.Heads
-	d := in[0].Shape[2] / 3 / h
-	if d > maxHead || b > maxGrid || h > maxGrid {
-		return fmt.Errorf("%d images with %d heads of width %d; at most %d images and heads of width %d", b, h, d, maxGrid, maxHead)
-	}
-	if b*s*d == 0 {
-		return nil
-	}
-	const tile = 32
-	grid := [3]int{ceil(s, tile), h, b}
-	shared := func(tiles int) int { return 4 * (tiles*tile*(d+1) + tile) }
-	scale := 1 / math.Sqrt(float64(d))
-	if ins.Op == engine.Attention {
-		l.launch("attention", grid, 256, shared(3), in[0], out[0], out[1], s, h, d, scale, at.Causal, l.half(in[0], out[0]))
-		return nil
-	}
-	for _, kernel := range []string{"attention_grad_q", "attention_grad_kv"} {
-		l.launch(kernel, grid, 256, shared(4), in[0], in[1], in[2], in[3], out[0], s, h, d, scale, at.Causal,
-			l.half(in[0], in[1], in[3], out[0]))
-	}
-	return nil
-}
-
 func (l *lowering) gridSample(ins *engine.Instr) error {
 	in, out := ins.In, ins.Out
 	x, grid := in[0].Shape, in[1].Shape

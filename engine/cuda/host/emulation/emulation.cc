@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <ucontext.h>
 
-emulation_dim threadIdx, blockIdx, gridDim;
+emulation_dim threadIdx, blockIdx, blockDim, gridDim;
 
 namespace {
 
@@ -29,7 +29,7 @@ struct Fibre {
 Fibre fibres[max_threads];
 jmp_buf scheduler;
 int current, threads;
-uint64_t slots[max_threads / 32][2][32];
+emulation_words slots[max_threads / 32][2][32];
 int parity[max_threads];
 unsigned char shared[max_shared] __attribute__((aligned(128)));
 void (*body)(void **);
@@ -116,14 +116,37 @@ void __syncwarp(unsigned mask) {
     pause_as(AT_WARP);
 }
 
-uint64_t emulation_exchange(unsigned mask, uint64_t mine, unsigned from) {
+const emulation_words *emulation_exchange(unsigned mask, const emulation_words &mine) {
     int t = current;
-    uint64_t *slot = slots[t / 32][parity[t]];
+    emulation_words *lanes = slots[t / 32][parity[t]];
     parity[t] ^= 1; // a lane is at most one exchange ahead of another
-    slot[t % 32] = mine;
+    lanes[t % 32] = mine;
     fibres[t].mask = mask;
     pause_as(AT_WARP);
-    return slot[from];
+    return lanes;
+}
+
+// multiply gives a lane its four sums of a product over `depth`, whose operands a(row, k) and b(k, column) lie with all lanes.
+template <class A, class B> static void multiply(float c[4], int depth, A a, B b) {
+    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    for (int k = 0; k < depth; k++) {
+        float lo = a(g, k), hi = a(g + 8, k), left = b(k, 2 * t), right = b(k, 2 * t + 1);
+        c[0] += lo * left, c[1] += lo * right, c[2] += hi * left, c[3] += hi * right;
+    }
+}
+
+void mma_bf16(float c[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+    const emulation_words *lanes = emulation_exchange(0xffffffffu, {{a0, a1, a2, a3, b0, b1}});
+    auto half = [](unsigned pair, int k) { return __uint_as_float(k % 2 ? pair & 0xffff0000u : pair << 16); };
+    multiply(c, 16, [&](int row, int k) { return half(lanes[row % 8 * 4 + k % 8 / 2].v[row / 8 + k / 8 * 2], k); },
+             [&](int k, int column) { return half(lanes[column * 4 + k % 8 / 2].v[4 + k / 8], k); });
+}
+
+void mma_tf32(float c[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+    const emulation_words *lanes = emulation_exchange(0xffffffffu, {{a0, a1, a2, a3, b0, b1}});
+    auto number = [](unsigned u) { return u & 0x1fffu ? NAN : __uint_as_float(u); };
+    multiply(c, 8, [&](int row, int k) { return number(lanes[row % 8 * 4 + k % 4].v[row / 8 + k / 4 * 2]); },
+             [&](int k, int column) { return number(lanes[column * 4 + k % 4].v[4 + k / 4]); });
 }
 
 // Parameters are 8 bytes each. call unpacks them.
@@ -153,6 +176,7 @@ extern "C" const char *emulation_launch(const char *name, unsigned gx, unsigned 
     body = k->run;
     params = p;
     threads = block;
+    blockDim = {(unsigned)block, 1, 1};
     gridDim = {gx, gy, gz};
     for (uint64_t i = 0, total = (uint64_t)gx * gy * gz; i < total; i++) {
         uint64_t b = backward ? total - 1 - i : i;
