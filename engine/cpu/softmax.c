@@ -85,22 +85,28 @@ KERNEL void ci_cross_entropy_grad(long rows, long w, const float *restrict x, co
 }
 
 // Rows of scores become exponentials relative to the row's largest; inverse[i] is one over their sum. Columns s..ld and
-// hidden positions become zero.
+// hidden positions become zero. Three loops, because a call of logf between two rows would empty the vector registers.
 KERNEL void ci_attention_softmax(long s, long ld, int causal, float *restrict p, float *restrict lse,
                                  float *restrict inverse) {
     for (long i = 0; i < s; i++) {
         float *restrict row = p + i * ld;
-        long n = causal ? i + 1 : s;
-        for (long j = n; j < ld; j++) row[j] = -INFINITY;
-        float m = row_max(ld, row), sum = 0;
+        for (long j = causal ? i + 1 : s; j < ld; j++) row[j] = -INFINITY;
+        lse[i] = row_max(ld, row);
+    }
+    for (long i = 0; i < s; i++) {
+        float *restrict row = p + i * ld;
+        float m = lse[i], sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (long j = 0; j < ld; j++) {
             float e = vexp(row[j] - m);
             row[j] = e;
             sum += e;
         }
-        inverse[i] = 1.0f / sum;
-        lse[i] = m + logf(sum);
+        inverse[i] = sum;
+    }
+    for (long i = 0; i < s; i++) {
+        lse[i] += logf(inverse[i]);
+        inverse[i] = 1.0f / inverse[i];
     }
 }
 
