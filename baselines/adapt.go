@@ -32,7 +32,9 @@ func params(d defaults, more ...settings.Param) []settings.Param {
 		{Name: "cost", Doc: "initial weight of the trigger's size", Default: d.cost, Min: 0, Max: 1e3},
 		{Name: "up", Doc: "factor by which the cost rises", Default: d.up, Min: 1, Max: 100},
 		{Name: "down", Doc: "the cost falls by this to the power of 1.5", Default: d.down, Min: 1, Max: 100},
-		inspector.IndexRule("mad"), inspector.Threshold,
+		{Name: "index", Doc: "how outliers are measured: mad (the authors': median absolute deviation), studentized (K-corrected outlier test), or ratio (CI's: 1/(1 + size) over the mean of the other classes')", Default: "mad", Choices: []string{"mad", "studentized", "ratio"}},
+		{Name: "shape", Doc: "of the Gamma distribution that the ratio takes 1/(1 + size) of a clean model's classes from; larger flags more (our choice)", Default: 3.0, Min: 0.5, Max: 1000},
+		inspector.Threshold,
 	}
 	return append(append(p, more...), inspector.PoolParams...)
 }
@@ -71,8 +73,29 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 		norm := size(t)
 		r.Classes[c] = inspector.ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: norm, Score: norm, Reached: o.Reached, Trigger: t}
 	}
-	r.Judge(s.String("index"), s.Float("k"))
+	judge(s, r)
 	return r, nil
+}
+
+// rule names the settings that only judge takes.
+func rule(settings.Values) []string { return []string{"index", "shape", "k"} }
+
+// judge seeks outliers among the sizes of the recovered triggers. The authors' rule cannot exceed median / (1.4826 MAD), however small
+// a trigger is, which is little where few classes differ much (docs/control.md); the ratio has no such limit. A size counts in pixels, of
+// which one more keeps its reciprocal finite.
+func judge(s settings.Values, r *inspector.Report) {
+	if s.String("index") != "ratio" {
+		r.Judge(s.String("index"), s.Float("k"))
+		return
+	}
+	power := inspector.Power{Values: make([]float64, len(r.Classes)), Shape: s.Float("shape")}
+	for c := range r.Classes {
+		power.Values[c] = 1 / (1 + r.Classes[c].Score)
+	}
+	for c, v := range inspector.Ratio(power) {
+		r.Classes[c].Index = v
+	}
+	r.Verdict(s.Float("k"))
 }
 
 // cost is the weight of the trigger's size, which rises while the attack succeeds and falls while it does not.

@@ -40,10 +40,13 @@ func (k *worker) delivered(job *ModelJob) (*prompts.Model, results.ModelResult, 
 }
 
 // runDetection lets a detector look at the model of a cell as it lies on the disk, and writes the triggers that it
-// recovered below the output folder.
+// recovered below the output folder; or judges what another cell measured, where one differs in nothing but the verdict.
 func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress func(done, total int)) (results.DetectionResult, error) {
 	start := time.Now()
 	var none results.DetectionResult
+	if r, ok, err := k.judgedAnew(job); ok || err != nil {
+		return r, err
+	}
 	m, _, err := k.delivered(job.Model)
 	if err != nil {
 		return none, err

@@ -64,6 +64,9 @@ func (p *Plan) Estimate() Estimate {
 	}
 	for _, d := range p.Detections {
 		w := d.work()
+		if d.measured != "" && p.measured[d.measured][0] != d {
+			w = Work{} // judged anew
+		}
 		e.Detections.add(w)
 		add(results.KindDetection, d.Detector.Name, w)
 	}

@@ -45,6 +45,14 @@ func init() {
 			Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
+		Rule:    rule,
+		Judge: func(s settings.Values, r *Report) {
+			losses := make([]float64, len(r.Classes))
+			for c := range losses {
+				losses[c] = r.Classes[c].Loss
+			}
+			judge(s, r, losses)
+		},
 	})
 }
 
@@ -120,15 +128,32 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c],
 			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
 	}
-	if !ratio {
+	judge(s, r, end)
+	return r, nil
+}
+
+// judge gives the verdict on measured classes whose losses at the end of a whole inversion are end, by class.
+func judge(s settings.Values, r *Report, end []float64) {
+	if s.String("index") != "ratio" {
 		r.Judge(s.String("index"), s.Float("k"))
-		return r, nil
+		return
+	}
+	scores := make([]float64, len(r.Classes))
+	for c := range scores {
+		scores[c] = r.Classes[c].Score
 	}
 	for c, v := range Ratio(powers(s, scores, end)...) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))
-	return r, nil
+}
+
+// rule returns the settings that only judge takes. With halving, the rule steers the inversions too.
+func rule(s settings.Values) []string {
+	if s.Int("halving") > 0 {
+		return nil
+	}
+	return []string{"index", "shape", "loss-shape", "loss-floor", "k"}
 }
 
 // powers returns what the index ratio compares: the negatives of the scores by gain, and how nearly the inversion reaches each class,

@@ -29,6 +29,29 @@ type Detector struct {
 	// Inspect gives the verdict on one model. The same input gives the same report to the bit, and permuting the model's
 	// classes permutes the class results, up to the rounding of the products.
 	Inspect func(ctx context.Context, in Input) (*Report, error)
+	// Rule names those of the settings that decide nothing but how measured classes are judged; nil, or a nil function, where
+	// there are none. Judge then judges a report anew from its classes' losses, ASRs, norms and scores, as Inspect under these
+	// settings would: another rule or threshold takes no inversion.
+	Rule  func(s settings.Values) []string
+	Judge func(s settings.Values, r *Report)
+}
+
+// Measurement returns the settings that the measuring of the classes depends on, and whether there are others.
+func (d *Detector) Measurement(s settings.Values) (measurement settings.Values, judged bool) {
+	if d.Rule == nil {
+		return s, false
+	}
+	rule := d.Rule(s)
+	if len(rule) == 0 {
+		return s, false
+	}
+	measurement = settings.Values{}
+	for name, v := range s {
+		if !slices.Contains(rule, name) {
+			measurement[name] = v
+		}
+	}
+	return measurement, true
 }
 
 // Input is what a detector may look at.

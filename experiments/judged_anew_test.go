@@ -1,0 +1,91 @@
+package experiments
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"clipinspector/results"
+)
+
+// order is a cell's place in its suite.
+var order = regexp.MustCompile(`"order":\d+`)
+
+// Verdicts by other rules on what was measured once are those of detections that measured themselves, to the last bit, however many
+// workers there are. They share the measuring's triggers, and measure again where these are lost. What steers the measuring does not share.
+func TestAnotherRuleTakesNoInversion(t *testing.T) {
+	text := tinySuite(tinyCLIP(t))
+	const sweep = "sweep:\n  detectors.ci.index: [ratio, mad]\n  detectors.*.k: [1, 2]\n  detectors.neural-cleanse.index: [mad, ratio]\n"
+	f := parse(t, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets")+sweep)
+	out := t.TempDir()
+	together := runTiny(t, f, Options{Out: out, Workers: 1})
+	if other := runTiny(t, f, Options{Out: t.TempDir(), Workers: 3}); !bytes.Equal(together, other) {
+		t.Errorf("three workers: another export: %s", firstDifference(other, together))
+	}
+	store, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	rows, err := store.Detections("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders := map[string]int{}
+	alone := t.TempDir()
+	for _, row := range rows {
+		folders[row.Cell.Detector+" "+row.Result.Path]++
+	}
+	// Four models; CI 2 rules x 2 thresholds, Neural Cleanse as many, Pixel-Backdoor two thresholds.
+	if len(rows) != 4*(4+4+2) || len(folders) != 4*3 {
+		t.Errorf("%d detections in %d folders, want 40 in 12", len(rows), len(folders))
+	}
+	one := parse(t, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"),
+		"detectors.ci.index=mad", "detectors.*.k=1", "detectors.neural-cleanse.index=ratio")
+	for _, line := range bytes.Split(bytes.TrimSpace(runTiny(t, one, Options{Out: alone})), []byte("\n")) {
+		if bytes.Contains(line, []byte(`"kind":"detection"`)) && !bytes.Contains(order.ReplaceAll(together, nil), order.ReplaceAll(line, nil)) {
+			t.Errorf("measured alone it is another: %s", line)
+		}
+	}
+
+	// The triggers of the measuring are lost: whoever is judged anew measures itself.
+	for folder := range folders {
+		_, path, _ := strings.Cut(folder, " ")
+		if err := os.Remove(filepath.Join(out, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more := parse(t, strings.ReplaceAll(f.Text, "[1, 2]", "[1, 3]"))
+	runTiny(t, more, Options{Out: out})
+	if rows, err = store.Detections("tiny"); err != nil {
+		t.Fatal(err)
+	}
+	fresh := 0
+	for _, row := range rows {
+		if detector := row.Cell.Settings["detector"].(map[string]any); fmt.Sprint(detector["k"]) != "3" {
+			continue
+		}
+		fresh++
+		if _, err := readRecovered(filepath.Join(out, row.Result.Path)); err != nil {
+			t.Errorf("%s: %v", row.Cell.Detector, err)
+		}
+	}
+	if fresh != 4*5 {
+		t.Errorf("%d detections at k = 3, want 20", fresh)
+	}
+
+	halving := parse(t, text+"sweep:\n  detectors.ci.halving: [1]\n  detectors.ci.index: [ratio, mad]\n")
+	p, err := NewWorld().Plan(halving, "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range p.Detections {
+		if (d.measured == "") != (d.Detector.Name == "ci") {
+			t.Errorf("%s: measurement %q; with halving CI's rule steers its inversions", d.Detector.Name, d.measured)
+		}
+	}
+}
