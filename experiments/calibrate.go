@@ -20,6 +20,7 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/clip/safetensors"
+	"clipinspector/inspector"
 	"clipinspector/results"
 	"clipinspector/settings"
 )
@@ -41,6 +42,7 @@ type Search struct {
 type search struct {
 	node         *yaml.Node
 	trials, seed int
+	measurements int                   // that a detector's trials differ in at most; the other differences are in the verdict alone
 	grids        map[string]*yaml.Node // by detector: paths with lists of values, as in a sweep
 }
 
@@ -113,12 +115,14 @@ func (s *source) search(root *yaml.Node) (*search, error) {
 			return nil, s.errorf(n, "search: a suite that settings are chosen on has no %s", other)
 		}
 	}
-	q := &search{node: n, trials: 10, seed: 1, grids: map[string]*yaml.Node{}}
+	q := &search{node: n, trials: 10, seed: 1, measurements: maxVariants, grids: map[string]*yaml.Node{}}
 	r := reader{source: s}
 	for _, e := range entries(n) {
 		switch e.name {
 		case "trials":
 			r.integer(e.value, "search: trials", 1, maxVariants, &q.trials)
+		case "measurements":
+			r.integer(e.value, "search: measurements", 1, maxVariants, &q.measurements)
 		case "seed":
 			r.integer(e.value, "search: seed", 0, 1<<31-1, &q.seed)
 		default:
@@ -135,7 +139,7 @@ func (s *source) search(root *yaml.Node) (*search, error) {
 func (s *source) candidates(root *yaml.Node, q *search, e entry) error {
 	steps := strings.SplitN(e.name, ".", 3)
 	if len(steps) != 3 || steps[0] != "detectors" || steps[1] == "*" || steps[2] == "name" || child(root, "detectors") == nil {
-		return s.errorf(e.key, "search: %q: want trials, seed or detectors.NAME.SETTING of a detector of the suite", e.name)
+		return s.errorf(e.key, "search: %q: want trials, measurements, seed or detectors.NAME.SETTING of a detector of the suite", e.name)
 	}
 	values, err := s.list(e.value, "search: "+e.name)
 	if err != nil {
@@ -162,8 +166,8 @@ func (s *source) candidates(root *yaml.Node, q *search, e entry) error {
 	return nil
 }
 
-// draw returns the trials of the i-th detector: its own settings, then others of its grid in random order. More trials go on
-// where fewer ended, so that what those computed serves.
+// draw returns the trials of the i-th detector: its own settings, then others of its grid in random order, of which those are
+// passed over that would be one measurement too many. More trials go on where fewer ended, so that what those computed serves.
 func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, error) {
 	grid := q.grids[own.Name]
 	if grid == nil {
@@ -173,7 +177,12 @@ func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, 
 	if err != nil {
 		return nil, err
 	}
+	detector, err := inspector.Find(own.Name)
+	if err != nil {
+		return nil, err
+	}
 	drawn := []Choice{own}
+	measured := []settings.Values{first(detector.Measurement(own.Settings))}
 	for _, j := range source64("search", q.seed, "/", own.Name).Perm(len(combinations)) {
 		if len(drawn) == q.trials {
 			break
@@ -188,16 +197,28 @@ func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, 
 		if err != nil {
 			return nil, err
 		}
-		if c := u.Detectors[i]; !slices.ContainsFunc(drawn, func(d Choice) bool { return reflect.DeepEqual(c, d) }) {
-			drawn = append(drawn, c)
+		c := u.Detectors[i]
+		if slices.ContainsFunc(drawn, func(d Choice) bool { return reflect.DeepEqual(c, d) }) {
+			continue
 		}
+		m := first(detector.Measurement(c.Settings))
+		if !slices.ContainsFunc(measured, func(d settings.Values) bool { return reflect.DeepEqual(m, d) }) {
+			if len(measured) == q.measurements {
+				continue
+			}
+			measured = append(measured, m)
+		}
+		drawn = append(drawn, c)
 	}
 	if len(drawn) < q.trials {
-		return nil, s.errorf(q.node, "search: %d trials, but detector %s has only %d different settings, its own included",
-			q.trials, own.Name, len(drawn))
+		return nil, s.errorf(q.node, "search: %d trials, but detector %s has only %d different settings, its own included, of %d measurements",
+			q.trials, own.Name, len(drawn), len(measured))
 	}
 	return drawn, nil
 }
+
+// first is the first of two values.
+func first[A, B any](a A, _ B) A { return a }
 
 // bothKinds refuses attacks without clean or without backdoored models, between which there is no AUROC.
 func (s *source) bothKinds(n *yaml.Node, list []Choice) error {

@@ -85,6 +85,27 @@ func TestEveryDetectorGetsAsManyDifferentTrials(t *testing.T) {
 	}
 }
 
+// Trials that differ in nothing but the verdict are one measurement, of which there are no more than asked for.
+func TestTrialsOfFewMeasurements(t *testing.T) {
+	q := parseSearch(t, tinySearch("builtin:mini"), "search.trials=7", "search.measurements=2",
+		"search.detectors.ci.shape=[3, 4, 5, 6, 7, 8]", "search.detectors.neural-cleanse.index=[mad, ratio]", "search.detectors.neural-cleanse.k=[1, 2, 3]")
+	p, err := NewWorld().Plan(q.File, "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := map[string]bool{}
+	for _, d := range p.Detections {
+		measured[d.measured] = true
+	}
+	if len(p.Detections) != 6*2*7 || len(measured) != 6*2*2 {
+		t.Errorf("%d detections of %d measurements, want 84 of 24", len(p.Detections), len(measured))
+	}
+	if _, err := ParseSearch("suite.yaml", []byte(tinySearch("builtin:mini")), []string{"search.measurements=2"}); err == nil ||
+		!strings.Contains(err.Error(), "of 2 measurements") {
+		t.Errorf("three trials that measure in two ways: %v", err)
+	}
+}
+
 func TestBadSearchesAreRefusedWithTheirLine(t *testing.T) {
 	const text = short + "detectors: [ci]\nsearch: {trials: 2, detectors.ci.epsilon: [0.02, 0.03]}\n"
 	calibration := strings.NewReplacer("[1]", "[100]", "[clean]", "[clean, sig]").Replace(text)
@@ -105,7 +126,7 @@ func TestBadSearchesAreRefusedWithTheirLine(t *testing.T) {
 		{"unknown setting", calibration, "search.detectors.ci.epsilom=[1]", `--set search.detectors.ci.epsilom=[1]: detector ci: unknown parameter "epsilom"`},
 		{"value out of range", calibration, "search.detectors.ci.epsilon=[0.1, 2]", `--set search.detectors.ci.epsilon=[0.1, 2]: detector ci: parameter "epsilon"`},
 		{"unknown detector", calibration, "search.detectors.cj.epsilon=[0.1]", `--set search.detectors.cj.epsilon=[0.1]: there is no "detectors.cj"`},
-		{"not a detector's", calibration, "search.tuning.epochs=[1]", `--set search.tuning.epochs=[1]: search: "tuning.epochs": want trials, seed or detectors.NAME.SETTING`},
+		{"not a detector's", calibration, "search.tuning.epochs=[1]", `--set search.tuning.epochs=[1]: search: "tuning.epochs": want trials, measurements, seed or detectors.NAME.SETTING`},
 		{"a detector's name", calibration, "search.detectors.ci.name=[ci]", `--set search.detectors.ci.name=[ci]: search: "detectors.ci.name": want`},
 		{"all detectors", calibration, "search.detectors.*.batch=[8]", `--set search.detectors.*.batch=[8]: search: "detectors.*.batch": want`},
 		{"no list", calibration, "search.detectors.ci.margin=1", "--set search.detectors.ci.margin=1: search: detectors.ci.margin: want a list"},
