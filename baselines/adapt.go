@@ -88,11 +88,11 @@ func judge(s settings.Values, r *inspector.Report) {
 		r.Judge(s.String("index"), s.Float("k"))
 		return
 	}
-	power := inspector.Power{Values: make([]float64, len(r.Classes)), Shape: s.Float("shape")}
-	for c := range r.Classes {
-		power.Values[c] = 1 / (1 + r.Classes[c].Score)
+	powers := make([]float64, len(r.Classes))
+	for c := range powers {
+		powers[c] = 1 / (1 + r.Classes[c].Score)
 	}
-	for c, v := range inspector.Ratio(power) {
+	for c, v := range inspector.Ratio(powers, s.Float("shape")) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))

@@ -279,11 +279,13 @@ func (d *DetectionJob) work() Work {
 	if words, ok := s["template"].(string); ok { // and those of the reference
 		w.FLOP += m.textCost(m.tokens(words)).forward
 	}
-	if score, _ := s["score"].(string); score == "gain" { // see inspector's gains; classes may share the forward half
+	switch score, _ := s["score"].(string); {
+	case score == "push" && !m.learner().Conditional && !m.learner().FixedTexts: // class vectors alone
+	case score == "push" || score == "gain": // see inspector's gains; classes may share the forward half
 		images := min(number("gain-images", 0), pool)
 		b := max(1, min(batch, images))
 		w.add(m.inverted(float64(k*(images/b*b)), 0, s["gain-contrast"]))
-	} else if score != "" { // the measuring images without a trigger
+	case score != "": // the measuring images without a trigger
 		w.add(m.encoded(measure))
 		if x, _ := s["contrast"].(float64); x != 0 {
 			w.add(Work{Passes: measure, FLOP: measure * imageCost(m.encoder.Config, 0).forward})

@@ -33,26 +33,19 @@ func init() {
 			{Name: "rate", Doc: "Adam's learning rate as a share of epsilon; it falls to 0 along a cosine (our choice)", Default: 0.25, Min: 1e-4, Max: 10},
 			{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective: a trigger that moves the untouched model as well is no trace of a backdoor; 0 is the paper's objective (our choice)", Default: 1.0, Min: 0, Max: 4},
 			{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
-			{Name: "score", Doc: "what outliers are sought in: by how much the trigger lowers the loss, the share of misses (asr), both, or the squared first-order gain over the loss (gain) (our choice)", Default: "gain", Choices: []string{"loss", "asr", "both", "gain"}},
+			{Name: "score", Doc: "what outliers are sought in: by how much the other classes' vectors shrink from a class together (push), the squared first-order gain (gain), either over the fourth root of loss-floor and loss, by how much the trigger lowers the loss, the share of misses (asr), or both; a model whose class vectors are not tuned, or differ from image to image, has gain for push (our choice)", Default: "push", Choices: []string{"push", "gain", "both", "loss", "asr"}},
+			{Name: "loss-floor", Unit: "logits", Doc: "losses that differ by less than this are alike to the scores push and gain (our choice)", Default: 0.05, Min: 1e-3, Max: 100},
 			{Name: "gain-contrast", Doc: "the contrast in the first-order gain (our choice)", Default: 0.5, Min: 0, Max: 4},
 			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
 			{Name: "halving", Unit: "rungs", Doc: "successive halving over classes: so many times only the most suspicious go on; 0 inverts every class to the end (our choice)", Default: 0, Min: 0, Max: 10},
 			{Name: "keep", Doc: "share of the classes that goes on from a rung of halving, at least 3 classes; a stretch between rungs is longer than the one before by as much", Default: 0.33, Min: 0.01, Max: 0.99},
-			{Name: "index", Doc: "how outliers are measured: ratio (a class's powers over the mean of the others', for score: gain), studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation) (our choice)", Default: "ratio", Choices: []string{"ratio", "studentized", "mad"}},
-			{Name: "shape", Doc: "of the Gamma distribution that the ratio takes the powers by gain of a clean model's classes from; larger flags more (our choice)", Default: 5.0, Min: 0.5, Max: 1000},
-			{Name: "loss-shape", Doc: "the same of the second power, 1/(loss-floor + loss), which tells how nearly the inversion reaches a class; 0 leaves it out (our choice)", Default: 1.0, Min: 0, Max: 1000},
-			{Name: "loss-floor", Unit: "logits", Doc: "losses that differ by less than this are alike (our choice)", Default: 0.05, Min: 1e-3, Max: 100},
+			{Name: "index", Doc: "how outliers are measured: ratio (a class's power over the mean of the others', for the scores push and gain), studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation) (our choice)", Default: "ratio", Choices: []string{"ratio", "studentized", "mad"}},
+			{Name: "shape", Doc: "of the Gamma distribution that the ratio takes the powers of a clean model's classes from; larger flags more (our choice)", Default: 6.0, Min: 0.5, Max: 1000},
 			Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
 		Rule:    rule,
-		Judge: func(s settings.Values, r *Report) {
-			losses := make([]float64, len(r.Classes))
-			for c := range losses {
-				losses[c] = r.Classes[c].Loss
-			}
-			judge(s, r, losses)
-		},
+		Judge:   judge,
 	})
 }
 
@@ -98,23 +91,26 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	power := slices.Contains([]string{"push", "gain"}, s.String("score"))
 	ratio := s.String("index") == "ratio"
-	if ratio && s.String("score") != "gain" {
-		return nil, fmt.Errorf("index = ratio compares powers, which only the score gain gives, not %s: set index to studentized", s.String("score"))
+	if ratio && !power {
+		return nil, fmt.Errorf("index = ratio compares powers, which the scores push and gain give, not %s: set index to studentized", s.String("score"))
 	}
 	if rungs := s.Int("halving"); rungs > 0 {
-		if s.String("score") != "gain" {
-			return nil, fmt.Errorf("halving = %d compares classes by the score gain, not by %s: set halving to 0", rungs, s.String("score"))
+		if !power {
+			return nil, fmt.Errorf("halving = %d compares classes by the scores push or gain, not by %s: set halving to 0", rungs, s.String("score"))
 		}
 		inv.Halving = &Halving{Rungs: rungs, Keep: s.Float("keep"), Suspicion: func(classes []int, losses []float64) []float64 {
-			scores := make([]float64, len(classes))
+			at := &Report{Classes: make([]ClassResult, len(classes))}
 			for i, t := range classes {
-				scores[i] = score(t, Outcome{Loss: losses[i]})
+				at.Classes[i].Score = score(t, Outcome{Loss: losses[i]})
 			}
-			if ratio {
-				return Ratio(powers(s, scores, losses)...)
+			judge(s, at)
+			index := make([]float64, len(classes))
+			for i, c := range at.Classes {
+				index[i] = c.Index
 			}
-			return Indices(s.String("index"), scores)
+			return index
 		}}
 	}
 	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
@@ -122,27 +118,26 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
-	end, scores := atTheEnd(outcomes), make([]float64, len(outcomes))
+	end := atTheEnd(outcomes, s.Float("loss-floor"))
 	for c, o := range outcomes {
-		scores[c] = score(c, Outcome{Loss: end[c], ASR: o.ASR})
-		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: scores[c],
+		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: score(c, Outcome{Loss: end[c], ASR: o.ASR}),
 			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
 	}
-	judge(s, r, end)
+	judge(s, r)
 	return r, nil
 }
 
-// judge gives the verdict on measured classes whose losses at the end of a whole inversion are end, by class.
-func judge(s settings.Values, r *Report, end []float64) {
+// judge gives the verdict on measured classes. A score by push or gain is the negative of a power.
+func judge(s settings.Values, r *Report) {
 	if s.String("index") != "ratio" {
 		r.Judge(s.String("index"), s.Float("k"))
 		return
 	}
-	scores := make([]float64, len(r.Classes))
-	for c := range scores {
-		scores[c] = r.Classes[c].Score
+	powers := make([]float64, len(r.Classes))
+	for c := range powers {
+		powers[c] = -r.Classes[c].Score
 	}
-	for c, v := range Ratio(powers(s, scores, end)...) {
+	for c, v := range Ratio(powers, s.Float("shape")) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))
@@ -153,44 +148,33 @@ func rule(s settings.Values) []string {
 	if s.Int("halving") > 0 {
 		return nil
 	}
-	return []string{"index", "shape", "loss-shape", "loss-floor", "k"}
-}
-
-// powers returns what the index ratio compares: the negatives of the scores by gain, and how nearly the inversion reaches each class,
-//
-//	1 / (loss-floor + loss)
-//
-// unless loss-shape is 0. A backdoor among classes that differ much by nature shows in the second, one that no perturbation
-// within epsilon imitates well in the first.
-func powers(s settings.Values, scores, losses []float64) []Power {
-	gain := Power{Values: make([]float64, len(scores)), Shape: s.Float("shape")}
-	reach := Power{Values: make([]float64, len(scores)), Shape: s.Float("loss-shape")}
-	for c := range scores {
-		gain.Values[c] = -scores[c]
-		reach.Values[c] = 1 / (s.Float("loss-floor") + losses[c])
-	}
-	if reach.Shape == 0 {
-		return []Power{gain}
-	}
-	return []Power{gain, reach}
+	return []string{"index", "shape", "k"}
 }
 
 // ciScore returns what outliers are sought in as a function of a class and what its inversion came to, lower for more suspicious, and
-// the image passes that it took to know it. By gain it is
+// the image passes that it took to know it. By push, which takes none (see pushes), it is
 //
-//	score = -(epsilon G)² / sqrt(1 + loss)
+//	score = -push / (loss-floor + loss)^(1/4)
 //
-// with the first-order gain G of a class (see gains) and the loss that the inversion left: a class that the prompts open to a
-// small steady perturbation, and that a perturbation really reaches. By the other rules it is how much the trigger
-// changes (see change).
+// with the loss that the inversion left: a class from which the others shrink together, and that a perturbation really reaches. By gain it is
+// the same with the squared first-order gain of epsilon (see gains) for the push. By the other rules it is how much the trigger changes
+// (see change).
 func ciScore(ctx context.Context, in Input, inv *Inversion, optimise, measure []int) (score func(t int, o Outcome) float64, passes int64, err error) {
 	s := in.Settings
-	if s.String("score") == "gain" {
+	power := func(of []float64) func(t int, o Outcome) float64 {
+		return func(t int, o Outcome) float64 { return -of[t] / math.Sqrt(math.Sqrt(s.Float("loss-floor")+o.Loss)) }
+	}
+	switch kind := s.String("score"); {
+	case kind == "push" && pushed(in.Model.Learner):
+		push, err := pushes(in.Model, inv.Reference)
+		return power(push), 0, err
+	case kind == "push" || kind == "gain":
 		images := optimise[:min(s.Int("gain-images"), len(optimise))]
 		gain, passes, err := gains(ctx, in, inv.Reference, s.Float("gain-contrast"), images, inv.Batch)
-		return func(t int, o Outcome) float64 {
-			return -math.Pow(s.Float("epsilon")*gain[t], 2) / math.Sqrt(1+o.Loss)
-		}, passes, err
+		for t, g := range gain {
+			gain[t] = math.Pow(s.Float("epsilon")*g, 2)
+		}
+		return power(gain), passes, err
 	}
 	before, passes, err := untriggered(ctx, in, inv, measure)
 	return func(t int, o Outcome) float64 {

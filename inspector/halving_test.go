@@ -131,7 +131,7 @@ func TestLossesOfStoppedClasses(t *testing.T) {
 		{Loss: 1.5, Rungs: []float64{9, 1.5}, Stopped: true}, // 2.5/2 - 1 is less than any loss that was reached
 	}
 	for t0, want := range []float64{1, 2, 4, 12./3 - 1, 8./2 - 1, 1} {
-		if got := inspector.AtTheEnd(outcomes)[t0]; math.Abs(got-want) > 1e-12 {
+		if got := inspector.AtTheEnd(outcomes, 1)[t0]; math.Abs(got-want) > 1e-12 {
 			t.Errorf("class %d ends at %v, want %v", t0, got, want)
 		}
 	}
@@ -140,7 +140,7 @@ func TestLossesOfStoppedClasses(t *testing.T) {
 	for range 200 {
 		n := 3 + rng.IntN(5)
 		gain, o := make([]float64, n+4), make([]inspector.Outcome, n+4)
-		score := func(c int, loss float64) float64 { return -gain[c] / math.Sqrt(1+loss) }
+		score := func(c int, loss float64) float64 { return -gain[c] / math.Sqrt(math.Sqrt(0.05+loss)) }
 		worst := math.Inf(-1)
 		for c := range o {
 			gain[c] = rng.ExpFloat64()
@@ -152,7 +152,7 @@ func TestLossesOfStoppedClasses(t *testing.T) {
 				gain[c] *= worst / s
 			}
 		}
-		loss := inspector.AtTheEnd(o)
+		loss := inspector.AtTheEnd(o, 0.05)
 		best := 0
 		for c := range o {
 			if score(c, loss[c]) < score(best, loss[best])-1e-12 {
@@ -172,15 +172,15 @@ func TestCIHalves(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := untuned(t, cliptest.Tiny(t, newCPU(t, 2), 16), "coop", cliptest.Classes)
-	given := map[string]any{"optimise": 32, "measure": 7, "batch": 4, "gain-images": 8}
+	given := map[string]any{"optimise": 32, "measure": 7, "batch": 4}
 	full := inspect(t, ci, input(t, ci, m, cliptest.Images(50, 16, 1), given))
 	given["halving"], given["keep"] = 1, 0.5 // after four of eight steps three of six classes go on
 	got := inspect(t, ci, input(t, ci, m, cliptest.Images(50, 16, 1), given))
-	if want := int64(6*8 + (6*4+3*4)*4 + 3*7); got.ImagePasses != want || full.ImagePasses != 6*(8+32+7) {
+	if want := int64((6*4+3*4)*4 + 3*7); got.ImagePasses != want || full.ImagePasses != 6*(32+7) {
 		t.Errorf("%d image passes, want %d; %d without halving", got.ImagePasses, want, full.ImagePasses)
 	}
 	given["score"] = "loss"
 	if _, err := ci.Inspect(bg, input(t, ci, m, cliptest.Images(50, 16, 1), given)); err == nil {
-		t.Error("halving went on with another score than the gain")
+		t.Error("halving went on with a score that is no power")
 	}
 }

@@ -317,12 +317,12 @@ func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, err
 // atTheEnd returns the loss of each class at the end of the inversion: as measured, or for one that was stopped at a rung with L_r,
 // the L with
 //
-//	ln(1 + L) = ln(1 + L_r) + median over the classes inverted to the end of ( ln(1 + L_c) - ln(1 + L_c,r) ),
+//	ln(floor + L) = ln(floor + L_r) + median over the classes inverted to the end of ( ln(floor + L_c) - ln(floor + L_c,r) ),
 //
 // what it would have come to had it gone on as they did on the median, but no less than the least of theirs: nobody has seen it reach that.
 // Losses at a rung are of the same images for all, those at the end of the measuring images: the median also stands for the
 // difference between the two.
-func atTheEnd(outcomes []Outcome) []float64 {
+func atTheEnd(outcomes []Outcome, floor float64) []float64 {
 	loss, least := make([]float64, len(outcomes)), math.Inf(1)
 	for t, o := range outcomes {
 		loss[t] = o.Loss
@@ -338,10 +338,10 @@ func atTheEnd(outcomes []Outcome) []float64 {
 		var fall []float64
 		for _, e := range outcomes {
 			if !e.Stopped {
-				fall = append(fall, math.Log1p(e.Loss)-math.Log1p(e.Rungs[r]))
+				fall = append(fall, math.Log((floor+e.Loss)/(floor+e.Rungs[r])))
 			}
 		}
-		loss[t] = math.Max(least, (1+o.Rungs[r])*math.Exp(median(fall))-1)
+		loss[t] = math.Max(least, (floor+o.Rungs[r])*math.Exp(median(fall))-floor)
 	}
 	return loss
 }

@@ -105,7 +105,8 @@ func patch(target int) *prompts.Poison {
 }
 
 // CI points at the target of a planted backdoor, whichever class it is: the recovered trigger fires there, and its
-// score is half as low again as that of any other class. A clean model is not flagged.
+// score is half as low again as that of any other class. A clean model is not flagged by its gains; by its pushes it is, here: they hold
+// the class vectors against zero-shot CLIP's, and this CLIP is random.
 func TestCIFindsAPlantedBackdoor(t *testing.T) {
 	c := cliptest.Tiny(t, newCPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
@@ -113,27 +114,31 @@ func TestCIFindsAPlantedBackdoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report := func(m *prompts.Model) *inspector.Report {
-		return inspect(t, ci, input(t, ci, m, pool, map[string]any{"optimise": 80, "measure": 40, "batch": 20, "epochs": 2}))
+	report := func(m *prompts.Model, score string) *inspector.Report {
+		return inspect(t, ci, input(t, ci, m, pool, map[string]any{"optimise": 80, "measure": 40, "batch": 20, "epochs": 2, "score": score}))
 	}
-	for _, target := range []int{0, 3, 5} {
+	for i, target := range []int{0, 3, 5, 0, 3, 5} {
+		score := "push"
+		if i >= 3 {
+			score = "gain"
+		}
 		m, tr := planted(t, c, learnedNoise(target))
 		if asr := asrOf(t, m, tr, target); asr < 0.9 {
 			t.Fatalf("target %d: the backdoor was not planted, its ASR is %.2f", target, asr)
 		}
-		r := report(m)
+		r := report(m, score)
 		suspect := r.Classes[target]
 		if r.Suspect != target || suspect.ASR < 0.75 {
-			t.Errorf("target %d: the suspect is %d; the target's recovered trigger has ASR %.2f", target, r.Suspect, suspect.ASR)
+			t.Errorf("%s, target %d: the suspect is %d; the target's recovered trigger has ASR %.2f", score, target, r.Suspect, suspect.ASR)
 		}
 		for k, x := range r.Classes {
 			if k != target && x.Score < suspect.Score/1.5 {
-				t.Errorf("target %d has the score %.3f and the loss %.3f, class %d %.3f and %.3f", target, suspect.Score, suspect.Loss, k, x.Score, x.Loss)
+				t.Errorf("%s, target %d has the score %.3f and the loss %.3f, class %d %.3f and %.3f", score, target, suspect.Score, suspect.Loss, k, x.Score, x.Loss)
 			}
 		}
 	}
 	m, _ := planted(t, c, nil)
-	if r := report(m); r.Backdoored {
+	if r := report(m, "gain"); r.Backdoored {
 		t.Errorf("a clean model is flagged with an index of %.2f", r.Index)
 	}
 }

@@ -21,7 +21,7 @@ func init() {
 			{Name: "init", Doc: "words in front of the class name", Default: "a photo of a"},
 			{Name: "cut", Doc: "largest share of an image that a box from another image covers, the label kept (after CutMix, Yun et al., ICCV 2019); 0 for none", Default: 0.0, Min: 0, Max: 0.49},
 		},
-		Weights: true,
+		FixedTexts: true, Weights: true,
 		Augment: cutAndPaste,
 		Init: func(m *Model, _ *rand.Rand) (map[string]*tensor.Dense, error) {
 			if _, err := m.fixedContext(); err != nil {

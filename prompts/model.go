@@ -26,6 +26,8 @@ type Learner struct {
 	Params []settings.Param
 	// Conditional tells that the class vectors depend on the image, as in CoCoOp.
 	Conditional bool
+	// FixedTexts tells that the class vectors are those of hand-written prompts: what is tuned lies in the image tower.
+	FixedTexts bool
 	// Weights tells that what is tuned are weights of the image tower and no prompts.
 	Weights bool
 	// Init draws the tensors to be tuned.

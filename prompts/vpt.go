@@ -21,6 +21,7 @@ func init() {
 			{Name: "depth", Unit: "blocks", Doc: "blocks that get prompts of their own: 1 is VPT-shallow, 0 stands for all, VPT-deep", Default: 0, Min: 0, Max: 128},
 			{Name: "init", Doc: "words in front of the class name", Default: "a photo of a"},
 		},
+		FixedTexts: true,
 		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
 			if _, err := m.fixedContext(); err != nil {
 				return nil, err
