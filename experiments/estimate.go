@@ -281,10 +281,12 @@ func (d *DetectionJob) work() Work {
 	}
 	switch score, _ := s["score"].(string); {
 	case score == "push" && !m.learner().Conditional && !m.learner().FixedTexts: // class vectors alone
-	case score == "push" || score == "gain": // see inspector's gains; classes may share the forward half
+	case score == "push" || score == "gain":
 		images := min(number("gain-images", 0), pool)
 		b := max(1, min(batch, images))
-		w.add(m.inverted(float64(k*(images/b*b)), 0, s["gain-contrast"]))
+		forward, back := inspector.GainReplays(k)
+		c, n := m.invertedCost(s["gain-contrast"]), float64(forward*(images/b*b))
+		w.add(Work{Passes: float64(k * (images / b * b)), FLOP: n * (c.forward + float64(back)*c.back)})
 	case score != "": // the measuring images without a trigger
 		w.add(m.encoded(measure))
 		if x, _ := s["contrast"].(float64); x != 0 {
@@ -296,6 +298,12 @@ func (d *DetectionJob) work() Work {
 
 // inverted is the work of images that carry a trigger which learns, and of images that carry one.
 func (m *ModelJob) inverted(learns, fixed float64, contrast any) Work {
+	c := m.invertedCost(contrast)
+	return Work{Passes: learns + fixed, FLOP: learns*c.both() + fixed*c.forward}
+}
+
+// invertedCost is the cost of an image that carries a trigger.
+func (m *ModelJob) invertedCost(contrast any) cost {
 	c := m.imageCost()
 	add := func(o cost) { c.forward, c.back = c.forward+o.forward, c.back+o.back }
 	if m.learner().Conditional {
@@ -304,7 +312,7 @@ func (m *ModelJob) inverted(learns, fixed float64, contrast any) Work {
 	if x, _ := contrast.(float64); x != 0 && m.learner().Image != nil { // the reference sees the image through the untouched tower
 		add(imageCost(m.encoder.Config, 0))
 	}
-	return Work{Passes: learns + fixed, FLOP: learns*c.both() + fixed*c.forward}
+	return c
 }
 
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.

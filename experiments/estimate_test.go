@@ -119,11 +119,7 @@ detectors: [%s]
 					t.Fatal(err)
 				}
 				e.Passes = float64(r.ImagePasses) // classes share some
-				over := 0.05
-				if d.Detector.Settings["score"] == "gain" {
-					over = 0.25 // the classes share the way forward
-				}
-				compare(t, fmt.Sprintf("%s: %s, halving %v", what, d.Detector.Name, d.Detector.Settings["halving"]), d.work(), e.Work, over)
+				compare(t, fmt.Sprintf("%s: %s, halving %v", what, d.Detector.Name, d.Detector.Settings["halving"]), d.work(), e.Work, 0.05)
 			}
 			c.Free()
 		}

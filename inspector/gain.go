@@ -12,6 +12,12 @@ import (
 // gainClasses is how many classes' gradients one replay takes at most; they share the forward pass.
 const gainClasses = 10
 
+// GainReplays tells how many times an image goes forward for the gains of k classes, and for how many of them it comes back each time.
+func GainReplays(k int) (forward, back int) {
+	back = lanes(k, gainClasses)
+	return (k + back - 1) / back, back
+}
+
 // gains returns for each class t the first-order gain of a perturbation that is the same for all images: the steepest rise,
 // per unit of the bound on each pixel, of
 //
@@ -54,7 +60,7 @@ func gains(ctx context.Context, in Input, reference *prompts.Model, contrast flo
 	if err != nil {
 		return nil, 0, err
 	}
-	n := lanes(k, gainClasses)
+	_, n := GainReplays(k)
 	index, target := g.Input(batch), make([]autodiff.Value, n)
 	d := g.Bind(delta)
 	x := g.Bind(pool).Gather(index).Reshape(batch, 3, side, side).Add(d)
