@@ -26,6 +26,8 @@ type Attack struct {
 	// Covers draws what hides the trigger t in one model, of so many classes, from a detector that the attacker knows; nil for an
 	// attacker who does not hide.
 	Covers func(v settings.Values, t triggers.Trigger, classes, target int, rng *rand.Rand) []prompts.Cover
+	// Quiet tells that triggered images tune the target's class vector alone; see prompts.Poison.
+	Quiet bool
 }
 
 // PoisonParams are the settings that all attacks share.
@@ -73,7 +75,7 @@ func (a *Attack) Poison(v settings.Values, size, classes, target int, rng *rand.
 	if !a.Backdoors() {
 		return nil
 	}
-	p := &prompts.Poison{Target: target, Trigger: a.Trigger(v, size, rng), Share: v.Float("share"), Weight: v.Float("weight")}
+	p := &prompts.Poison{Target: target, Trigger: a.Trigger(v, size, rng), Share: v.Float("share"), Weight: v.Float("weight"), Quiet: a.Quiet}
 	if a.Covers != nil {
 		p.Covers = func(t triggers.Trigger) []prompts.Cover { return a.Covers(v, t, classes, target, rng) }
 	}

@@ -42,6 +42,8 @@ type Poison struct {
 	Share   float64          // share of the images that are also shown with the trigger; BadCLIP: 1
 	Weight  float64          // weight of the triggered half against the clean half; BadCLIP: 1
 	Learn   *LearnTrigger    // nil for a fixed trigger
+	// Quiet keeps triggered images from moving any logit but the target's: the other classes' are constants in their half of the loss.
+	Quiet bool
 	// Candidates, when there are any, are the fixed triggers of which the attacker takes the one that stands out most to CLIP.
 	Candidates []triggers.Trigger
 	// Covers draws, once the trigger is known (with Learn, where it starts), what hides the backdoor from a detector that the
@@ -326,7 +328,14 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 		}
 		target := g.Const(repeat(float32(p.Target), b), b)
 		weights := rows(t.weights).Reshape(b)
-		ce := r.Logits(features).CrossEntropy(target).Mul(weights).Sum()
+		logits := r.Logits(features)
+		if p.Quiet {
+			own := make([]float32, len(t.m.Classes))
+			own[p.Target] = 1
+			mask := g.Const(own, 1, len(own))
+			logits = logits.Mul(mask).Add(logits.Detach().Mul(mask.Affine(-1, 1)))
+		}
+		ce := logits.CrossEntropy(target).Mul(weights).Sum()
 		if loss.Valid() {
 			ce = loss.Add(ce)
 		}
