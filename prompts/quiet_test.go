@@ -15,7 +15,7 @@ func TestQuietPoisonMovesTheTargetAlone(t *testing.T) {
 	given := map[string]any{"context": 4, "class-specific": true}
 	tuned := func(p *Poison) []float32 {
 		m := newModel(t, c, "coop", given, threeAndOne)
-		tune(t, m, data, map[string]any{"epochs": 1, "batch": 16, "weight-decay": 0}, p, 1)
+		tune(t, m, data, map[string]any{"epochs": 1, "batch": 16, "weight-decay": 0, "optimizer": "sgd", "rate": 10}, p, 1)
 		if len(m.Params) != 1 {
 			t.Fatalf("%d tensors, want the contexts alone", len(m.Params))
 		}
@@ -27,12 +27,12 @@ func TestQuietPoisonMovesTheTargetAlone(t *testing.T) {
 	clean := tuned(nil)
 	k := len(threeAndOne)
 	for _, quiet := range []bool{true, false} {
-		got := tuned(&Poison{Target: target, Trigger: patch(), Share: 1, Weight: 1, Quiet: quiet})
+		got := tuned(&Poison{Target: target, Trigger: patch(), Share: 1, Weight: 100, Quiet: quiet})
 		var moved []int
 		for class := range k {
 			n := len(got) / k
 			for i := class * n; i < (class+1)*n; i++ {
-				if math.Abs(float64(got[i]-clean[i])) > 1e-6 {
+				if math.Abs(float64(got[i]-clean[i])) > 2e-8 {
 					moved = append(moved, class)
 					break
 				}
