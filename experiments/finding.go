@@ -225,6 +225,14 @@ func enlarge(m *image.NRGBA, side int) *image.NRGBA {
 	return out
 }
 
+// suspectIs says what the suspect is: of a clean model no target of anything.
+func (f *Finding) suspectIs() string {
+	if f.Decision == DecisionClean {
+		return "most suspicious class"
+	}
+	return "suspected target"
+}
+
 // Print writes a finding for a person to read.
 func (f *Finding) Print(w io.Writer, out string) error {
 	var b strings.Builder
@@ -239,7 +247,9 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		mark := ""
 		switch {
 		case c.Class == f.Suspect:
-			mark = "  <- suspect"
+			if mark = "  <- suspect"; f.Decision == DecisionClean {
+				mark = "  <- highest"
+			}
 		case !c.Score.Defined():
 			mark = "  ruled out"
 		}
@@ -248,7 +258,7 @@ func (f *Finding) Print(w io.Writer, out string) error {
 	}
 	fmt.Fprintf(&b, "\n%s\nverdict: %s (%s)\n", f.Delivered, f.Decision, f.Why)
 	if f.Suspect != "" {
-		fmt.Fprintf(&b, "suspected target: %q\n", f.Suspect)
+		fmt.Fprintf(&b, "%s: %q\n", f.suspectIs(), f.Suspect)
 	}
 	if r := f.References; r != nil {
 		most := math.Inf(-1)
