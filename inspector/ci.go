@@ -33,7 +33,7 @@ func init() {
 			{Name: "rate", Doc: "Adam's learning rate as a share of epsilon; it falls to 0 along a cosine (our choice)", Default: 0.25, Min: 1e-4, Max: 10},
 			{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective: a trigger that moves the untouched model as well is no trace of a backdoor; 0 is the paper's objective (our choice)", Default: 1.0, Min: 0, Max: 4},
 			{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
-			{Name: "score", Doc: "what outliers are sought in: by how much the other classes' vectors shrink from a class together (push), the squared first-order gain (gain), either over the fourth root of loss-floor and loss, by how much the trigger lowers the loss, the share of misses (asr), or both; a model whose class vectors are not tuned, or differ from image to image, has gain for push (our choice)", Default: "push", Choices: []string{"push", "gain", "both", "loss", "asr"}},
+			{Name: "score", Doc: "what outliers are sought in: by how much the other classes' vectors retreat from a class together (push), the squared first-order gain (gain), either over the fourth root of loss-floor and loss, by how much the trigger lowers the loss, the share of misses (asr), or both; a model whose class vectors are not tuned, or differ from image to image, has gain for push (our choice)", Default: "push", Choices: []string{"push", "gain", "both", "loss", "asr"}},
 			{Name: "loss-floor", Unit: "logits", Doc: "losses that differ by less than this are alike to the scores push and gain (our choice)", Default: 0.05, Min: 1e-3, Max: 100},
 			{Name: "gain-contrast", Doc: "the contrast in the first-order gain (our choice)", Default: 0.5, Min: 0, Max: 4},
 			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
@@ -156,7 +156,7 @@ func rule(s settings.Values) []string {
 //
 //	score = -push / (loss-floor + loss)^(1/4)
 //
-// with the loss that the inversion left: a class from which the others shrink together, and that a perturbation really reaches. By gain it is
+// with the loss that the inversion left: a class from which the others retreat together, and that a perturbation really reaches. By gain it is
 // the same with the squared first-order gain of epsilon (see gains) for the push. By the other rules it is how much the trigger changes
 // (see change).
 func ciScore(ctx context.Context, in Input, inv *Inversion, optimise, measure []int) (score func(t int, o Outcome) float64, passes int64, err error) {
