@@ -92,7 +92,7 @@ func judge(s settings.Values, r *inspector.Report) {
 	for c := range powers {
 		powers[c] = 1 / (1 + r.Classes[c].Score)
 	}
-	for c, v := range inspector.Ratio(powers, s.Float("shape")) {
+	for c, v := range inspector.Ratio(inspector.Power{Values: powers, Shape: s.Float("shape")}) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))

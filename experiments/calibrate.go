@@ -182,7 +182,8 @@ func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, 
 		return nil, err
 	}
 	drawn := []Choice{own}
-	measured := []settings.Values{first(detector.Measurement(own.Settings))}
+	measuring := func(c Choice) settings.Values { return without(c.Settings, detector.Judging(c.Settings)) }
+	measured := []settings.Values{measuring(own)}
 	for _, j := range source64("search", q.seed, "/", own.Name).Perm(len(combinations)) {
 		if len(drawn) == q.trials {
 			break
@@ -201,7 +202,7 @@ func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, 
 		if slices.ContainsFunc(drawn, func(d Choice) bool { return reflect.DeepEqual(c, d) }) {
 			continue
 		}
-		m := first(detector.Measurement(c.Settings))
+		m := measuring(c)
 		if !slices.ContainsFunc(measured, func(d settings.Values) bool { return reflect.DeepEqual(m, d) }) {
 			if len(measured) == q.measurements {
 				continue

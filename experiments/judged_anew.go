@@ -1,6 +1,8 @@
 package experiments
 
 import (
+	"fmt"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -14,38 +16,61 @@ func (d *DetectionJob) measurement() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s, judged := detector.Measurement(d.Detector.Settings)
-	if !judged {
+	rule := detector.Judging(d.Detector.Settings)
+	if len(rule) == 0 {
 		return "", nil
 	}
-	of := map[string]any{"model": d.Cell.ModelKey}
-	for name, v := range d.Cell.Settings {
-		of[name] = v
-	}
-	of["detector"] = named(Choice{d.Detector.Name, s})
-	return results.Key(of)
+	return measurementOf(d.Cell, rule)
 }
 
-// judgedAnew gives a detection's verdict from what another finished cell of the plan measured with the same settings but for those that
-// decide the verdict, where there is one. Image passes and seconds are those of the measuring, whose triggers it shares.
+// measurementOf is the identity of what a cell measures: all that its own identity covers but the settings named rule.
+func measurementOf(c results.DetectionCell, rule []string) (string, error) {
+	chosen, ok := c.Settings["detector"].(map[string]any)
+	if !ok {
+		return "", fmt.Errorf("detection cell %s has no detector's settings", c.Key)
+	}
+	of := maps.Clone(c.Settings)
+	of["detector"] = without(chosen, rule)
+	return results.DetectionCell{ModelKey: c.ModelKey, Detector: c.Detector, Settings: of}.Identity()
+}
+
+// without returns the settings but those named.
+func without[M ~map[string]any](settings M, names []string) M {
+	rest := maps.Clone(settings)
+	for _, name := range names {
+		delete(rest, name)
+	}
+	return rest
+}
+
+// judgedAnew gives a detection's verdict from what another finished cell of the folder, of this suite or another, measured with the same settings
+// but for those that decide the verdict, where there is one. Image passes and seconds are those of the measuring, whose triggers it shares.
 func (k *worker) judgedAnew(job *DetectionJob) (r results.DetectionResult, ok bool, err error) {
+	if job.measured == "" {
+		return r, false, nil
+	}
 	start := time.Now()
 	detector, err := inspector.Find(job.Detector.Name)
 	if err != nil {
 		return r, false, err
 	}
-	for _, twin := range k.plan.measured[job.measured] {
-		row, found, err := k.store.Detection(twin.Cell.Key)
+	twins, err := k.store.DetectionsOf(job.Cell.ModelKey, job.Detector.Name)
+	if err != nil {
+		return r, false, err
+	}
+	rule := detector.Judging(job.Detector.Settings)
+	for _, twin := range twins {
+		measured, err := measurementOf(twin.Cell, rule)
 		if err != nil {
 			return r, false, err
 		}
-		if !found || twin == job || row.State != results.Finished {
+		if measured != job.measured || twin.Cell.Key == job.Cell.Key || twin.State != results.Finished {
 			continue
 		}
-		if _, err := readRecovered(filepath.Join(k.out, row.Result.Path)); err != nil {
+		if _, err := readRecovered(filepath.Join(k.out, twin.Result.Path)); err != nil {
 			continue // lost or damaged: measured again
 		}
-		r = row.Result
+		r = twin.Result
 		r.Versions = k.versions
 		report := &inspector.Report{ImagePasses: r.ImagePasses}
 		for _, c := range r.Classes {

@@ -52,6 +52,18 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 		}
 	}
 
+	// A later suite of the folder, whose rule none of the cells there has, takes what they measured.
+	later := parse(t, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"), "name=later", "detectors.*.k=5")
+	runTiny(t, later, Options{Out: out})
+	if rows, err = store.Detections("later"); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		if folders[row.Cell.Detector+" "+row.Result.Path] == 0 {
+			t.Errorf("%s in a later suite measured again", row.Cell.Detector)
+		}
+	}
+
 	// The triggers of the measuring are lost: whoever is judged anew measures itself.
 	for folder := range folders {
 		_, path, _ := strings.Cut(folder, " ")

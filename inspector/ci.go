@@ -39,13 +39,20 @@ func init() {
 			{Name: "gain-images", Unit: "images", Doc: "images of those to optimise on that the first-order gain is averaged over (our choice)", Default: 128, Min: 1, Max: 1e6},
 			{Name: "halving", Unit: "rungs", Doc: "successive halving over classes: so many times only the most suspicious go on; 0 inverts every class to the end (our choice)", Default: 0, Min: 0, Max: 10},
 			{Name: "keep", Doc: "share of the classes that goes on from a rung of halving, at least 3 classes; a stretch between rungs is longer than the one before by as much", Default: 0.33, Min: 0.01, Max: 0.99},
-			{Name: "index", Doc: "how outliers are measured: ratio (a class's power over the mean of the others', for the scores push and gain), studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation) (our choice)", Default: "ratio", Choices: []string{"ratio", "studentized", "mad"}},
+			{Name: "index", Doc: "how outliers are measured: ratio (a class's powers over the mean of the others', for the scores push and gain), studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation) (our choice)", Default: "ratio", Choices: []string{"ratio", "studentized", "mad"}},
 			{Name: "shape", Doc: "of the Gamma distribution that the ratio takes the powers of a clean model's classes from; larger flags more (our choice)", Default: 6.0, Min: 0.5, Max: 1000},
+			{Name: "loss-shape", Doc: "the same of the ratio's second power, 1/(loss-floor + loss), by which an attacker who avoids the push still shows; 0 leaves it out (our choice)", Default: 1.0, Min: 0, Max: 1000},
 			Threshold,
 		}, PoolParams...),
 		Inspect: inspect,
 		Rule:    rule,
-		Judge:   judge,
+		Judge: func(s settings.Values, r *Report) {
+			losses := make([]float64, len(r.Classes))
+			for c := range losses {
+				losses[c] = r.Classes[c].Loss
+			}
+			judge(s, r, losses)
+		},
 	})
 }
 
@@ -105,7 +112,7 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 			for i, t := range classes {
 				at.Classes[i].Score = score(t, Outcome{Loss: losses[i]})
 			}
-			judge(s, at)
+			judge(s, at, losses)
 			index := make([]float64, len(classes))
 			for i, c := range at.Classes {
 				index[i] = c.Index
@@ -123,21 +130,32 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: score(c, Outcome{Loss: end[c], ASR: o.ASR}),
 			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
 	}
-	judge(s, r)
+	judge(s, r, end)
 	return r, nil
 }
 
-// judge gives the verdict on measured classes. A score by push or gain is the negative of a power.
-func judge(s settings.Values, r *Report) {
+// judge gives the verdict on measured classes whose losses at the end of a whole inversion are end, by class. The ratio compares two powers:
+// the negative of a score by push or gain, and how nearly the inversion reaches each class,
+//
+//	1 / (loss-floor + loss)
+//
+// unless loss-shape is 0. The first tells backdoors best; the second is nothing that tuning the prompts in another way avoids, as long as the trigger works.
+func judge(s settings.Values, r *Report, end []float64) {
 	if s.String("index") != "ratio" {
 		r.Judge(s.String("index"), s.Float("k"))
 		return
 	}
-	powers := make([]float64, len(r.Classes))
-	for c := range powers {
-		powers[c] = -r.Classes[c].Score
+	score := Power{Values: make([]float64, len(end)), Shape: s.Float("shape")}
+	reach := Power{Values: make([]float64, len(end)), Shape: s.Float("loss-shape")}
+	for c, loss := range end {
+		score.Values[c] = -r.Classes[c].Score
+		reach.Values[c] = 1 / (s.Float("loss-floor") + loss)
 	}
-	for c, v := range Ratio(powers, s.Float("shape")) {
+	powers := []Power{score}
+	if reach.Shape > 0 {
+		powers = append(powers, reach)
+	}
+	for c, v := range Ratio(powers...) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))
@@ -148,7 +166,7 @@ func rule(s settings.Values) []string {
 	if s.Int("halving") > 0 {
 		return nil
 	}
-	return []string{"index", "shape", "k"}
+	return []string{"index", "shape", "loss-shape", "k"}
 }
 
 // ciScore returns what outliers are sought in as a function of a class and what its inversion came to, lower for more suspicious, and

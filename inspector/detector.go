@@ -36,22 +36,12 @@ type Detector struct {
 	Judge func(s settings.Values, r *Report)
 }
 
-// Measurement returns the settings that the measuring of the classes depends on, and whether there are others.
-func (d *Detector) Measurement(s settings.Values) (measurement settings.Values, judged bool) {
+// Judging names those of the settings s that decide nothing but how measured classes are judged.
+func (d *Detector) Judging(s settings.Values) []string {
 	if d.Rule == nil {
-		return s, false
+		return nil
 	}
-	rule := d.Rule(s)
-	if len(rule) == 0 {
-		return s, false
-	}
-	measurement = settings.Values{}
-	for name, v := range s {
-		if !slices.Contains(rule, name) {
-			measurement[name] = v
-		}
-	}
-	return measurement, true
+	return d.Rule(s)
 }
 
 // Input is what a detector may look at.

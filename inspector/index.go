@@ -73,48 +73,78 @@ func Studentized(scores []float64) []float64 {
 	return index
 }
 
-// Ratio returns for each power (a magnitude with a zero, larger for more suspicious) how surprising its ratio to the mean of the others
-// is, on the scale of a normal distribution and corrected for the number of classes K. Powers of classes without a backdoor are taken
-// to be Gamma distributed with the given shape and any scale, whose ratios are Fisher's; with shape 1, exponential powers, it is
-// close to Fisher's test of the largest peak of a periodogram (Proc. R. Soc. A 1929):
+// Power is a magnitude of each class that is larger for more suspicious ones and has a zero, and the shape of the Gamma distribution that it
+// follows, at any scale, over the classes of a clean model.
+type Power struct {
+	Values []float64 // by class, at least 0
+	Shape  float64   // positive; smaller for heavier tails
+}
+
+// Ratio returns for each class how surprising its most surprising power is beside the mean of the other classes', in standard
+// deviations of a normal distribution and corrected for the number K of classes and m of powers (Bonferroni, the powers of a class
+// being related in no known way). Powers of classes without a backdoor are taken to be Gamma distributed with a known shape and any scale,
+// whose ratios are Fisher's; with shape 1, exponential powers, it is close to Fisher's test of the largest peak of a periodogram (Proc. R. Soc.
+// A 1929):
 //
-//	r_c = x_c / mean of the others
-//	p_c = P(F > r_c), F Fisher's with 2 shape and 2 shape (K-1) degrees of freedom
-//	index_c = z with P(Z > z) = 1 - (1-p_c)^K
+//	r_c = x_c / mean of the others, for each power x
+//	p_c = the least P(F > r_c) over the powers, F Fisher's with 2 shape and 2 shape (K-1) degrees of freedom
+//	index_c = z with P(Z > z) = 1 - (1-p_c)^(K m)
 //
 // Unlike Studentized it need not estimate the spread from K-1 classes, which a second outlier would widen: the shape is known
-// beforehand. The largest index of a model without an outlier exceeds k with a probability of about P(Z > k) for any K and
-// any scale; a power has a zero, so shifts mean nothing. With fewer than three powers, or when the others are all 0, an index is 0;
-// a negative, infinite or undefined power counts as not suspicious and is left out.
-func Ratio(powers []float64, shape float64) []float64 {
-	index := make([]float64, len(powers))
-	sum, n := 0.0, 0
-	valid := func(x float64) bool { return x >= 0 && !math.IsInf(x, 0) }
+// beforehand. The largest index of a model without an outlier exceeds k with a probability of about P(Z > k), at most, for any K and
+// any scale; a power has a zero, so shifts mean nothing. A power with fewer than three values, or of which the others are all 0, says nothing about a class; a
+// negative, infinite or undefined value counts as not suspicious and is left out. A class of which no power says anything has index 0.
+func Ratio(powers ...Power) []float64 {
+	if len(powers) == 0 {
+		return nil
+	}
+	index := make([]float64, len(powers[0].Values))
+	below := make([]float64, len(index)) // P(F < r), of the most surprising power; 0 for none
+	above := make([]float64, len(index)) // P(F > r), kept beside it for its digits
+	tests := 0
 	for _, x := range powers {
-		if valid(x) {
-			sum += x
+		tests += x.tails(below, above)
+	}
+	for c := range index {
+		switch n := float64(tests); {
+		case below[c] == 0 && above[c] == 0:
+		case below[c] < 0.5:
+			index[c] = -normalQuantile(math.Pow(below[c], n))
+		default:
+			index[c] = normalQuantile(-math.Expm1(n * math.Log1p(-above[c])))
+		}
+	}
+	return index
+}
+
+// tails puts into below and above the probabilities of a smaller and a larger ratio than each class has, where it is more surprising than what
+// is there, and returns how many classes have a value.
+func (x Power) tails(below, above []float64) int {
+	sum, n := 0.0, 0
+	valid := func(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
+	for _, v := range x.Values {
+		if valid(v) {
+			sum += v
 			n++
 		}
 	}
 	if n < 3 {
-		return index
+		return 0
 	}
-	for c, x := range powers {
-		others := (sum - x) / float64(n-1)
-		if !valid(x) || others <= 1e-12*sum {
+	for c, v := range x.Values {
+		others := (sum - v) / float64(n-1)
+		if !valid(v) || others <= 1e-12*sum {
 			continue
 		}
-		// F(d1, d2) by the incomplete beta function, from the side that keeps its digits.
-		d1, d2 := 2*shape, 2*shape*float64(n-1)
-		at := d1 * x / others
-		if below := mathext.RegIncBeta(d1/2, d2/2, at/(d2+at)); below < 0.5 {
-			index[c] = -normalQuantile(math.Pow(below, float64(n)))
-			continue
+		// F(d1, d2) by the incomplete beta function, from either side.
+		d1, d2 := 2*x.Shape, 2*x.Shape*float64(n-1)
+		at := d1 * v / others
+		p, q := mathext.RegIncBeta(d1/2, d2/2, at/(d2+at)), mathext.RegIncBeta(d2/2, d1/2, d2/(d2+at))
+		if below[c] == 0 && above[c] == 0 || q < above[c] {
+			below[c], above[c] = p, q
 		}
-		p := mathext.RegIncBeta(d2/2, d1/2, d2/(d2+at))
-		index[c] = normalQuantile(-math.Expm1(float64(n) * math.Log1p(-p)))
 	}
-	return index
+	return n
 }
 
 // BoundIndex is the index of a method that holds a trigger's size against a fixed bound instead of against other classes:

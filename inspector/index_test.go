@@ -56,7 +56,7 @@ func TestRatioHoldsItsFalsePositiveRate(t *testing.T) {
 				for i := range x {
 					x[i] = gamma.Rand()
 				}
-				if largest(Ratio(x, shape)) > K {
+				if largest(Ratio(Power{x, shape})) > K {
 					flagged++
 				}
 			}
@@ -79,7 +79,7 @@ func TestRatioSeesTwoOutliers(t *testing.T) {
 	if s := largest(Studentized(scores)); s > K {
 		t.Errorf("the studentized index of two equal outliers is %.2f: this test no longer shows the difference", s)
 	}
-	index := Ratio(x, 4)
+	index := Ratio(Power{x, 4})
 	for c, v := range index {
 		if (v > K) != (x[c] == 9) {
 			t.Errorf("class %d with power %g has index %.2f", c, x[c], v)
@@ -89,27 +89,63 @@ func TestRatioSeesTwoOutliers(t *testing.T) {
 
 // P(F > 4.46) = 0.05 for 2 and 8 degrees of freedom, from a printed table: with shape 1, five classes and a ratio of 4.459.
 func TestRatioKnownValue(t *testing.T) {
-	index := Ratio([]float64{4.459, 0.5, 1.5, 1.2, 0.8}, 1)
+	index := Ratio(Power{[]float64{4.459, 0.5, 1.5, 1.2, 0.8}, 1})
 	want := 1 - math.Pow(0.95, 5)
 	if p := 0.5 * math.Erfc(index[0]/math.Sqrt2); math.Abs(p-want) > 1e-4 {
 		t.Errorf("index %v stands for p = %v, want %v", index[0], p, want)
 	}
-	if low := Ratio([]float64{0.1, 1, 1.1, 0.9, 1}, 4); low[0] <= -maxIndex || low[0] >= low[1] {
+	if low := Ratio(Power{[]float64{0.1, 1, 1.1, 0.9, 1}, 4}); low[0] <= -maxIndex || low[0] >= low[1] {
 		t.Errorf("a power far below the others has index %v, one of them %v", low[0], low[1])
 	}
-	if a, b := Ratio([]float64{4, 1, 2, 3}, 3), Ratio([]float64{4e9, 1e9, 2e9, 3e9}, 3); math.Abs(a[0]-b[0]) > 1e-9 {
+	if a, b := Ratio(Power{[]float64{4, 1, 2, 3}, 3}), Ratio(Power{[]float64{4e9, 1e9, 2e9, 3e9}, 3}); math.Abs(a[0]-b[0]) > 1e-9 {
 		t.Errorf("index %v, scaled %v", a[0], b[0])
 	}
 	nan, inf := math.NaN(), math.Inf(1)
 	for _, x := range [][]float64{{}, {1, 2}, {0, 0, 0, 0}, {nan, inf, -1, 1, 1, 1}, {0, 0, 0, 5}, {1e300, 1, 1}} {
-		for i, v := range Ratio(x, 4) {
+		for i, v := range Ratio(Power{x, 4}) {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
 				t.Errorf("index %d of %v is %v", i, x, v)
 			}
 		}
 	}
-	if v := Ratio([]float64{nan, 1, 1.1, 0.9, 1, 50}, 4); v[0] != 0 || v[5] < K {
+	if v := Ratio(Power{[]float64{nan, 1, 1.1, 0.9, 1, 50}, 4}); v[0] != 0 || v[5] < K {
 		t.Errorf("beside a failed inversion: %v", v)
+	}
+}
+
+// Two powers are corrected for each other: the rate of false positives is the nominal one when they know nothing of each other and
+// about half of it when they say the same, and a class that stands out in one of them alone is found.
+func TestRatioOfTwoPowers(t *testing.T) {
+	const models, classes = 4000, 10
+	want := 0.5 * math.Erfc(K/math.Sqrt2)
+	rng := rand.NewPCG(5, 5)
+	gain, reach := distuv.Gamma{Alpha: 4, Beta: 7, Src: rng}, distuv.Gamma{Alpha: 1.5, Beta: 0.1, Src: rng}
+	apart, same := 0, 0
+	for range models {
+		a, b := make([]float64, classes), make([]float64, classes)
+		for c := range a {
+			a[c], b[c] = gain.Rand(), reach.Rand()
+		}
+		if largest(Ratio(Power{a, 4}, Power{b, 1.5})) > K {
+			apart++
+		}
+		if largest(Ratio(Power{a, 4}, Power{a, 4})) > K {
+			same++
+		}
+		if v := Ratio(Power{a, 4}); largest(v) != largest(Ratio(Power{a, 4}, Power{nil, 1})) {
+			t.Fatal("a power without values changed the index")
+		}
+		b[3] = 1e4
+		if v := Ratio(Power{a, 4}, Power{b, 1.5}); v[3] <= K {
+			t.Fatalf("an outlier in the second power alone has index %.2f", v[3])
+		}
+	}
+	se := math.Sqrt(want * (1 - want) / models)
+	for rate, want := range map[float64]float64{float64(apart) / models: want, float64(same) / models: want / 2} {
+		t.Logf("%.4f of the clean models flagged (expected %.4f)", rate, want)
+		if math.Abs(rate-want) > 4*se {
+			t.Errorf("%.4f of the clean models flagged, want %.4f ± %.4f", rate, want, 4*se)
+		}
 	}
 }
 

@@ -87,12 +87,7 @@ func (s *Store) Detections(suite string) ([]DetectionRow, error) {
 	if err != nil {
 		return nil, s.fail(doing, err)
 	}
-	for i := range out {
-		if out[i].State == Finished {
-			out[i].Result.Classes = classes[out[i].Cell.Key]
-		}
-	}
-	return out, nil
+	return withScores(out, classes), nil
 }
 
 // Detection finds one detection cell by its key; ok is false when there is none.
@@ -108,6 +103,31 @@ func (s *Store) Detection(key string) (row DetectionRow, ok bool, err error) {
 	}
 	out[0].Result.Classes = classes[key]
 	return out[0], true, nil
+}
+
+// DetectionsOf lists all detection cells of a model by a detector, of whatever suite and in whatever state, by key, with all class scores.
+func (s *Store) DetectionsOf(model, detector string) ([]DetectionRow, error) {
+	doing := fmt.Sprintf("read the detections of model %s by %s", short(model), detector)
+	// Scores last, as in Detections.
+	out, err := collect(s.db, scanDetection, detectionSelect+`WHERE d.model=? AND d.detector=? GROUP BY d.key ORDER BY d.key`, model, detector)
+	if err != nil {
+		return nil, s.fail(doing, err)
+	}
+	classes, err := classScores(s.db, `WHERE key IN (SELECT key FROM detection WHERE model=? AND detector=?)`, model, detector)
+	if err != nil {
+		return nil, s.fail(doing, err)
+	}
+	return withScores(out, classes), nil
+}
+
+// withScores gives finished rows their class scores.
+func withScores(rows []DetectionRow, classes map[string][]ClassScore) []DetectionRow {
+	for i := range rows {
+		if rows[i].State == Finished {
+			rows[i].Result.Classes = classes[rows[i].Cell.Key]
+		}
+	}
+	return rows
 }
 
 // Progress counts the cells of a suite by state.
