@@ -22,7 +22,8 @@ type defaults struct {
 
 func params(d defaults, more ...settings.Param) []settings.Param {
 	p := []settings.Param{
-		{Name: "budget", Doc: "matched: as many image passes as CI takes (optimise images, each once, a step a round); authors: their rounds of several steps over their number of images", Default: "matched", Choices: []string{"matched", "authors"}},
+		{Name: "budget", Doc: "matched: as many image passes as CI takes (the images to optimise on, epochs times, a step a round); authors: their rounds of several steps over their number of images", Default: "matched", Choices: []string{"matched", "authors"}},
+		{Name: "epochs", Unit: "epochs", Doc: "passes over the images to optimise on under the matched budget (CI's: 1)", Default: 1, Min: 1, Max: 1000},
 		{Name: "rounds", Unit: "rounds", Doc: "rounds at most under the authors' budget (authors: 1000)", Default: 1000, Min: 1, Max: 1e6},
 		{Name: "images", Unit: "images", Doc: "pool images that a round of the authors' budget goes through, at most those to optimise on", Default: d.images, Min: 1, Max: 1e6},
 		{Name: "batch", Unit: "images", Doc: "images a step (authors: 32)", Default: 32, Min: 1, Max: 4096},
@@ -62,6 +63,9 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 	optimise, measure, err := schedule(in, &inv)
 	if err != nil {
 		return nil, err
+	}
+	if s.String("budget") == "matched" {
+		inv.Rounds *= s.Int("epochs")
 	}
 	outcomes, passes, err := inv.Run(ctx, in, optimise, measure)
 	if err != nil {

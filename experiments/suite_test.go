@@ -143,7 +143,7 @@ func TestSweepsOverDetectorsShareModels(t *testing.T) {
 func TestMiniPlan(t *testing.T) {
 	clip := tinyCLIP(t)
 	plan := func(sets ...string) *Plan {
-		f, err := Parse(configs.MiniPath, configs.Mini, append(sets, "clip="+clip))
+		f, err := ParseFS(configs.Calibrated, configs.MiniPath, configs.Mini, append(sets, "clip="+clip))
 		if err != nil {
 			t.Fatal(err)
 		}
