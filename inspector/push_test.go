@@ -162,3 +162,31 @@ func TestPushSeesTheOthersMove(t *testing.T) {
 		t.Errorf("pushes before %v, alone %v, together %v", before, alone, together)
 	}
 }
+
+// An attacker who lets no other class retreat leaves no push. That a trigger reaches the class with ease still shows, unless one looks
+// away (loss-shape: 0).
+func TestTheLossShowsWhoAvoidsThePush(t *testing.T) {
+	ci, err := Find("ci")
+	if err != nil {
+		t.Fatal(err)
+	}
+	judged := func(given map[string]any) *Report {
+		s, err := settings.Resolve(ci.Params, given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &Report{}
+		for c := range 8 {
+			r.Classes = append(r.Classes, ClassResult{Loss: 3 + 0.2*float64(c), Score: -0.1})
+		}
+		r.Classes[5].Loss = 0.1
+		ci.Judge(s, r)
+		return r
+	}
+	if r := judged(nil); !r.Backdoored || r.Suspect != 5 {
+		t.Errorf("index %.2f, suspect %d, want more than %g and class 5", r.Index, r.Suspect, K)
+	}
+	if r := judged(map[string]any{"loss-shape": 0.0}); r.Backdoored {
+		t.Errorf("by the push alone: index %.2f", r.Index)
+	}
+}
