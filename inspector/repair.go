@@ -18,6 +18,7 @@ import (
 var RepairParams = append([]settings.Param{
 	{Name: "rounds", Doc: "how often the detector inverts the model anew, each time before an equal part of the epochs; 0 repairs with the triggers of the verdict alone, as the paper does", Default: 2, Min: 0, Max: 100},
 	{Name: "epsilon", Unit: "pixel value", Doc: "bound on each pixel of the perturbations of the rounds, for a detector that has such a bound (our choice)", Default: 24.0 / 255, Min: 0.1 / 255, Max: 1},
+	{Name: "contrast", Doc: "weight of zero-shot CLIP's logits in the objective of the rounds, for a detector that has such a weight; 0 undoes what CLIP itself is prone to as well (our choice)", Default: 0.0, Min: 0, Max: 4},
 	{Name: "triggers", Doc: "recovered triggers to repair with: the suspect's, or those of all classes in turn, for when the suspect may be the wrong one", Default: "suspect", Choices: []string{"suspect", "all"}},
 	{Name: "share", Doc: "share of the few-shot images that are also shown with a recovered trigger and their own label (our choice)", Default: 1.0, Min: 0.01, Max: 1},
 }, withDefaults(prompts.TuneParams, map[string]any{"epochs": 10, "optimizer": "adam", "rate": 0.02, "weight-decay": 0.0})...)
@@ -100,8 +101,10 @@ func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 // invert lets the detector recover the triggers of all classes from the model.
 func (in RepairInput) invert(ctx context.Context, m *prompts.Model, round int) ([]triggers.Trigger, error) {
 	s := maps.Clone(in.Options)
-	if _, ok := s["epsilon"].(float64); ok {
-		s["epsilon"] = in.Settings.Float("epsilon")
+	for _, name := range []string{"epsilon", "contrast"} {
+		if _, ok := s[name].(float64); ok {
+			s[name] = in.Settings.Float(name)
+		}
 	}
 	report, err := in.Detector.Inspect(ctx, Input{Model: m, Pool: in.Pool, Seed: in.Seed + uint64(round), Settings: s})
 	if err != nil {
