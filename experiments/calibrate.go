@@ -218,9 +218,6 @@ func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, 
 	return drawn, nil
 }
 
-// first is the first of two values.
-func first[A, B any](a A, _ B) A { return a }
-
 // bothKinds refuses attacks without clean or without backdoored models, between which there is no AUROC.
 func (s *source) bothKinds(n *yaml.Node, list []Choice) error {
 	clean, backdoored := false, false
