@@ -64,7 +64,7 @@ func (p *Plan) Estimate() Estimate {
 	}
 	for _, d := range p.Detections {
 		w := d.work()
-		if d.measured != "" && p.measured[d.measured][0] != d {
+		if d.measured != "" && p.measured[d.measured] != d {
 			w = Work{} // judged anew
 		}
 		e.Detections.add(w)

@@ -64,7 +64,7 @@ type Plan struct {
 	models     map[string]*ModelJob
 	detections map[string]*DetectionJob
 	repairs    map[string]*RepairJob
-	measured   map[string][]*DetectionJob // those that measure the same and judge it differently
+	measured   map[string]*DetectionJob // the first of those that measure the same and judge it differently
 }
 
 // Plan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
@@ -74,7 +74,7 @@ type Plan struct {
 // never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
 func (w *World) Plan(f *File, engine string) (*Plan, error) {
 	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
-		repairs: map[string]*RepairJob{}, measured: map[string][]*DetectionJob{}}
+		repairs: map[string]*RepairJob{}, measured: map[string]*DetectionJob{}}
 	for i := range f.Suites {
 		u := &f.Suites[i]
 		encoder, err := w.Encoder(u.CLIP)
@@ -170,8 +170,8 @@ func (w *World) planDetection(p *Plan, job *DetectionJob, u *Suite) (err error) 
 		if job.measured, err = job.measurement(); err != nil {
 			return err
 		}
-		if job.measured != "" {
-			p.measured[job.measured] = append(p.measured[job.measured], job)
+		if job.measured != "" && p.measured[job.measured] == nil {
+			p.measured[job.measured] = job
 		}
 	}
 	if u.Repair == nil || u.Repair.Name != job.Detector.Name {
