@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/regular"
 )
 
 // Config is the architecture of a CLIP with a vision transformer. Its JSON is that of Hugging Face's CLIPModel, config.json;
@@ -151,17 +151,9 @@ func ReadConfig(path string) (Config, error) {
 }
 
 func readConfig(path string) (Config, error) {
-	f, err := os.Open(path)
+	data, err := regular.Read(path, maxConfigBytes)
 	if err != nil {
 		return Config{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return Config{}, err
-	}
-	if len(data) > maxConfigBytes {
-		return Config{}, fmt.Errorf("larger than %d bytes", maxConfigBytes)
 	}
 	c := ViTB32()
 	if err := json.Unmarshal(data, &c); err != nil {

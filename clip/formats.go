@@ -19,6 +19,7 @@ import (
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
 	"clipinspector/clip/torchfile"
+	"clipinspector/internal/regular"
 )
 
 // Names of the files of a model's folder. Of the weights and of the vocabularies the first that is there counts.
@@ -313,7 +314,7 @@ func FileFingerprint(path string) (sum, model string, err error) {
 }
 
 func copyFile(w io.Writer, path string) error {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,12 @@ import (
 	"io/fs"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"clipinspector/internal/regular"
 )
 
 // openAIConfig finds the architecture as OpenAI's build_model does (clip/model.py), from names and shapes: heads are 64 wide, or
@@ -89,7 +90,7 @@ func (s *stored) blocks(prefix string) int {
 
 // openCLIPConfig reads what the tensors do not tell.
 func (s *stored) openCLIPConfig(path string, c *Config) error {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if s.script {
 			return nil // OpenAI's: ViTB32's activation

@@ -17,6 +17,8 @@ import (
 
 	_ "golang.org/x/image/bmp"  // register the format
 	_ "golang.org/x/image/webp" // register the format
+
+	"clipinspector/internal/regular"
 )
 
 // Limits on pictures from strangers, checked before memory is asked for.
@@ -46,7 +48,7 @@ func isPicture(name string) bool {
 // ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, GIF's first frame) as RGB. Alpha is dropped as
 // PIL's convert("RGB") does, not blended. Dimensions are checked before decoding. Errors name the file and the reason.
 func ReadImage(path string) (*RGB, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", path, reason(err))
 	}
@@ -55,8 +57,6 @@ func ReadImage(path string) (*RGB, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("image %s: %w", path, reason(err))
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("image %s: not a regular file", path)
 	case info.Size() > MaxFileBytes:
 		return nil, fmt.Errorf("image %s: %d bytes, more than the limit of %d", path, info.Size(), MaxFileBytes)
 	}

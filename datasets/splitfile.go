@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+
+	"clipinspector/internal/regular"
 )
 
 // Limits on split files, checked before memory is asked for.
@@ -89,17 +89,9 @@ func ParseSplit(data []byte) (classes []string, lists map[Split][]Item, err erro
 
 // readSmall reads a regular file of at most limit bytes.
 func readSmall(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	data, err := regular.Read(path, limit)
 	if err != nil {
 		return nil, reason(err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, reason(err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("larger than the limit of %d bytes", limit)
 	}
 	return data, nil
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"clipinspector/attacks"
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
+	"clipinspector/internal/regular"
 	"clipinspector/results"
 	"clipinspector/settings"
 )
@@ -49,7 +49,7 @@ type search struct {
 // LoadSearch reads a calibration suite. It is as strict as Load, and refuses a suite with an evaluation seed, one without
 // both clean and backdoored models, and one in which a detector has fewer different settings than trials.
 func LoadSearch(path string, sets []string) (*Search, error) {
-	text, err := os.ReadFile(path)
+	text, err := regular.Read(path, maxSuite)
 	if err != nil {
 		return nil, fmt.Errorf("reading a suite: %w", err)
 	}

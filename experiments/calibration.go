@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"gopkg.in/yaml.v3"
 
 	"clipinspector/inspector"
+	"clipinspector/internal/regular"
 	"clipinspector/settings"
 )
 
@@ -57,15 +57,7 @@ func beside(suite string) func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(filepath.Dir(suite), name)
 		}
-		if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s is no file", name)
-		}
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return bounded(f)
+		return regular.Read(name, maxCalibration)
 	}
 }
 

@@ -8,12 +8,12 @@ import (
 	"io"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"clipinspector/internal/regular"
 	"clipinspector/results"
 )
 
@@ -133,7 +133,7 @@ type detection struct {
 // the detector's other settings.
 func detections(dir, setting string) (map[string]map[string]detection, error) {
 	path := filepath.Join(dir, ScoresFile)
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("comparing runs: %w", err)
 	}

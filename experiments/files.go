@@ -14,6 +14,7 @@ import (
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
+	"clipinspector/internal/regular"
 	"clipinspector/triggers"
 )
 
@@ -60,7 +61,7 @@ func makeFolder(out, path string) (string, error) {
 
 // hashFile is the SHA-256 of a file in hexadecimal.
 func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}

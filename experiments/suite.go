@@ -3,7 +3,6 @@ package experiments
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/inspector"
+	"clipinspector/internal/regular"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 )
@@ -77,9 +77,12 @@ type File struct {
 var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-images", "learner", "tuning", "attacks",
 	"pool", "ood", "detectors", "calibrated", "repair", "sweep", "search"}
 
+// maxSuite bounds a suite file, in bytes. The longest of this project has 3 KB.
+const maxSuite = 1 << 20
+
 // Load reads a suite file; see Parse.
 func Load(path string, sets []string) (*File, error) {
-	text, err := os.ReadFile(path)
+	text, err := regular.Read(path, maxSuite)
 	if err != nil {
 		return nil, fmt.Errorf("reading a suite: %w", err)
 	}

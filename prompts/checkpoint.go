@@ -3,12 +3,12 @@ package prompts
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
 
 	"clipinspector/clip"
 	"clipinspector/clip/torchfile"
+	"clipinspector/internal/regular"
 )
 
 // ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind of file it is decides its
@@ -67,7 +67,7 @@ func checkClasses(path string, stored, given []string) error {
 // ReadClasses reads class names from a text file, one a line in the order of the labels, with spaces for underscores as CoOp
 // has it. Empty lines are skipped; a name that comes twice, or more than 10,000 names, is an error.
 func ReadClasses(path string) ([]string, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("class names: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
 	"clipinspector/clip/torchfile"
+	"clipinspector/internal/regular"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -307,7 +308,7 @@ func dasslPath(path string) (string, error) {
 		return path, err
 	}
 	for _, dir := range []string{filepath.Join(path, promptFolder), filepath.Join(path, mapleFolder), filepath.Join(path, "baple"), path} {
-		f, err := os.Open(filepath.Join(dir, lastFile))
+		f, err := regular.Open(filepath.Join(dir, lastFile))
 		if err != nil {
 			continue
 		}

@@ -25,12 +25,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"clipinspector/internal/regular"
 )
 
 const (
@@ -191,7 +192,7 @@ func Read(r io.Reader) (*Tokenizer, error) {
 
 // ReadFile is [Read] of a file; errors name it.
 func ReadFile(path string) (*Tokenizer, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("BPE vocabulary: %w", err)
 	}

@@ -17,7 +17,6 @@ import (
 	"io"
 	"math"
 	"math/bits"
-	"os"
 	"path/filepath"
 	"sort"
 	"strconv"
@@ -25,6 +24,8 @@ import (
 	"unicode/utf8"
 
 	"gorgonia.org/tensor"
+
+	"clipinspector/internal/regular"
 )
 
 const (
@@ -63,7 +64,7 @@ type File struct {
 
 // Read reads a file. Errors name it, and the tensor and field that are wrong.
 func Read(path string) (*File, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("safetensors: %w", err)
 	}
@@ -403,7 +404,7 @@ type shardIndex struct {
 }
 
 func readIndex(index string) (*shardIndex, error) {
-	f, err := os.Open(index)
+	f, err := regular.Open(index)
 	if err != nil {
 		return nil, fmt.Errorf("safetensors index: %w", err)
 	}

@@ -1,0 +1,73 @@
+// Package regular opens files that strangers name or deliver. Only regular files are opened: a pipe would wait for its writer, a
+// device has no end.
+package regular
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Open opens a regular file, or a link to one, for reading. It never waits. Of anything else the error, a *[fs.PathError],
+// says what it is.
+func Open(path string) (*os.File, error) {
+	refuse := func(err error) (*os.File, error) { return nil, &fs.PathError{Op: "open", Path: path, Err: err} }
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := kind(info.Mode()); err != nil {
+		return refuse(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may have become a pipe since
+	if err != nil {
+		return nil, err
+	}
+	if info, err = f.Stat(); err == nil {
+		err = kind(info.Mode())
+	}
+	if err != nil {
+		f.Close()
+		return refuse(err)
+	}
+	return f, nil
+}
+
+// Read reads a regular file of at most limit bytes.
+func Read(path string, limit int64) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("larger than %d bytes, which no file of its kind needs", limit)}
+	}
+	return data, nil
+}
+
+func kind(m fs.FileMode) error {
+	what := ""
+	switch {
+	case m.IsRegular():
+		return nil
+	case m.IsDir():
+		what = "a folder"
+	case m&fs.ModeNamedPipe != 0:
+		what = "a pipe"
+	case m&fs.ModeSocket != 0:
+		what = "a socket"
+	case m&fs.ModeDevice != 0:
+		what = "a device"
+	default:
+		what = "something else"
+	}
+	return errors.New("is " + what + ", not a regular file")
+}
