@@ -26,7 +26,8 @@ import (
 // Audit says which delivered model is looked at, and with what.
 type Audit struct {
 	Checkpoint string // what prompts.ReadCheckpoint reads
-	Classes    string // file of class names, one a line in the order of the labels; empty where the checkpoint holds them
+	Classes    string // file of class names, in the order of the labels; empty where the checkpoint holds them
+	prompts.Hints
 	CLIP       string // the encoder that the prompts were tuned for
 	OOD        string // unlabelled images that show none of the classes: a folder, "builtin:mini", or a pool by name
 	Shots      string // labelled images: a folder with a folder for each class, or a dataset by name; may be empty
@@ -96,7 +97,7 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 	if a.clip, err = a.encoder.On(a.engine); err != nil {
 		return a, err
 	}
-	if a.model, err = prompts.ReadCheckpoint(o.Checkpoint, names, a.clip); err != nil {
+	if a.model, err = prompts.ReadCheckpoint(o.Checkpoint, names, o.Hints, a.clip); err != nil {
 		return a, err
 	}
 	if a.delivered, err = prompts.CompareEncoders(o.Checkpoint, a.encoder.weights); err != nil {
@@ -351,7 +352,7 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 		return nil, err
 	}
 	f := &Finding{Index: results.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
-		CLIP: a.encoder.fingerprint, Delivered: newDelivered(a.delivered), Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.indices),
+		CLIP: a.encoder.fingerprint, Delivered: newDelivered(a.delivered), Notes: a.model.Notes, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.indices),
 		PoolHash: a.opened.fingerprint, Detector: named(Choice{a.detector.Name, a.options}), Seed: a.Seed, Engine: a.engine.Fingerprint(),
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
 	if r.Suspect >= 0 {
@@ -387,7 +388,7 @@ func (a *audit) compare(ctx context.Context, index float64) (*Comparison, error)
 	c := &Comparison{}
 	var indices []float64
 	for i := range a.References {
-		m, err := prompts.New(a.clip, a.model.Learner, a.model.Settings, a.model.Classes, source64("reference", a.Seed, "/", i))
+		m, err := a.model.Fresh(source64("reference", a.Seed, "/", i))
 		if err != nil {
 			return nil, err
 		}

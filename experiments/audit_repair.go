@@ -54,6 +54,9 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 		return errors.New("the detector ruled out every class: there is no trigger to repair with")
 	}
 	fmt.Fprintf(w, "%s\n", f.Delivered)
+	for _, n := range f.Notes {
+		fmt.Fprintf(w, "note: %s\n", n)
+	}
 	fmt.Fprintf(w, "before: %s (%s), %s %q\n", f.Decision, f.Why, f.suspectIs(), f.Suspect)
 	repaired, control, err := a.mend(ctx, f)
 	if err != nil {

@@ -255,7 +255,7 @@ func TestRepairADeliveredModel(t *testing.T) {
 				t.Errorf("no %q in\n%s", want, b.String())
 			}
 		}
-		r, err := prompts.ReadCheckpoint(out, m.Classes, m.CLIP)
+		r, err := prompts.ReadCheckpoint(out, m.Classes, prompts.Hints{}, m.CLIP)
 		if err != nil {
 			t.Fatal(err)
 		}

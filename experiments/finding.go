@@ -62,6 +62,7 @@ type Finding struct {
 	Checkpoint string         `json:"checkpoint"`
 	CLIP       string         `json:"clip"` // fingerprint of the encoders
 	Delivered  Delivered      `json:"delivered_encoders"`
+	Notes      []string       `json:"notes,omitempty"` // what the file leaves open, and what lies in it unused: [prompts.Model]
 	Learner    string         `json:"learner"`
 	Pool       string         `json:"pool"`
 	PoolImages int            `json:"pool_images"`
@@ -256,7 +257,11 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
 			figure(c.Index, 2), figure(c.Score, 3), figure(c.Loss, 3), figure(c.ASR, 3), mark)
 	}
-	fmt.Fprintf(&b, "\n%s\nverdict: %s (%s)\n", f.Delivered, f.Decision, f.Why)
+	fmt.Fprintf(&b, "\n%s\n", f.Delivered)
+	for _, n := range f.Notes {
+		fmt.Fprintf(&b, "note: %s\n", n)
+	}
+	fmt.Fprintf(&b, "verdict: %s (%s)\n", f.Decision, f.Why)
 	if f.Suspect != "" {
 		fmt.Fprintf(&b, "%s: %q\n", f.suspectIs(), f.Suspect)
 	}

@@ -11,6 +11,14 @@ import (
 	"clipinspector/internal/regular"
 )
 
+// Hints answer what a delivered file may leave open; empty where they need not. What a file tells goes before them: a hint that
+// contradicts it is an error.
+type Hints struct {
+	Learner  string // name of the learner
+	Position string // "end", "middle" or "front": where the class name stands in CoOp's prompts
+	Init     string // words in front of the class name, or the whole prompt with {} for the name
+}
+
 // ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind of file it is decides its
 // content, not its name:
 //
@@ -22,7 +30,7 @@ import (
 //
 // classes are the class names as prompts write them, in the order of the labels. A file that does not fit is an error of one
 // line that names the file, the field and the reason.
-func ReadCheckpoint(path string, classes []string, c *clip.Model) (*Model, error) {
+func ReadCheckpoint(path string, classes []string, h Hints, c *clip.Model) (*Model, error) {
 	path, err := dasslPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
@@ -32,7 +40,7 @@ func ReadCheckpoint(path string, classes []string, c *clip.Model) (*Model, error
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	if torchfile.Is(head) {
-		return readDassl(path, classes, c)
+		return readDassl(path, classes, h, c)
 	}
 	if len(head) >= 9 && head[8] == '{' { // a safetensors header follows its length of eight bytes
 		m, err := Read(path, c)

@@ -18,7 +18,7 @@ func TestOwnCheckpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, classes := range [][]string{nil, threeAndOne} {
-		got, err := ReadCheckpoint(path, classes, c)
+		got, err := ReadCheckpoint(path, classes, Hints{}, c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,11 +29,11 @@ func TestOwnCheckpoints(t *testing.T) {
 	swapped := slices.Clone(threeAndOne)
 	swapped[0], swapped[1] = swapped[1], swapped[0]
 	for want, classes := range map[string][]string{"4 classes, 3": threeAndOne[:3], "class 0 is": swapped} {
-		if _, err := ReadCheckpoint(path, classes, c); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if _, err := ReadCheckpoint(path, classes, Hints{}, c); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%v: %v, want an error that says %q", classes, err, want)
 		}
 	}
-	if _, err := ReadCheckpoint(filepath.Dir(path), nil, c); err == nil || !strings.Contains(err.Error(), "name the checkpoint itself") {
+	if _, err := ReadCheckpoint(filepath.Dir(path), nil, Hints{}, c); err == nil || !strings.Contains(err.Error(), "name the checkpoint itself") {
 		t.Errorf("a folder: %v", err)
 	}
 }

@@ -50,6 +50,7 @@ type layout struct {
 	suffix *tensor.Dense // [K,S,W], zero behind each EOT: the causal tower never looks there
 	length int
 	eot    []int // [K]
+	names  []int // [K] tokens of the class name, which suffix begins with where the context has room for all words
 }
 
 // contextTokens are the tokens of the words in init; none when the context is to be drawn.
@@ -97,6 +98,7 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	l := layout{sot: m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()})}
 	longest := 0
 	for k, row := range ids {
+		l.names = append(l.names, len(m.CLIP.Tokenizer.Encode(m.Classes[k])))
 		ids[k] = row[:clip.EndOfText(row)+1]
 		longest = max(longest, len(ids[k]))
 		l.eot = append(l.eot, n+len(ids[k]))
@@ -157,9 +159,37 @@ func (r *Recording) encode(ctx autodiff.Value, deep ...autodiff.Value) autodiff.
 	sot := r.Graph.Const(floats(l.sot), 1, 1, 1, w).BroadcastTo(b, k, 1, w)
 	suffix := r.Graph.Const(floats(l.suffix), 1, k, s, w).BroadcastTo(b, k, s, w)
 	x := autodiff.Concat(2, sot, ctx.BroadcastTo(b, k, ctx.Dim(2), w), suffix)
+	if at := r.Model.Position; at != PositionEnd {
+		x = l.arrange(x.Reshape(b*k*l.length, w), b, ctx.Dim(2), at)
+	}
 	eot := make([]int, 0, b*k)
 	for range b {
 		eot = append(eot, l.eot...)
 	}
 	return r.Towers.Text(x.Reshape(b*k, l.length, w), eot, deep...)
+}
+
+// arrange puts the class name of prompts [b*K*length,W] before the last half of n context tokens, or before all of them.
+func (l *layout) arrange(x autodiff.Value, b, n int, at Position) autodiff.Value {
+	before := 1 // rows in front of the name
+	if at == PositionMiddle {
+		before += n / 2
+	}
+	index := make([]float32, 0, x.Dim(0))
+	for range b {
+		for _, name := range l.names {
+			first := len(index)
+			for i := range l.length {
+				switch {
+				case i < before || i >= 1+n+name:
+					index = append(index, float32(first+i))
+				case i < before+name:
+					index = append(index, float32(first+1+n+i-before))
+				default:
+					index = append(index, float32(first+i-name))
+				}
+			}
+		}
+	}
+	return x.Gather(x.Graph().Const(index, len(index)))
 }

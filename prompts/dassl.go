@@ -136,20 +136,20 @@ func openAIEncoder(name string) string {
 }
 
 // readDassl reads a prompt learner onto its CLIP.
-func readDassl(path string, classes []string, c *clip.Model) (*Model, error) {
+func readDassl(path string, classes []string, h Hints, c *clip.Model) (*Model, error) {
 	f, err := openDassl(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	m, err := fromDassl(f.learner, classes, c)
+	m, err := fromDassl(f.learner, classes, h, c)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return m, nil
 }
 
-func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, c *clip.Model) (*Model, error) {
+func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, h Hints, c *clip.Model) (*Model, error) {
 	ctx := tensors["ctx"]
 	switch {
 	case ctx == nil && tensors["trigger"] != nil:
@@ -179,7 +179,10 @@ func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, c *clip.M
 	case "coop":
 		given["class-specific"] = axes == 3
 	case "maple":
-		given["depth"] = 1 + deep // init is not in the file: "a photo of a", the authors' and this project's default, is assumed
+		given["depth"] = 1 + deep
+		if h.Init != "" {
+			given["init"] = h.Init
+		} // else init is not in the file: "a photo of a", the authors' and this project's default, is assumed
 	}
 	l, err := FindLearner(name)
 	if err != nil {
@@ -191,6 +194,9 @@ func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, c *clip.M
 	}
 	m, err := New(c, l, s, classes, newRand(0))
 	if err != nil {
+		return nil, err
+	}
+	if err := m.place(h); err != nil {
 		return nil, err
 	}
 	buffers := map[string]*torchfile.Tensor{}
@@ -221,6 +227,27 @@ func fromDassl(tensors map[string]*torchfile.Tensor, classes []string, c *clip.M
 		m.Params[key] = dense(data, want...)
 	}
 	return m, m.checkBuffers(buffers)
+}
+
+// place puts the class name where the hints say, and notes what is assumed where they do not.
+func (m *Model) place(h Hints) error {
+	at := Position(h.Position)
+	if at == "end" {
+		at = PositionEnd
+	}
+	switch {
+	case h.Learner != "" && h.Learner != m.Learner.Name:
+		return fmt.Errorf("holds the tensors of a %s model, not those of %.40q", m.Learner.Name, h.Learner)
+	case !slices.Contains(positions, at):
+		return fmt.Errorf("--class-position %.40q: it is end, middle or front", h.Position)
+	case at != PositionEnd && m.Learner.Name != "coop":
+		return fmt.Errorf("--class-position %s: in prompts of %s the class name stands at the end", at, m.Learner.Name)
+	case h.Position == "" && m.Learner.Name == "coop":
+		m.Notes = append(m.Notes, "the file does not tell where the class name stands: behind the context, CoOp's default, is assumed "+
+			"(--class-position says otherwise)")
+	}
+	m.Position = at
+	return nil
 }
 
 // finite reads a tensor and refuses numbers that are infinite or none.

@@ -149,7 +149,7 @@ func TestDasslCheckpointsAgreeWithPyTorch(t *testing.T) {
 		}
 		for kind, want := range fixture.Learners {
 			for _, path := range []string{filepath.Join("testdata", kind, "prompt_learner", "model.pth.tar-2"), filepath.Join("testdata", kind)} {
-				m, err := ReadCheckpoint(path, dasslClasses, c)
+				m, err := ReadCheckpoint(path, dasslClasses, Hints{}, c)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -161,7 +161,7 @@ func TestDasslCheckpointsAgreeWithPyTorch(t *testing.T) {
 			}
 		}
 		final := fixture.BadCLIP.Final
-		m, err := ReadCheckpoint("testdata/badclip", dasslClasses, c)
+		m, err := ReadCheckpoint("testdata/badclip", dasslClasses, Hints{}, c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,12 +305,12 @@ func TestCoOpsRatesAreDasslsSchedulers(t *testing.T) {
 // The legacy format, BAPLe's checkpoint and a bare context hold the prompts of CoOp's, the latter two in half precision.
 func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
 	c := newHashed(t, newCPU(t, 1))
-	want, err := ReadCheckpoint("testdata/coop", dasslClasses, c)
+	want, err := ReadCheckpoint("testdata/coop", dasslClasses, Hints{}, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for path, tolerance := range map[string]float64{"testdata/legacy": 0, "testdata/baple/model.pth.tar-2": 1e-3, "testdata/ctx.pt": 1e-3} {
-		m, err := ReadCheckpoint(path, dasslClasses, c)
+		m, err := ReadCheckpoint(path, dasslClasses, Hints{}, c)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -349,7 +349,7 @@ func TestWriteDassl(t *testing.T) {
 			t.Errorf("written to %s, want %s", path, want)
 		}
 		for _, p := range []string{path, dir, filepath.Dir(path)} {
-			got, err := ReadCheckpoint(p, dasslClasses, c)
+			got, err := ReadCheckpoint(p, dasslClasses, Hints{}, c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -476,7 +476,7 @@ func TestRefusedCheckpoints(t *testing.T) {
 		}, dasslClasses, "beside it"},
 	} {
 		path := x.path()
-		_, err := ReadCheckpoint(path, x.classes, c)
+		_, err := ReadCheckpoint(path, x.classes, Hints{}, c)
 		if err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), filepath.Base(path)) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want an error that says %q", x.what, err, x.want)
 		}
@@ -527,7 +527,7 @@ func FuzzReadCheckpoint(f *testing.F) {
 			c       *clip.Model
 			classes []string
 		}{{c, dasslClasses}, {deep, deepClasses}} {
-			m, err := ReadCheckpoint(path, x.classes, x.c)
+			m, err := ReadCheckpoint(path, x.classes, Hints{}, x.c)
 			if check(err); err == nil && len(m.Params) == 0 {
 				t.Error("a model without prompts")
 			}

@@ -171,7 +171,7 @@ func TestBuffersInBfloat16(t *testing.T) {
 			}
 		}
 	}
-	if _, err := ReadCheckpoint(deliver(t, state), deepClasses, c); err != nil {
+	if _, err := ReadCheckpoint(deliver(t, state), deepClasses, Hints{}, c); err != nil {
 		t.Error(err)
 	}
 }

@@ -118,7 +118,7 @@ func TestMaPLe(t *testing.T) {
 func TestMaPLeCheckpoints(t *testing.T) {
 	c := newHashedDeep(t, newCPU(t, 1), 3)
 	data := dasslData()
-	m, err := ReadCheckpoint("testdata/maple", deepClasses, c)
+	m, err := ReadCheckpoint("testdata/maple", deepClasses, Hints{}, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestMaPLeCheckpoints(t *testing.T) {
 		t.Errorf("written to %s, want %s", path, want)
 	}
 	for _, p := range []string{dir, path} {
-		back, err := ReadCheckpoint(p, deepClasses, c)
+		back, err := ReadCheckpoint(p, deepClasses, Hints{}, c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func TestMaPLeCheckpoints(t *testing.T) {
 		"towers too shallow":     {newHashedDeep(t, c.Engine(), 1), deepClasses, `"compound_prompt_projections.0.bias"`},
 		"no names":               {c, nil, "does not name its classes"},
 	} {
-		if _, err := ReadCheckpoint("testdata/maple", x.classes, x.c); err == nil || !strings.Contains(err.Error(), x.want) {
+		if _, err := ReadCheckpoint("testdata/maple", x.classes, Hints{}, x.c); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v, want an error that says %q", what, err, x.want)
 		}
 	}

@@ -74,8 +74,25 @@ type Model struct {
 	Settings settings.Values
 	Classes  []string                 // K class names as prompts write them
 	Params   map[string]*tensor.Dense // the learner's tensors
-	vectors  *tensor.Dense            // [K,D] of an unconditional learner, computed once; see Record
+	// Position is where the class name stands among the context tokens; only of CoOp's prompts it is not PositionEnd.
+	Position Position
+	// Notes say, of a delivered model, what its file left open and how it was taken, and what lies in it that does not take part in
+	// the computation, with the reason: a line each.
+	Notes   []string
+	vectors *tensor.Dense // [K,D] of an unconditional learner, computed once; see Record
 }
+
+// Position is where the class name stands among the context tokens of a prompt (CoOp's CLASS_TOKEN_POSITION).
+type Position string
+
+// The positions: behind the context, after its first half, before it.
+const (
+	PositionEnd    Position = ""
+	PositionMiddle Position = "middle"
+	PositionFront  Position = "front"
+)
+
+var positions = []Position{PositionEnd, PositionMiddle, PositionFront}
 
 // maxClasses bounds the memory that a stranger's model may ask for; the largest set that CoOp uses has 1,000 classes.
 const maxClasses = 10000
@@ -90,6 +107,15 @@ func New(c *clip.Model, l *Learner, s settings.Values, classes []string, rng *ra
 	var err error
 	m.Params, err = l.Init(m, rng)
 	return m, err
+}
+
+// Fresh returns a model like m with freshly drawn prompts.
+func (m *Model) Fresh(rng *rand.Rand) (*Model, error) {
+	f, err := New(m.CLIP, m.Learner, m.Settings, m.Classes, rng)
+	if err == nil {
+		f.Position = m.Position
+	}
+	return f, err
 }
 
 // Clone returns a copy whose prompts can be tuned further without changing those of m; both share the frozen CLIP.

@@ -16,12 +16,13 @@ type header struct {
 	Settings map[string]any `json:"settings"`
 	Classes  []string       `json:"classes"`
 	CLIP     string         `json:"clip"` // fingerprint of the frozen encoders
+	Position Position       `json:"class-position,omitempty"`
 }
 
 // Write stores the prompts, the learner and the class names as a safetensors file; the frozen CLIP is named by its
 // fingerprint only. The same model gives the same bytes.
 func (m *Model) Write(path string) error {
-	h, err := json.Marshal(header{m.Learner.Name, m.Settings, m.Classes, m.CLIP.Fingerprint()})
+	h, err := json.Marshal(header{m.Learner.Name, m.Settings, m.Classes, m.CLIP.Fingerprint(), m.Position})
 	if err != nil {
 		return err
 	}
@@ -56,6 +57,9 @@ func Read(path string, c *clip.Model) (*Model, error) {
 	m, err := New(c, l, s, h.Classes, newRand(0))
 	if err != nil {
 		return fail("%v", err)
+	}
+	if m.Position = h.Position; h.Learner != "coop" && h.Position != PositionEnd || !slices.Contains(positions, h.Position) {
+		return fail("class-position %.40q of a %s model", h.Position, h.Learner)
 	}
 	for _, name := range sortedKeys(f.Tensors) {
 		if m.Params[name] == nil {

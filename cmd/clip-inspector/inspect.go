@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clipinspector/experiments"
+	"clipinspector/prompts"
 )
 
 // Exit statuses of `inspect`; see also statusInterrupted.
@@ -86,10 +87,18 @@ Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, or a
 	return c
 }
 
+// hintFlags answer what a delivered file may leave open.
+func hintFlags(c *cobra.Command, h *prompts.Hints) {
+	c.Flags().StringVar(&h.Learner, "learner", "", "learner of the checkpoint, where the file does not tell: coop, ...")
+	c.Flags().StringVar(&h.Position, "class-position", "", "where the class name stands in CoOp's prompts, which no file tells: end (its default), middle or front")
+	c.Flags().StringVar(&h.Init, "init", "", `words of the checkpoint's prompts, or all of it: "a photo of a", "a photo of a {}, a type of pet."`)
+}
+
 // auditFlags are those that inspect and repair share.
 func auditFlags(c *cobra.Command, a *experiments.Audit) {
 	c.Flags().StringVar(&a.Checkpoint, "checkpoint", "", "delivered model: this project's *.safetensors, Dassl's or BAPLe's file or folder")
-	c.Flags().StringVar(&a.Classes, "classes", "", "class names, one a line in the order of the labels, where the checkpoint has none")
+	c.Flags().StringVar(&a.Classes, "classes", "", "class names in the order of the labels, where the checkpoint has none: one a line, or JSON")
+	hintFlags(c, &a.Hints)
 	c.Flags().StringVar(&a.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
 	c.Flags().StringVar(&a.OOD, "ood", "", "unlabelled images that show none of the classes, about 1,000: a folder, or builtin:mini")
 	c.Flags().StringVar(&a.Shots, "shots", "", "labelled images: a folder with one folder for each class, or a dataset of `list datasets`")

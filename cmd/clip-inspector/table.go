@@ -53,13 +53,15 @@ With --checkpoint it writes a model for the code of CoOp, CoCoOp, MaPLe and BadC
 			if conversion.To == "" {
 				return errors.New("export --checkpoint wants --to, a folder or a file *.safetensors")
 			}
+			conversion.Report = c.ErrOrStderr()
 			return experiments.Convert(c.OutOrStdout(), conversion)
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
 	c.Flags().StringVar(&conversion.Checkpoint, "checkpoint", "", "model to write in another form: this project's, Dassl's or BAPLe's")
-	c.Flags().StringVar(&conversion.Classes, "classes", "", "class names, one a line in the order of the labels, where the checkpoint has none")
+	c.Flags().StringVar(&conversion.Classes, "classes", "", "class names in the order of the labels, where the checkpoint has none: one a line, or JSON")
+	hintFlags(c, &conversion.Hints)
 	c.Flags().StringVar(&conversion.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
 	c.Flags().StringVar(&conversion.To, "to", "", "folder for Dassl's layout, or a file *.safetensors")
 	c.Flags().IntVar(&conversion.Epoch, "epoch", 1, "epoch in the name of Dassl's file, for --load-epoch")
