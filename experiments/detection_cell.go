@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"clipinspector/inspector"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results"
 )
@@ -25,13 +26,13 @@ func (k *worker) delivered(job *ModelJob) (*prompts.Model, results.ModelResult, 
 		return nil, row.Result, fmt.Errorf("%w: it is not finished", errModelLost)
 	}
 	path := filepath.Join(k.out, row.Result.Path)
-	switch hash, err := hashFile(path); {
+	switch hash, err := HashFile(path); {
 	case err != nil:
 		return nil, row.Result, fmt.Errorf("%w: %w", errModelLost, err)
 	case hash != row.Result.Hash:
 		return nil, row.Result, fmt.Errorf("%w: %s is not the file that was written", errModelLost, path)
 	}
-	c, err := k.clip(job.encoder)
+	c, err := k.clip(job.Encoder)
 	if err != nil {
 		return nil, row.Result, err
 	}
@@ -51,7 +52,7 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	if err != nil {
 		return none, err
 	}
-	images, err := k.world.poolImages(ctx, job.pool)
+	images, err := k.world.PoolImages(ctx, job.Pool)
 	if err != nil {
 		return none, err
 	}
@@ -61,7 +62,7 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	}
 	report, err := d.Inspect(ctx, inspector.Input{
 		Model: m, Pool: images, Settings: job.Detector.Settings, Progress: progress,
-		Seed: draw("detection", job.Model.Seed, "/", job.Model.Dataset.Name, "/", job.Model.Attack.Name),
+		Seed: random.Number("detection", job.Model.Seed, "/", job.Model.Dataset.Name, "/", job.Model.Attack.Name),
 	})
 	if err != nil {
 		return none, err

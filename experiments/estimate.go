@@ -11,7 +11,10 @@ import (
 	"clipinspector/datasets"
 	"clipinspector/engine"
 	"clipinspector/experiments/bench"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
 	"clipinspector/inspector"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results"
 	"clipinspector/settings"
@@ -23,7 +26,7 @@ type Work struct {
 	FLOP   float64 // of matrix products and attention
 }
 
-func (w *Work) add(o Work) {
+func (w *Work) Add(o Work) {
 	w.Passes += o.Passes
 	w.FLOP += o.FLOP
 }
@@ -55,24 +58,24 @@ func (p *Plan) Estimate() Estimate {
 			e.ByName = append(e.ByName, NamedWork{Kind: kind, Name: name})
 		}
 		e.ByName[i].Cells++
-		e.ByName[i].Work.add(w)
+		e.ByName[i].Work.Add(w)
 	}
 	for _, m := range p.Models {
 		w := m.work()
-		e.Models.add(w)
+		e.Models.Add(w)
 		add(results.KindModel, m.Attack.Name, w)
 	}
 	for _, d := range p.Detections {
-		w := d.work()
+		w := d.Work()
 		if d.measured != "" && p.measured[d.measured] != d {
 			w = Work{} // judged anew
 		}
-		e.Detections.add(w)
+		e.Detections.Add(w)
 		add(results.KindDetection, d.Detector.Name, w)
 	}
 	for _, r := range p.Repairs {
 		w := r.work()
-		e.Repairs.add(w)
+		e.Repairs.Add(w)
 		add(results.KindRepair, r.Detection.Detector.Name, w)
 	}
 	return e
@@ -121,15 +124,15 @@ func (m *ModelJob) imageCost() cost {
 	if l := m.learner(); l.Visual != nil {
 		n = l.Visual(m.Suite.Learner.Settings)
 	}
-	return imageCost(m.encoder.Config, n)
+	return imageCost(m.Encoder.Config, n)
 }
 
 // tokens is the number of tokens of a text; of words and punctuation where the encoder's vocabulary is not at hand.
 func (m *ModelJob) tokens(text string) int {
-	if m.encoder.tokenizer == nil {
+	if m.Encoder.Tokenizer == nil {
 		return len(strings.Fields(text)) + strings.Count(text, ".")
 	}
-	return len(m.encoder.tokenizer.Encode(text))
+	return len(m.Encoder.Tokenizer.Encode(text))
 }
 
 // promptCost is the cost of all classes' prompts, the context tuned or not; back only where it is.
@@ -150,12 +153,12 @@ func (m *ModelJob) promptCost() cost {
 
 // textCost is the cost of all classes' names behind so many tokens.
 func (m *ModelJob) textCost(context int) cost {
-	c, k := m.encoder.Config.Text, float64(len(m.set.prompts))
+	c, k := m.Encoder.Config.Text, float64(len(m.Set.Prompts))
 	longest := 0
-	for _, name := range m.set.prompts {
+	for _, name := range m.Set.Prompts {
 		longest = max(longest, m.tokens(name+".")+1)
 	}
-	t := tower(1+context+longest, c.Width, c.MLP, c.Layers, m.encoder.Config.ProjectionDim)
+	t := tower(1+context+longest, c.Width, c.MLP, c.Layers, m.Encoder.Config.ProjectionDim)
 	return cost{k * t.forward, k * t.back}
 }
 
@@ -169,7 +172,7 @@ func (m *ModelJob) encoded(images float64) Work {
 }
 
 // poisoning is what each image is shown with while prompts are tuned, besides itself.
-type poisoning struct {
+type Poisoning struct {
 	fixed  int // triggers, the backdoor's or covers
 	learns bool
 	warmup int // epochs in which a trigger learns alone
@@ -177,13 +180,13 @@ type poisoning struct {
 
 // work of a model cell: the tuning, and the images that measure it.
 func (m *ModelJob) work() Work {
-	k := len(m.set.prompts)
-	images, test, ood := float64(k*m.Suite.Shots), float64(m.set.Len(datasets.Test)), float64(len(m.ood.indices))
+	k := len(m.Set.Prompts)
+	images, test, ood := float64(k*m.Suite.Shots), float64(m.Set.Len(datasets.Test)), float64(len(m.ood.Indices))
 	attack, err := attacks.Find(m.Attack.Name)
 	if err != nil {
 		return Work{}
 	}
-	var p poisoning
+	var p Poisoning
 	measured, s := test, m.Attack.Settings
 	w := Work{}
 	if attack.Backdoors() {
@@ -192,15 +195,15 @@ func (m *ModelJob) work() Work {
 			p.learns, p.warmup = true, attack.Learn(s).Warmup
 		} else if p.fixed = 1; s.Int("candidates") > 1 {
 			chosen := float64(1+s.Int("candidates")) * images // by features of the frozen tower, without triggers and with each
-			w.add(Work{Passes: chosen, FLOP: chosen * imageCost(m.encoder.Config, 0).forward})
+			w.Add(Work{Passes: chosen, FLOP: chosen * imageCost(m.Encoder.Config, 0).forward})
 		}
 	}
 	if attack.Covers != nil {
-		rng := source64("estimate")
-		p.fixed += len(attack.Covers(s, attack.Trigger(s, m.set.size, rng), k, m.Target, rng))
+		rng := random.Stream("estimate")
+		p.fixed += len(attack.Covers(s, attack.Trigger(s, m.Set.Size, rng), k, m.Target, rng))
 	}
-	w.add(m.tuneWork(images, m.Suite.Tuning, p))
-	w.add(m.encoded(measured))
+	w.Add(m.TuneWork(images, m.Suite.Tuning, p))
+	w.Add(m.encoded(measured))
 	if !m.learner().Conditional {
 		w.FLOP += m.promptCost().forward
 	}
@@ -209,7 +212,7 @@ func (m *ModelJob) work() Work {
 
 // tuneWork is the work of tuning prompts on so many images: features, where the image tower is frozen and none of its input is
 // drawn afresh, and steps.
-func (m *ModelJob) tuneWork(images float64, s settings.Values, p poisoning) Work {
+func (m *ModelJob) TuneWork(images float64, s settings.Values, p Poisoning) Work {
 	l, image, text := m.learner(), m.imageCost(), m.promptCost()
 	batch := min(images, float64(s.Int("batch")))
 	anEpoch := batch * float64(int(images/batch))
@@ -218,9 +221,9 @@ func (m *ModelJob) tuneWork(images float64, s settings.Values, p poisoning) Work
 	w := Work{Passes: shown}
 	switch views := float64(s.Int("views")); {
 	case l.Weights: // as many operations again give their gradients; none go back to pixels
-		w.FLOP = shown * (image.both() + image.forward - embedding(m.encoder.Config.Vision))
+		w.FLOP = shown * (image.both() + image.forward - embedding(m.Encoder.Config.Vision))
 	case l.Image != nil:
-		w.FLOP = shown * (image.both() - embedding(m.encoder.Config.Vision))
+		w.FLOP = shown * (image.both() - embedding(m.Encoder.Config.Vision))
 	default:
 		if views > 0 {
 			w.Passes = images * views * float64(1+p.fixed)
@@ -229,7 +232,7 @@ func (m *ModelJob) tuneWork(images float64, s settings.Values, p poisoning) Work
 	}
 	texts := stepped / batch // class vectors, once a step
 	if p.learns {
-		w.add(Work{Passes: stepped + warmup, FLOP: (stepped + warmup) * image.both()})
+		w.Add(Work{Passes: stepped + warmup, FLOP: (stepped + warmup) * image.both()})
 		shown += stepped + warmup
 	}
 	if l.Conditional {
@@ -241,7 +244,7 @@ func (m *ModelJob) tuneWork(images float64, s settings.Values, p poisoning) Work
 
 // work of a detection cell: every class goes through the optimising images once an epoch or round, forward and back, and
 // through the measuring images; what a detector does besides, or spares by halving.
-func (d *DetectionJob) work() Work {
+func (d *DetectionJob) Work() Work {
 	m, s := d.Model, d.Detector.Settings
 	detector, err := inspector.Find(d.Detector.Name)
 	if err != nil {
@@ -253,7 +256,7 @@ func (d *DetectionJob) work() Work {
 		}
 		return absent
 	}
-	k, pool := len(m.set.prompts), number("optimise", len(d.pool.indices))
+	k, pool := len(m.Set.Prompts), number("optimise", len(d.Pool.Indices))
 	optimise, rounds, shared := pool, number("epochs", 1), 1
 	if budget, _ := s["budget"].(string); budget == "authors" {
 		optimise, rounds = min(pool, number("images", pool)), number("rounds", 1)
@@ -286,11 +289,11 @@ func (d *DetectionJob) work() Work {
 		b := max(1, min(batch, images))
 		forward, back := inspector.GainReplays(k)
 		c, n := m.invertedCost(s["gain-contrast"]), float64(forward*(images/b*b))
-		w.add(Work{Passes: float64(k * (images / b * b)), FLOP: n * (c.forward + float64(back)*c.back)})
+		w.Add(Work{Passes: float64(k * (images / b * b)), FLOP: n * (c.forward + float64(back)*c.back)})
 	case score != "": // the measuring images without a trigger
-		w.add(m.encoded(measure))
+		w.Add(m.encoded(measure))
 		if x, _ := s["contrast"].(float64); x != 0 {
-			w.add(Work{Passes: measure, FLOP: measure * imageCost(m.encoder.Config, 0).forward})
+			w.Add(Work{Passes: measure, FLOP: measure * imageCost(m.Encoder.Config, 0).forward})
 		}
 	}
 	return w
@@ -310,7 +313,7 @@ func (m *ModelJob) invertedCost(contrast any) cost {
 		add(m.promptCost())
 	}
 	if x, _ := contrast.(float64); x != 0 && m.learner().Image != nil { // the reference sees the image through the untouched tower
-		add(imageCost(m.encoder.Config, 0))
+		add(imageCost(m.Encoder.Config, 0))
 	}
 	return c
 }
@@ -318,15 +321,15 @@ func (m *ModelJob) invertedCost(contrast any) cost {
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
 func (r *RepairJob) work() Work {
 	m := r.Detection.Model
-	w := m.encoded(9 * float64(m.set.Len(datasets.Test)))
+	w := m.encoded(9 * float64(m.Set.Len(datasets.Test)))
 	if !m.learner().Conditional {
 		w.FLOP += 4 * m.promptCost().forward
 	}
 	for range 3 {
-		w.add(m.tuneWork(float64(len(m.set.prompts)*m.Suite.Shots)*(1+r.Settings.Float("share")), r.Settings, poisoning{}))
+		w.Add(m.TuneWork(float64(len(m.Set.Prompts)*m.Suite.Shots)*(1+r.Settings.Float("share")), r.Settings, Poisoning{}))
 	}
 	for range r.Settings.Int("rounds") {
-		w.add(r.Detection.work())
+		w.Add(r.Detection.Work())
 	}
 	return w
 }
@@ -342,7 +345,7 @@ const (
 const benchFLOP = 5e10
 
 // towerRate is how many operations a second the image tower runs at, forward and back.
-func towerRate(e engine.Engine, c clip.Config, atLeast time.Duration) (float64, error) {
+func TowerRate(e engine.Engine, c clip.Config, atLeast time.Duration) (float64, error) {
 	tower := bench.Tower(c)
 	tower.Batch = max(1, min(tower.Batch, int(benchFLOP/imageCost(tower.Config, 0).both())))
 	measured, err := bench.Run(e, tower, atLeast)
@@ -354,21 +357,21 @@ func towerRate(e engine.Engine, c clip.Config, atLeast time.Duration) (float64, 
 
 // DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.
 // Encoders, datasets and pools that are not at hand are taken by their published numbers, as far as those are known.
-func DryRun(f *File, o Options, w io.Writer) error {
-	workers, threads := share(o.Device, o.Workers, o.Threads)
-	e, err := OpenEngine(o.Device, threads)
+func DryRun(f *suite.File, o Options, w io.Writer) error {
+	workers, threads := world.Share(o.Device, o.Workers, o.Threads)
+	e, err := world.OpenEngine(o.Device, threads)
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	world := NewWorld()
-	world.outlines = &outlines{}
-	plan, err := world.Plan(f, e.Fingerprint())
+	opened := world.New()
+	opened.Outlines = &world.Outlines{}
+	plan, err := NewPlan(opened, f, e.Fingerprint())
 	if err != nil {
 		return err
 	}
 	estimate := plan.Estimate()
-	rate, err := towerRate(e, plan.Models[0].encoder.Config, time.Second)
+	rate, err := TowerRate(e, plan.Models[0].Encoder.Config, time.Second)
 	if err != nil {
 		return err
 	}
@@ -379,15 +382,15 @@ func DryRun(f *File, o Options, w io.Writer) error {
 		fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n", n.Kind, n.Name, n.Cells, n.Work.Passes, n.Work.FLOP)
 	}
 	total := estimate.Models
-	total.add(estimate.Detections)
-	total.add(estimate.Repairs)
+	total.Add(estimate.Detections)
+	total.Add(estimate.Repairs)
 	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.Detections)+len(plan.Repairs), total.Passes, total.FLOP)
 	fmt.Fprintf(&b, "about %s on %s: the image tower runs at %.3g operations a second forward and back, workers: %d, threads each: %d\n",
 		duration(total.FLOP/(rate*float64(workers))), e.Name(), rate, workers, threads)
 	fmt.Fprintf(&b, "about %s on %s, if it sustains %.3g operations a second (half its dense TF32 rate; assumed, not measured)\n",
 		duration(total.FLOP/gpuRate), gpuName, gpuRate)
 	fmt.Fprintf(&b, "(operations: multiplications and additions of matrix products and attention; upper bound for detectors that stop early)\n")
-	if notes := world.outlines.notes; len(notes) > 0 {
+	if notes := opened.Outlines.Notes; len(notes) > 0 {
 		fmt.Fprintf(&b, "\nnot at hand, and counted as published or asked for:\n")
 		for _, n := range notes {
 			fmt.Fprintf(&b, "  %s\n", n)

@@ -8,6 +8,9 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
+	"clipinspector/experiments/experimentstest"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
 	"clipinspector/inspector"
 	"clipinspector/prompts"
 )
@@ -37,19 +40,19 @@ type countingRun struct {
 }
 
 func (r countingRun) Run() error {
-	r.e.add(r.w)
+	r.e.Add(r.w)
 	return r.Executable.Run()
 }
 
 // The estimate of a dry run is what the cells really take: image passes exactly, operations to a few per cent, but for the first-order gain, which classes share in part, under every learner, with
 // the covers of adaptive attacks, with candidates, fresh crops and several views, and with halving.
 func TestEstimatesAreWhatIsCounted(t *testing.T) {
-	device, err := OpenEngine("cpu", 1)
+	device, err := world.OpenEngine("cpu", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer device.Close()
-	encoder := tinyCLIP(t)
+	encoder := experimentstest.TinyCLIP(t)
 	const ci = `{name: ci, optimise: 16, measure: 8, batch: 8}`
 	for _, x := range []struct{ learner, views, attacks, detectors string }{
 		{"{name: coop, context: 2}", "1", "[clean, badnets, {name: badclip, warmup: 1}, {name: flatten, decoys: 2}, composite]", ci + `,
@@ -65,7 +68,7 @@ func TestEstimatesAreWhatIsCounted(t *testing.T) {
 		{"{name: maple, context: 3}", "1", "[clean, badnets, {name: badclip, warmup: 1}, flatten]", ci},
 		{"full", "1", "[clean]", ci},
 	} {
-		f := parse(t, fmt.Sprintf(`
+		f := experimentstest.Read(t, suite.Parse, fmt.Sprintf(`
 name: tiny
 clip: %s
 seeds: [1]
@@ -79,21 +82,21 @@ pool: {name: mini, images: 24}
 ood: {images: 8}
 detectors: [%s]
 `, encoder, x.learner, x.views, x.attacks, x.detectors))
-		p, err := NewWorld().Plan(f, "engine")
+		p, err := NewPlan(world.New(), f, "engine")
 		if err != nil {
 			t.Fatal(err)
 		}
 		out := t.TempDir()
 		for _, job := range p.Models {
 			e := &counting{Engine: device}
-			k := newWorker(0, e, NewWorld(), p, nil, Options{Out: out}, nil, nil)
+			k := newWorker(0, e, world.New(), p, nil, Options{Out: out}, nil, nil)
 			made, err := k.runModel(context.Background(), job, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			what := fmt.Sprintf("%s, views: %s, %s", x.learner, x.views, job.Attack.Name)
 			compare(t, what, job.work(), e.Work, 0.05)
-			c, err := k.clip(job.encoder)
+			c, err := k.clip(job.Encoder)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +108,7 @@ detectors: [%s]
 				if err != nil {
 					t.Fatal(err)
 				}
-				images, err := k.world.poolImages(context.Background(), d.pool)
+				images, err := k.world.PoolImages(context.Background(), d.Pool)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -119,7 +122,7 @@ detectors: [%s]
 					t.Fatal(err)
 				}
 				e.Passes = float64(r.ImagePasses) // classes share some
-				compare(t, fmt.Sprintf("%s: %s, halving %v", what, d.Detector.Name, d.Detector.Settings["halving"]), d.work(), e.Work, 0.05)
+				compare(t, fmt.Sprintf("%s: %s, halving %v", what, d.Detector.Name, d.Detector.Settings["halving"]), d.Work(), e.Work, 0.05)
 			}
 			c.Free()
 		}

@@ -23,7 +23,7 @@ const (
 	StoreFile     = "results.sqlite"
 	ScoresFile    = "scores.jsonl" // the canonical export
 	modelFile     = "model.safetensors"
-	triggerFile   = "trigger.safetensors"
+	TriggerFile   = "trigger.safetensors"
 	recoveredFile = "triggers.safetensors"
 )
 
@@ -60,7 +60,7 @@ func makeFolder(out, path string) (string, error) {
 }
 
 // hashFile is the SHA-256 of a file in hexadecimal.
-func hashFile(path string) (string, error) {
+func HashFile(path string) (string, error) {
 	f, err := regular.Open(path)
 	if err != nil {
 		return "", err
@@ -100,7 +100,7 @@ func writeRecovered(path string, r *inspector.Report) error {
 }
 
 // readRecovered reads the triggers that writeRecovered stored, by class; nil where there is none.
-func readRecovered(path string) ([]triggers.Trigger, error) {
+func ReadRecovered(path string) ([]triggers.Trigger, error) {
 	f, err := safetensors.Read(path)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 
 	"clipinspector/inspector"
 	"clipinspector/results"
+	"clipinspector/settings"
 )
 
 // measurement is the identity of what a detection measures, apart from how it is judged; "" where the two are one.
@@ -30,17 +31,8 @@ func measurementOf(c results.DetectionCell, rule []string) (string, error) {
 		return "", fmt.Errorf("detection cell %s has no detector's settings", c.Key)
 	}
 	of := maps.Clone(c.Settings)
-	of["detector"] = without(chosen, rule)
+	of["detector"] = map[string]any(settings.Values(chosen).Without(rule))
 	return results.DetectionCell{ModelKey: c.ModelKey, Detector: c.Detector, Settings: of}.Identity()
-}
-
-// without returns the settings but those named.
-func without[M ~map[string]any](settings M, names []string) M {
-	rest := maps.Clone(settings)
-	for _, name := range names {
-		delete(rest, name)
-	}
-	return rest
 }
 
 // judgedAnew gives a detection's verdict from what another finished cell of the folder, of this suite or another, measured with the same settings
@@ -67,7 +59,7 @@ func (k *worker) judgedAnew(job *DetectionJob) (r results.DetectionResult, ok bo
 		if measured != job.measured || twin.Cell.Key == job.Cell.Key || twin.State != results.Finished {
 			continue
 		}
-		if _, err := readRecovered(filepath.Join(k.out, twin.Result.Path)); err != nil {
+		if _, err := ReadRecovered(filepath.Join(k.out, twin.Result.Path)); err != nil {
 			continue // lost or damaged: measured again
 		}
 		r = twin.Result

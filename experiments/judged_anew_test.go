@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"clipinspector/experiments/experimentstest"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
 	"clipinspector/results"
 )
 
@@ -18,13 +21,13 @@ var order = regexp.MustCompile(`"order":\d+`)
 // Verdicts by other rules on what was measured once are those of detections that measured themselves, to the last bit, however many
 // workers there are. They share the measuring's triggers, and measure again where these are lost. What steers the measuring does not share.
 func TestAnotherRuleTakesNoInversion(t *testing.T) {
-	text := tinySuite(tinyCLIP(t))
+	text := experimentstest.TinySuite(experimentstest.TinyCLIP(t))
 	const sweep = "sweep:\n  detectors.ci.index: [ratio, mad]\n  detectors.*.k: [1, 2]\n  detectors.neural-cleanse.index: [mad, ratio]\n"
-	f := parse(t, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets")+sweep)
+	f := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets")+sweep)
 	out := t.TempDir()
 	together := runTiny(t, f, Options{Out: out, Workers: 1})
 	if other := runTiny(t, f, Options{Out: t.TempDir(), Workers: 3}); !bytes.Equal(together, other) {
-		t.Errorf("three workers: another export: %s", firstDifference(other, together))
+		t.Errorf("three workers: another export: %s", experimentstest.FirstDifference(other, together))
 	}
 	store, err := results.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
@@ -44,7 +47,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	if len(rows) != 4*(4+4+2) || len(folders) != 4*3 {
 		t.Errorf("%d detections in %d folders, want 40 in 12", len(rows), len(folders))
 	}
-	one := parse(t, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"),
+	one := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"),
 		"detectors.ci.index=mad", "detectors.*.k=1", "detectors.neural-cleanse.index=ratio")
 	for _, line := range bytes.Split(bytes.TrimSpace(runTiny(t, one, Options{Out: alone})), []byte("\n")) {
 		if bytes.Contains(line, []byte(`"kind":"detection"`)) && !bytes.Contains(order.ReplaceAll(together, nil), order.ReplaceAll(line, nil)) {
@@ -53,7 +56,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	}
 
 	// A later suite of the folder, whose rule none of the cells there has, takes what they measured.
-	later := parse(t, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"), "name=later", "detectors.*.k=5")
+	later := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"), "name=later", "detectors.*.k=5")
 	runTiny(t, later, Options{Out: out})
 	if rows, err = store.Detections("later"); err != nil {
 		t.Fatal(err)
@@ -71,7 +74,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	more := parse(t, strings.ReplaceAll(f.Text, "[1, 2]", "[1, 3]"))
+	more := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(f.Text, "[1, 2]", "[1, 3]"))
 	runTiny(t, more, Options{Out: out})
 	if rows, err = store.Detections("tiny"); err != nil {
 		t.Fatal(err)
@@ -82,7 +85,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 			continue
 		}
 		fresh++
-		if _, err := readRecovered(filepath.Join(out, row.Result.Path)); err != nil {
+		if _, err := ReadRecovered(filepath.Join(out, row.Result.Path)); err != nil {
 			t.Errorf("%s: %v", row.Cell.Detector, err)
 		}
 	}
@@ -90,8 +93,8 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 		t.Errorf("%d detections at k = 3, want 20", fresh)
 	}
 
-	halving := parse(t, text+"sweep:\n  detectors.ci.halving: [1]\n  detectors.ci.index: [ratio, mad]\n")
-	p, err := NewWorld().Plan(halving, "engine")
+	halving := experimentstest.Read(t, suite.Parse, text+"sweep:\n  detectors.ci.halving: [1]\n  detectors.ci.index: [ratio, mad]\n")
+	p, err := NewPlan(world.New(), halving, "engine")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,21 +8,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"clipinspector/experiments/experimentstest"
+	"clipinspector/experiments/suite"
 	"clipinspector/results"
 )
 
 // TestMain is also the process that the tests below start and kill: it runs one suite.
 func TestMain(m *testing.M) {
-	suite, out := os.Getenv("EXPERIMENTS_TEST_SUITE"), os.Getenv("EXPERIMENTS_TEST_OUT")
-	if suite == "" {
+	path, out := os.Getenv("EXPERIMENTS_TEST_SUITE"), os.Getenv("EXPERIMENTS_TEST_OUT")
+	if path == "" {
 		os.Exit(m.Run())
 	}
-	f, err := Load(suite, nil)
+	f, err := suite.Load(path, nil)
 	if err == nil {
 		_, err = Run(context.Background(), f, Options{Out: out, Lease: 600 * time.Millisecond})
 	}
@@ -46,12 +47,12 @@ func process(t *testing.T, suite, out string) *exec.Cmd {
 
 func suiteFile(t *testing.T) (path string, undisturbed []byte) {
 	t.Helper()
-	text := tinySuite(tinyCLIP(t))
+	text := experimentstest.TinySuite(experimentstest.TinyCLIP(t))
 	path = filepath.Join(t.TempDir(), "tiny.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Load(path, nil)
+	f, err := suite.Load(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func TestKilledRunsGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := exported(t, out, "tiny"); !bytes.Equal(got, want) {
-		t.Errorf("another export than undisturbed: %s", firstDifference(got, want))
+		t.Errorf("another export than undisturbed: %s", experimentstest.FirstDifference(got, want))
 	}
 	leftovers(t, out)
 }
@@ -117,7 +118,7 @@ func leftovers(t *testing.T, out string) {
 		t.Fatal(err)
 	}
 	for _, m := range models {
-		if hash, err := hashFile(filepath.Join(out, m.Result.Path)); err != nil || hash != m.Result.Hash {
+		if hash, err := HashFile(filepath.Join(out, m.Result.Path)); err != nil || hash != m.Result.Hash {
 			t.Errorf("%s: %v", m.Result.Path, err)
 		}
 	}
@@ -139,16 +140,6 @@ func TestProcessesShareAStore(t *testing.T) {
 	}
 	wg.Wait()
 	if got := exported(t, out, "tiny"); !bytes.Equal(got, want) {
-		t.Errorf("another export than alone: %s", firstDifference(got, want))
-	}
-	if _, err := WriteReports(out, ""); err != nil {
-		t.Error(err)
-	}
-	var table strings.Builder
-	if err := Table(&table, out, "tiny", "json", []string{"detector.epsilon"}); err != nil || !strings.Contains(table.String(), `"neural-cleanse"`) {
-		t.Errorf("%v\n%s", err, table.String())
-	}
-	if err := Table(&table, out, "small", "json", nil); err == nil || !strings.Contains(err.Error(), "there are tiny") {
-		t.Errorf("unknown suite: %v", err)
+		t.Errorf("another export than alone: %s", experimentstest.FirstDifference(got, want))
 	}
 }

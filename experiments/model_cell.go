@@ -11,6 +11,8 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/clip"
+	"clipinspector/experiments/world"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results"
 	"clipinspector/triggers"
@@ -25,11 +27,11 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 	start := time.Now()
 	u := job.Suite
 	var none results.ModelResult
-	c, err := k.clip(job.encoder)
+	c, err := k.clip(job.Encoder)
 	if err != nil {
 		return none, err
 	}
-	data, err := k.world.shots(ctx, job.set, u.Shots, job.Seed, u.Tuning.Int("views"), u.Tuning.Float("crop"))
+	data, err := k.world.Shots(ctx, job.Set, u.Shots, job.Seed, u.Tuning.Int("views"), u.Tuning.Float("crop"))
 	if err != nil {
 		return none, err
 	}
@@ -42,12 +44,12 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 		return none, err
 	}
 	cell := []any{job.Seed, "/", job.Dataset.Name}
-	m, err := prompts.New(c, learner, u.Learner.Settings, job.set.prompts, source64("prompts", cell...))
+	m, err := prompts.New(c, learner, u.Learner.Settings, job.Set.Prompts, random.Stream("prompts", cell...))
 	if err != nil {
 		return none, err
 	}
-	poison := attack.Poison(job.Attack.Settings, job.set.size, len(m.Classes), job.Target, source64("trigger", append(cell, "/", attack.Name)...))
-	trigger, err := prompts.Tune(ctx, m, data, u.Tuning, poison, draw("tuning", cell...), progress)
+	poison := attack.Poison(job.Attack.Settings, job.Set.Size, len(m.Classes), job.Target, random.Stream("trigger", append(cell, "/", attack.Name)...))
+	trigger, err := prompts.Tune(ctx, m, data, u.Tuning, poison, random.Number("tuning", cell...), progress)
 	if err != nil {
 		return none, err
 	}
@@ -62,14 +64,14 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 		return none, fmt.Errorf("writing the model: %w", err)
 	}
 	if trigger != nil {
-		if err := triggers.Write(filepath.Join(filepath.Dir(path), triggerFile), trigger); err != nil {
+		if err := triggers.Write(filepath.Join(filepath.Dir(path), TriggerFile), trigger); err != nil {
 			return none, err
 		}
 	}
 	if err := m.Write(path); err != nil {
 		return none, err
 	}
-	if r.Hash, err = hashFile(path); err != nil {
+	if r.Hash, err = HashFile(path); err != nil {
 		return none, fmt.Errorf("reading the model back: %w", err)
 	}
 	r.Seconds = time.Since(start).Seconds()
@@ -78,11 +80,11 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 
 // measure fills in ACC, and for a backdoored model ASR on test and OOD images and how visible the trigger is.
 func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, r *results.ModelResult) error {
-	test, labels, err := k.world.test(ctx, job.set)
+	test, labels, err := k.world.Test(ctx, job.Set)
 	if err != nil {
 		return err
 	}
-	predicted, err := k.predict(ctx, job, m, "test "+job.set.key, test, nil)
+	predicted, err := k.predict(ctx, job, m, "test "+job.Set.Key, test, nil)
 	if err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, t
 		return err
 	}
 	r.ASRAll, r.ASR = prompts.SuccessRate(predicted, labels, job.Target)
-	ood, err := k.world.poolImages(ctx, job.ood)
+	ood, err := k.world.PoolImages(ctx, job.ood)
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ func (k *worker) predict(ctx context.Context, job *ModelJob, m *prompts.Model, k
 	var err error
 	if key != "" && m.Learner.Image == nil {
 		var features *tensor.Dense
-		features, err = k.world.images.get(ctx, "features "+job.encoder.fingerprint+" "+key, func() (*tensor.Dense, error) {
+		features, err = k.world.Cached(ctx, "features "+job.Encoder.Fingerprint()+" "+key, func() (*tensor.Dense, error) {
 			return prompts.Encode(ctx, m.CLIP, images, nil)
 		})
 		if err == nil {
@@ -144,13 +146,13 @@ func some(images *tensor.Dense, n int) *tensor.Dense {
 }
 
 // clip puts an encoder on the worker's device, once.
-func (k *worker) clip(e *Encoder) (*clip.Model, error) {
-	if m := k.clips[e.fingerprint]; m != nil {
+func (k *worker) clip(e *world.Encoder) (*clip.Model, error) {
+	if m := k.clips[e.Fingerprint()]; m != nil {
 		return m, nil
 	}
 	m, err := e.On(k.engine)
 	if err == nil {
-		k.clips[e.fingerprint] = m
+		k.clips[e.Fingerprint()] = m
 	}
 	return m, err
 }

@@ -3,22 +3,25 @@ package experiments
 import (
 	"strings"
 	"testing"
+
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
 )
 
 // Without data and weights the paper's grid is planned by published numbers: 50 models, and for CI on the ten sets' 1,191
 // classes, five models each, 1,000 images a class, and 128 of them once more for its first-order gain.
 func TestThePapersGridIsPlannedWithoutItsData(t *testing.T) {
-	f, err := Load("../configs/paper.yaml", []string{"data.root=" + t.TempDir()})
+	f, err := suite.Load("../configs/paper.yaml", []string{"data.root=" + t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := NewWorld()
-	if _, err := w.Plan(f, "engine"); err == nil {
+	w := world.New()
+	if _, err := NewPlan(w, f, "engine"); err == nil {
 		t.Error("a run was planned without data")
 	}
-	w = NewWorld()
-	w.outlines = &outlines{}
-	p, err := w.Plan(f, "engine")
+	w = world.New()
+	w.Outlines = &world.Outlines{}
+	p, err := NewPlan(w, f, "engine")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,13 +33,13 @@ func TestThePapersGridIsPlannedWithoutItsData(t *testing.T) {
 			t.Errorf("CI takes %v image passes", n.Work.Passes)
 		}
 	}
-	notes := strings.Join(w.outlines.notes, "\n")
+	notes := strings.Join(w.Outlines.Notes, "\n")
 	for _, u := range f.Suites[0].Datasets {
 		if !strings.Contains(notes, "dataset "+u.Name+":") {
 			t.Errorf("nothing is said of %s", u.Name)
 		}
 	}
-	if len(w.outlines.notes) != 13 { // ten sets, the encoder, two pools
+	if len(w.Outlines.Notes) != 13 { // ten sets, the encoder, two pools
 		t.Errorf("notes:\n%s", notes)
 	}
 }

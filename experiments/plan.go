@@ -1,12 +1,12 @@
 package experiments
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"slices"
 
 	"clipinspector/attacks"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
+	"clipinspector/internal/random"
 	"clipinspector/results"
 	"clipinspector/settings"
 )
@@ -14,24 +14,24 @@ import (
 // ModelJob is one model cell with what it takes to run it.
 type ModelJob struct {
 	Cell    results.ModelCell
-	Suite   *Suite
-	Dataset DatasetSpec
-	Attack  Choice
+	Suite   *suite.Suite
+	Dataset suite.DatasetSpec
+	Attack  suite.Choice
 	Seed    int
 	Target  int // -1 for a clean model
 
-	encoder *Encoder
-	set     *set
-	ood     *pool
+	Encoder *world.Encoder
+	Set     *world.Set
+	ood     *world.Pool
 }
 
 // DetectionJob is one detection cell with what it takes to run it.
 type DetectionJob struct {
 	Cell     results.DetectionCell
 	Model    *ModelJob
-	Detector Choice
+	Detector suite.Choice
 
-	pool     *pool
+	Pool     *world.Pool
 	measured string // identity of what it measures, see measurement
 }
 
@@ -55,7 +55,7 @@ func (r *RepairJob) String() string { return fmt.Sprintf("repair of %s", r.Detec
 
 // Plan is the cells of a suite file, each once, in the order in which they run.
 type Plan struct {
-	File       *File
+	File       *suite.File
 	Models     []*ModelJob
 	Detections []*DetectionJob
 	Repairs    []*RepairJob
@@ -67,12 +67,12 @@ type Plan struct {
 	measured   map[string]*DetectionJob // the first of those that measure the same and judge it differently
 }
 
-// Plan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
+// NewPlan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
 // and attack one model, and per detector one detection on it. Cells that combinations share are planned once.
 //
 // A model's identity names everything that decides the model and its figures, and no detector, so that a detector's setting
 // never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
-func (w *World) Plan(f *File, engine string) (*Plan, error) {
+func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
 	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
 		repairs: map[string]*RepairJob{}, measured: map[string]*DetectionJob{}}
 	for i := range f.Suites {
@@ -84,8 +84,8 @@ func (w *World) Plan(f *File, engine string) (*Plan, error) {
 		for _, seed := range u.Seeds {
 			for _, dataset := range u.Datasets {
 				for _, attack := range u.Attacks {
-					job := &ModelJob{Suite: u, Dataset: dataset, Attack: attack, Seed: seed, encoder: encoder}
-					if err := w.plan(p, job); err != nil {
+					job := &ModelJob{Suite: u, Dataset: dataset, Attack: attack, Seed: seed, Encoder: encoder}
+					if err := p.planModel(w, job); err != nil {
 						return nil, fmt.Errorf("suite %s: %w", f.Name, err)
 					}
 				}
@@ -95,12 +95,12 @@ func (w *World) Plan(f *File, engine string) (*Plan, error) {
 	return p, nil
 }
 
-func (w *World) plan(p *Plan, job *ModelJob) (err error) {
-	u, size := job.Suite, job.encoder.Config.Vision.ImageSize
-	if job.set, err = w.dataset(u, job.Dataset, size); err != nil {
+func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
+	u, size := job.Suite, job.Encoder.Config.Vision.ImageSize
+	if job.Set, err = w.Dataset(u, job.Dataset, size); err != nil {
 		return err
 	}
-	if job.ood, err = w.pool(u, u.OOD, job.set); err != nil {
+	if job.ood, err = w.Pool(u, u.OOD, job.Set); err != nil {
 		return err
 	}
 	attack, err := attacks.Find(job.Attack.Name)
@@ -109,22 +109,22 @@ func (w *World) plan(p *Plan, job *ModelJob) (err error) {
 	}
 	job.Target = -1
 	if attack.Backdoors() {
-		job.Target = Target(job.Seed, job.Dataset.Name, job.Attack.Name, len(job.set.Classes()))
+		job.Target = Target(job.Seed, job.Dataset.Name, job.Attack.Name, len(job.Set.Classes()))
 	}
 	job.Cell = results.ModelCell{
-		Dataset: job.set.label(), Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,
+		Dataset: job.Set.ResultName(), Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,
 		Order: len(p.Models),
 		Settings: map[string]any{
-			"dataset":     map[string]any{"name": job.Dataset.Name, "classes": len(job.set.Classes()), "fingerprint": job.set.Fingerprint()},
+			"dataset":     map[string]any{"name": job.Dataset.Name, "classes": len(job.Set.Classes()), "fingerprint": job.Set.Fingerprint()},
 			"shots":       u.Shots,
 			"test-images": u.TestImages,
-			"learner":     named(u.Learner),
+			"learner":     u.Learner.Map(),
 			"tuning":      map[string]any(u.Tuning),
-			"attack":      named(job.Attack),
+			"attack":      job.Attack.Map(),
 			"seed":        job.Seed,
-			"clip":        job.encoder.fingerprint,
+			"clip":        job.Encoder.Fingerprint(),
 			"size":        size,
-			"ood":         map[string]any{"name": u.OOD.Name, "images": len(job.ood.indices), "fingerprint": job.ood.fingerprint},
+			"ood":         map[string]any{"name": u.OOD.Name, "images": len(job.ood.Indices), "fingerprint": job.ood.Fingerprint},
 			"version":     ModelVersion,
 		},
 	}
@@ -138,23 +138,23 @@ func (w *World) plan(p *Plan, job *ModelJob) (err error) {
 		p.Models = append(p.Models, job)
 	}
 	for _, d := range u.Detectors {
-		if err := w.planDetection(p, &DetectionJob{Model: job, Detector: d}, u); err != nil {
+		if err := p.planDetection(w, &DetectionJob{Model: job, Detector: d}, u); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *World) planDetection(p *Plan, job *DetectionJob, u *Suite) (err error) {
-	if job.pool, err = w.pool(u, u.Pool, job.Model.set); err != nil {
+func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) (err error) {
+	if job.Pool, err = w.Pool(u, u.Pool, job.Model.Set); err != nil {
 		return err
 	}
 	job.Cell = results.DetectionCell{
 		ModelKey: job.Model.Cell.Key, Detector: job.Detector.Name, Order: len(p.Detections),
 		Settings: map[string]any{
-			"detector": named(job.Detector),
-			"pool": map[string]any{"name": u.Pool.Name, "images": len(job.pool.indices), "seed": u.Pool.Seed,
-				"fingerprint": job.pool.fingerprint},
+			"detector": job.Detector.Map(),
+			"pool": map[string]any{"name": u.Pool.Name, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
+				"fingerprint": job.Pool.Fingerprint},
 			"engine":  p.Engine,
 			"version": DetectionVersion,
 		},
@@ -201,42 +201,8 @@ func (p *Plan) basis(kind results.Kind, key string) *DetectionJob {
 	return p.detections[key]
 }
 
-func named(c Choice) map[string]any {
-	m := map[string]any{"name": c.Name}
-	for k, v := range c.Settings {
-		m[k] = v
-	}
-	return m
-}
-
-// digest hashes things by their printed form.
-func digest(parts ...any) string {
-	h := sha256.New()
-	for _, p := range parts {
-		fmt.Fprintf(h, "%v\n", p)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// settings say where a suite's settings come from.
-func (f *File) settings() map[string]any {
-	m := map[string]any{"file": f.Path, "set": slices.Clone(f.Sets)}
-	from := []any{}
-	for i, u := range f.Suites {
-		if c := u.Calibrated; c != nil && !slices.ContainsFunc(f.Suites[:i], func(v Suite) bool {
-			return v.Calibrated != nil && v.Calibrated.SHA256 == c.SHA256
-		}) {
-			from = append(from, map[string]any{"file": c.Path, "sha256": c.SHA256})
-		}
-	}
-	if len(from) > 0 {
-		m["calibrated"] = from
-	}
-	return m
-}
-
 // store writes the plan into the store.
-func (p *Plan) store(s *results.Store, versions map[string]string) error {
+func (p *Plan) Store(s *results.Store, versions map[string]string) error {
 	models := make([]results.ModelCell, len(p.Models))
 	for i, m := range p.Models {
 		models[i] = m.Cell
@@ -246,7 +212,7 @@ func (p *Plan) store(s *results.Store, versions map[string]string) error {
 		detections[i] = d.Cell
 	}
 	if err := s.Plan(results.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
-		Settings: p.File.settings()}, models, detections); err != nil {
+		Settings: p.File.Settings()}, models, detections); err != nil {
 		return err
 	}
 	repairs := make([]results.RepairCell, len(p.Repairs))
@@ -254,4 +220,10 @@ func (p *Plan) store(s *results.Store, versions map[string]string) error {
 		repairs[i] = r.Cell
 	}
 	return s.PlanRepairs(p.File.Name, repairs)
+}
+
+// Target returns the target class of the backdoored model of a dataset, an attack and a seed, among so many classes. No
+// other setting moves it, so that the cells of an ablation are comparable.
+func Target(seed int, dataset, attack string, classes int) int {
+	return int(random.Number("target", seed, "/", dataset, "/", attack) % uint64(classes))
 }

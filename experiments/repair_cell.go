@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"clipinspector/inspector"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results"
 	"clipinspector/triggers"
@@ -34,7 +35,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if !ok || row.State != results.Finished {
 		return none, fmt.Errorf("%w: the detection is not finished", errTriggersLost)
 	}
-	recovered, err := readRecovered(filepath.Join(k.out, row.Result.Path))
+	recovered, err := ReadRecovered(filepath.Join(k.out, row.Result.Path))
 	if err != nil {
 		return none, fmt.Errorf("%w: %w", errTriggersLost, err)
 	}
@@ -46,20 +47,20 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	}
 	var trigger triggers.Trigger
 	if made.Backdoored {
-		if trigger, err = triggers.Read(filepath.Join(k.out, filepath.Dir(made.Path), triggerFile)); err != nil {
+		if trigger, err = triggers.Read(filepath.Join(k.out, filepath.Dir(made.Path), TriggerFile)); err != nil {
 			return none, fmt.Errorf("%w: %w", errModelLost, err)
 		}
 	}
-	shots, err := k.world.shots(ctx, model.set, model.Suite.Shots, model.Seed, job.Settings.Int("views"), job.Settings.Float("crop"))
+	shots, err := k.world.Shots(ctx, model.Set, model.Suite.Shots, model.Seed, job.Settings.Int("views"), job.Settings.Float("crop"))
 	if err != nil {
 		return none, err
 	}
 	cell := []any{model.Seed, "/", model.Dataset.Name, "/", model.Attack.Name}
-	fresh, err := prompts.New(m.CLIP, m.Learner, m.Settings, m.Classes, source64("retuned prompts", cell...))
+	fresh, err := prompts.New(m.CLIP, m.Learner, m.Settings, m.Classes, random.Stream("retuned prompts", cell...))
 	if err != nil {
 		return none, err
 	}
-	pool, err := k.world.poolImages(ctx, job.Detection.pool)
+	pool, err := k.world.PoolImages(ctx, job.Detection.Pool)
 	if err != nil {
 		return none, err
 	}
@@ -68,7 +69,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 		return none, err
 	}
 	in := inspector.RepairInput{Model: m, Shots: shots, Triggers: recovered,
-		Suspect: row.Result.Suspect, Detector: detector, Options: job.Detection.Detector.Settings, Pool: pool, Seed: draw("repair", cell...), Settings: job.Settings}
+		Suspect: row.Result.Suspect, Detector: detector, Options: job.Detection.Detector.Settings, Pool: pool, Seed: random.Number("repair", cell...), Settings: job.Settings}
 	r := results.RepairResult{Path: RepairPath(job.Cell.Key), Versions: k.versions}
 	measure := func(name string, m *prompts.Model) error {
 		arm, err := k.arm(ctx, model, m, trigger, made.Target, recovered[row.Result.Suspect], row.Result.Suspect)
@@ -106,11 +107,11 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 func (k *worker) arm(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, target int, recovered triggers.Trigger,
 	suspect int) (results.Arm, error) {
 	a := results.Arm{ASR: math.NaN(), ASRAll: math.NaN(), ASRRecovered: math.NaN()}
-	test, labels, err := k.world.test(ctx, job.set)
+	test, labels, err := k.world.Test(ctx, job.Set)
 	if err != nil {
 		return a, err
 	}
-	predicted, err := k.predict(ctx, job, m, "test "+job.set.key, test, nil)
+	predicted, err := k.predict(ctx, job, m, "test "+job.Set.Key, test, nil)
 	if err != nil {
 		return a, err
 	}
@@ -139,5 +140,5 @@ func (k *worker) keepRepaired(path string, m *prompts.Model) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing the repaired model: %w", err)
 	}
-	return hashFile(full)
+	return HashFile(full)
 }

@@ -7,24 +7,27 @@ import (
 	"strings"
 	"testing"
 
+	"clipinspector/experiments/experimentstest"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
 	"clipinspector/results"
 )
 
 func repairSuite(clip string) string {
-	return tinySuite(clip) + "repair: {detector: ci, rounds: 1, epochs: 2, batch: 4, views: 2}\n"
+	return experimentstest.TinySuite(clip) + "repair: {detector: ci, rounds: 1, epochs: 2, batch: 4, views: 2}\n"
 }
 
 // Every model is repaired, measured beside its control, and the same bytes come out for any number of workers, after a lost
 // file as well.
 func TestRepairsOfASuite(t *testing.T) {
-	f := parse(t, repairSuite(tinyCLIP(t)))
+	f := experimentstest.Read(t, suite.Parse, repairSuite(experimentstest.TinyCLIP(t)))
 	out := t.TempDir()
 	want := runTiny(t, f, Options{Out: out, Workers: 1, Threads: 1})
 	if n := bytes.Count(want, []byte(`"kind":"repair"`)); n != 6 || bytes.Count(want, []byte(`"state":"finished"`)) != 30 {
 		t.Fatalf("%d repairs:\n%s", n, want)
 	}
 	if got := runTiny(t, f, Options{Out: t.TempDir(), Workers: 2, Threads: 2}); !bytes.Equal(got, want) {
-		t.Errorf("two workers: %s", firstDifference(got, want))
+		t.Errorf("two workers: %s", experimentstest.FirstDifference(got, want))
 	}
 	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
@@ -36,7 +39,7 @@ func TestRepairsOfASuite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range repairs {
-		if hash, err := hashFile(filepath.Join(out, r.Result.Path)); err != nil || hash != r.Result.Hash {
+		if hash, err := HashFile(filepath.Join(out, r.Result.Path)); err != nil || hash != r.Result.Hash {
 			t.Errorf("%s: %v", r.Result.Path, err)
 		}
 		d, _, err := s.Detection(r.Cell.DetectionKey)
@@ -55,8 +58,12 @@ func TestRepairsOfASuite(t *testing.T) {
 			t.Errorf("%+v", r.Result)
 		}
 	}
+	summary, err := results.Summarise(s, "tiny", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var table strings.Builder
-	if err := Table(&table, out, "tiny", "markdown", nil); err != nil || !strings.Contains(table.String(), "## Repair") ||
+	if err := results.Render(&table, summary, "markdown"); err != nil || !strings.Contains(table.String(), "## Repair") ||
 		!strings.Contains(table.String(), "6 of 6 repairs finished") {
 		t.Errorf("%v\n%s", err, table.String())
 	}
@@ -73,14 +80,14 @@ func TestRepairsOfASuite(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := runTiny(t, f, Options{Out: out}); !bytes.Equal(got, want) {
-		t.Errorf("after a lost file: %s", firstDifference(got, want))
+		t.Errorf("after a lost file: %s", experimentstest.FirstDifference(got, want))
 	}
 }
 
 func TestRepairSettingsMoveNoOtherCell(t *testing.T) {
-	text := repairSuite(tinyCLIP(t))
+	text := repairSuite(experimentstest.TinyCLIP(t))
 	plan := func(sets ...string) *Plan {
-		p, err := NewWorld().Plan(parse(t, text, sets...), "engine")
+		p, err := NewPlan(world.New(), experimentstest.Read(t, suite.Parse, text, sets...), "engine")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,13 +3,12 @@ package experiments
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
+	"clipinspector/internal/progress"
 	"clipinspector/results"
 )
 
@@ -49,9 +48,9 @@ func newReport(w io.Writer, s *results.Store, p *Plan, workers int) *report {
 		close(r.done)
 		return r
 	}
-	progress, share := r.state()
+	at, share := r.state()
 	r.first, r.said, r.saidAt = share, share, r.start
-	left := progress.Models.Pending + progress.Detections.Pending + progress.Repairs.Pending
+	left := at.Models.Pending + at.Detections.Pending + at.Repairs.Pending
 	threads := "one worker"
 	if workers > 1 {
 		threads = fmt.Sprintf("%d workers", workers)
@@ -61,19 +60,9 @@ func newReport(w io.Writer, s *results.Store, p *Plan, workers int) *report {
 		cells += fmt.Sprintf(", %d repairs", len(p.Repairs))
 	}
 	r.line("suite %s: %s; %d cells to run, %s", r.suite, cells, left, threads)
-	r.bar = newBar(w, progressbar.OptionSetPredictTime(false))
+	r.bar = progress.NewBar(w, progressbar.OptionSetPredictTime(false))
 	go r.run()
 	return r
-}
-
-// newBar is a progress bar of a thousand parts; nil where w is no terminal.
-func newBar(w io.Writer, more ...progressbar.Option) *progressbar.ProgressBar {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return nil
-	}
-	return progressbar.NewOptions(1000, append(more, progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30),
-		progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())...)
 }
 
 func mean(sum float64, n int) float64 { return sum / float64(max(1, n)) }
@@ -192,23 +181,4 @@ func (r *report) close() {
 	}
 	r.line("%d of %d models and %d of %d detections%s are finished, after %s", p.Models.Finished, p.Models.Planned,
 		p.Detections.Finished, p.Detections.Planned, repairs, time.Since(r.start).Round(time.Second))
-}
-
-// progress shows how far one task has come: a bar on a terminal, a line at each quarter elsewhere; nothing for nil. end takes the
-// bar away.
-func progress(w io.Writer, what string) (step func(done, total int), end func()) {
-	if w == nil {
-		return func(int, int) {}, func() {}
-	}
-	if bar := newBar(w, progressbar.OptionSetDescription(what)); bar != nil {
-		// Errors of a terminal that is gone have nobody to be told to.
-		return func(done, total int) { _ = bar.Set(min(999, 1000*done/max(1, total))) }, func() { _ = bar.Finish() }
-	}
-	said := 0
-	return func(done, total int) {
-		if quarter := 4 * done / max(1, total); quarter > said {
-			said = quarter
-			fmt.Fprintf(w, "%3d %%  %s\n", 25*quarter, what)
-		}
-	}, func() {}
 }

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"clipinspector/engine"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
 	"clipinspector/results"
 )
 
@@ -37,7 +39,7 @@ func DefaultOut(suite string) string { return filepath.Join("runs", suite) }
 // Run plans a suite into the store below o.Out and runs every cell that is not finished yet. Other processes may run the
 // same suite into the same folder at once. A cell that fails is recorded and reported, and the others go on. When ctx ends
 // the cells at hand are given back. It returns how far the suite has come; the error is not nil when that is not to the end.
-func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
+func Run(ctx context.Context, f *suite.File, o Options) (results.Progress, error) {
 	var none results.Progress
 	if o.Out == "" {
 		o.Out = DefaultOut(f.Name)
@@ -45,7 +47,7 @@ func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
 	if o.Lease <= 0 {
 		o.Lease = 15 * time.Second
 	}
-	count, threads := share(o.Device, o.Workers, o.Threads)
+	count, threads := world.Share(o.Device, o.Workers, o.Threads)
 	engines, err := openEngines(o.Device, count, threads)
 	defer func() {
 		for _, e := range engines {
@@ -55,8 +57,8 @@ func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
 	if err != nil {
 		return none, err
 	}
-	world := NewWorld()
-	plan, err := world.Plan(f, engines[0].Fingerprint())
+	world := world.New()
+	plan, err := NewPlan(world, f, engines[0].Fingerprint())
 	if err != nil {
 		return none, err
 	}
@@ -69,7 +71,7 @@ func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
 	}
 	defer store.Close()
 	versions := Versions(engines[0])
-	if err := plan.store(store, versions); err != nil {
+	if err := plan.Store(store, versions); err != nil {
 		return none, err
 	}
 	if _, err := store.RetryFailed(f.Name, attempts); err != nil {
@@ -100,7 +102,7 @@ func Run(ctx context.Context, f *File, o Options) (results.Progress, error) {
 
 func openEngines(device string, count, threads int) (engines []engine.Engine, err error) {
 	for range count {
-		e, err := OpenEngine(device, threads)
+		e, err := world.OpenEngine(device, threads)
 		if err != nil {
 			return engines, err
 		}

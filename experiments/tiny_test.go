@@ -3,78 +3,21 @@ package experiments
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"clipinspector/clip"
-	"clipinspector/clip/bpe"
-	"clipinspector/datasets/miniworld"
+	"clipinspector/experiments/experimentstest"
+	"clipinspector/experiments/suite"
 	"clipinspector/results"
 
 	_ "clipinspector/baselines"
 )
 
-// tinyCLIP writes a random encoder of a few thousand weights.
-func tinyCLIP(t testing.TB) string {
-	t.Helper()
-	var words []string
-	for _, name := range miniworld.Names() {
-		d, err := miniworld.Get(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		words = append(words, d.Classes...)
-	}
-	tok := bpe.Learn(words, 100)
-	c := clip.ViTB32()
-	c.Vision.Width, c.Vision.MLP, c.Vision.Layers, c.Vision.Heads = 16, 32, 2, 2
-	c.Vision.ImageSize, c.Vision.PatchSize = 16, 8
-	c.Text.Width, c.Text.MLP, c.Text.Layers, c.Text.Heads, c.Text.ContextLength, c.Text.VocabSize = 16, 32, 2, 2, 40, tok.Size()
-	c.Text.EOS = tok.EOT()
-	c.ProjectionDim = 16
-	dir := filepath.Join(t.TempDir(), "clip")
-	if err := clip.SavePretrained(dir, c, clip.RandomWeights(c, 1), tok, false); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// tinySuite is a grid of two datasets, clean and two attacks, and three detectors: 6 models, 18 detections.
-func tinySuite(clip string) string {
-	return fmt.Sprintf(`
-name: tiny
-clip: %s
-seeds: [1]
-datasets: [{name: mini-eurosat, classes: 3}, {name: mini-dtd, classes: 4}]
-shots: 2
-test-images: 12
-learner: {name: coop, context: 2}
-tuning: {epochs: 2, batch: 4, optimizer: adam, rate: 0.01, weight-decay: 0}
-attacks: [clean, badnets, {name: badclip, warmup: 1}]
-pool: {name: mini, images: 24}
-ood: {images: 8}
-detectors:
-  - {name: ci, optimise: 16, measure: 8, batch: 8}
-  - {name: neural-cleanse, optimise: 16, measure: 8, batch: 8}
-  - {name: pixel-backdoor, optimise: 16, measure: 8, batch: 8}
-`, clip)
-}
-
-func parse(t testing.TB, text string, sets ...string) *File {
-	t.Helper()
-	f, err := Parse("suite.yaml", []byte(text), sets)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
 // runTiny runs a suite and returns its canonical export.
-func runTiny(t testing.TB, f *File, o Options) []byte {
+func runTiny(t testing.TB, f *suite.File, o Options) []byte {
 	t.Helper()
 	if _, err := Run(context.Background(), f, o); err != nil {
 		t.Fatal(err)
@@ -97,7 +40,7 @@ func exported(t testing.TB, out, suite string) []byte {
 }
 
 func TestSameBytesForAnyThreadsAndWorkers(t *testing.T) {
-	f := parse(t, tinySuite(tinyCLIP(t)))
+	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
 	want := runTiny(t, f, Options{Out: t.TempDir(), Workers: 1, Threads: 1})
 	if n := bytes.Count(want, []byte(`"state":"finished"`)); n != 6+18 {
 		t.Fatalf("%d cells finished, want 24:\n%s", n, want)
@@ -105,13 +48,13 @@ func TestSameBytesForAnyThreadsAndWorkers(t *testing.T) {
 	for _, o := range []Options{{Workers: 1, Threads: 2}, {Workers: 2, Threads: 2}, {Workers: 3, Threads: 1}} {
 		o.Out = t.TempDir()
 		if got := runTiny(t, f, o); !bytes.Equal(got, want) {
-			t.Errorf("workers %d, threads %d: another export: %s", o.Workers, o.Threads, firstDifference(got, want))
+			t.Errorf("workers %d, threads %d: another export: %s", o.Workers, o.Threads, experimentstest.FirstDifference(got, want))
 		}
 	}
 }
 
 func TestFilesAreWhereTheStoreSays(t *testing.T) {
-	f := parse(t, tinySuite(tinyCLIP(t)))
+	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
 	out := t.TempDir()
 	runTiny(t, f, Options{Out: out})
 	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
@@ -124,10 +67,10 @@ func TestFilesAreWhereTheStoreSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range models {
-		if hash, err := hashFile(filepath.Join(out, m.Result.Path)); err != nil || hash != m.Result.Hash {
+		if hash, err := HashFile(filepath.Join(out, m.Result.Path)); err != nil || hash != m.Result.Hash {
 			t.Errorf("%s: %v, hash %s", m.Result.Path, err, hash)
 		}
-		_, err := os.Stat(filepath.Join(out, "models", m.Cell.Key, triggerFile))
+		_, err := os.Stat(filepath.Join(out, "models", m.Cell.Key, TriggerFile))
 		if m.Result.Backdoored != (err == nil) {
 			t.Errorf("%s: trigger: %v", m.Cell.Attack, err)
 		}
@@ -147,7 +90,7 @@ func TestFilesAreWhereTheStoreSays(t *testing.T) {
 }
 
 func TestFinishedCellsNeverRunAgain(t *testing.T) {
-	f := parse(t, tinySuite(tinyCLIP(t)))
+	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
 	out := t.TempDir()
 	want := runTiny(t, f, Options{Out: out})
 	if got := runTiny(t, f, Options{Out: out}); !bytes.Equal(got, want) {
@@ -163,7 +106,7 @@ func TestFinishedCellsNeverRunAgain(t *testing.T) {
 	if err := os.WriteFile(models[0], []byte("damaged"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	g := parse(t, tinySuite(f.Suites[0].CLIP), "detectors.ci.epsilon=0.05")
+	g := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(f.Suites[0].CLIP), "detectors.ci.epsilon=0.05")
 	runTiny(t, g, Options{Out: out})
 	checkAttempts(t, out, 2, 2)
 }
@@ -200,7 +143,7 @@ func checkAttempts(t *testing.T, out string, models, detections int) {
 
 func TestFailingCellsAreReportedAndTheOthersGoOn(t *testing.T) {
 	// The detector wants more images than the pool has.
-	f := parse(t, tinySuite(tinyCLIP(t)), "detectors.neural-cleanse.optimise=100")
+	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)), "detectors.neural-cleanse.optimise=100")
 	var report strings.Builder
 	out := t.TempDir()
 	p, err := Run(context.Background(), f, Options{Out: out, Report: &report})
@@ -216,7 +159,7 @@ func TestFailingCellsAreReportedAndTheOthersGoOn(t *testing.T) {
 }
 
 func TestStoppingGivesCellsBack(t *testing.T) {
-	f := parse(t, tinySuite(tinyCLIP(t)), "tuning.epochs=10000", "tuning.batch=1")
+	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)), "tuning.epochs=10000", "tuning.batch=1")
 	out := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
@@ -228,14 +171,4 @@ func TestStoppingGivesCellsBack(t *testing.T) {
 	if p.Models.Leased != 0 || p.Models.Pending == 0 || p.Models.Failed != 0 {
 		t.Errorf("%+v", p)
 	}
-}
-
-func firstDifference(a, b []byte) string {
-	x, y := strings.Split(string(a), "\n"), strings.Split(string(b), "\n")
-	for i := range min(len(x), len(y)) {
-		if x[i] != y[i] {
-			return fmt.Sprintf("line %d:\n%s\n%s", i+1, x[i], y[i])
-		}
-	}
-	return fmt.Sprintf("%d and %d lines", len(x), len(y))
 }

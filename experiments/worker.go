@@ -11,6 +11,7 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/engine"
+	"clipinspector/experiments/world"
 	"clipinspector/results"
 )
 
@@ -18,7 +19,7 @@ import (
 type worker struct {
 	name     string
 	engine   engine.Engine
-	world    *World
+	world    *world.World
 	plan     *Plan
 	store    *results.Store
 	out      string
@@ -28,7 +29,7 @@ type worker struct {
 	clips    map[string]*clip.Model
 }
 
-func newWorker(i int, e engine.Engine, w *World, p *Plan, s *results.Store, o Options, versions map[string]string, r *report) *worker {
+func newWorker(i int, e engine.Engine, w *world.World, p *Plan, s *results.Store, o Options, versions map[string]string, r *report) *worker {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"

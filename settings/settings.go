@@ -5,6 +5,7 @@ package settings
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sort"
@@ -144,4 +145,13 @@ func get[T any](v Values, name string) T {
 		panic(fmt.Sprintf("settings: %q is not declared as %T", name, x))
 	}
 	return x
+}
+
+// Without returns a copy without the parameters of the given names.
+func (v Values) Without(names []string) Values {
+	rest := maps.Clone(v)
+	for _, name := range names {
+		delete(rest, name)
+	}
+	return rest
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	_ "embed" // the peer's script
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"os/exec"
 	"runtime"
 	"time"
+
+	_ "embed"
 )
 
 //go:embed peer.py

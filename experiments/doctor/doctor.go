@@ -13,7 +13,7 @@ import (
 	"clipinspector/datasets"
 	"clipinspector/engine/cpu"
 	"clipinspector/engine/cuda"
-	"clipinspector/experiments"
+	"clipinspector/internal/files"
 )
 
 // Finding is one thing that was looked at.
@@ -142,7 +142,7 @@ func gpu() Finding {
 
 func output(out string) Finding {
 	f := Finding{What: "output", State: out + " can be written"}
-	if err := experiments.Writable(out); err != nil {
+	if err := files.Writable(out); err != nil {
 		f.State, f.Needed = err.Error(), true
 		f.Remedy = "choose another folder by --out"
 	}

@@ -1,0 +1,65 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/experiments"
+	"clipinspector/experiments/calibrate"
+	"clipinspector/experiments/suite"
+)
+
+func calibrateCommand(f *flags) *cobra.Command {
+	var dry bool
+	var workers, trials int
+	var out string
+	var set *[]string
+	c := &cobra.Command{
+		Use:   "calibrate CONFIG",
+		Short: "Choose detectors' settings on calibration seeds, equal trials for each",
+		Long: fmt.Sprintf(`calibrate runs a suite whose section search lists candidates for its detectors' settings, and chooses for each detector
+the trial with the highest AUROC, of equal ones the one with more correct verdicts. Every detector gets the same number of
+trials; the first are the suite's own settings, the others are drawn from the candidates. All seeds must be %d or above:
+those below are for evaluation. It writes %s, which suites name by "calibrated: PATH", and %s
+with every trial. Models are made once, and what is finished never runs again, as with run.`,
+			suite.FirstCalibrationSeed, calibrate.CalibrationFile, calibrate.CalibrationLogFile),
+		Example: `  clip-inspector calibrate configs/calibrate-mini.yaml --dry-run
+  clip-inspector calibrate configs/calibrate-mini.yaml --trials 4 --set seeds=[103]`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("trials") {
+				*set = append(*set, fmt.Sprintf("search.trials=%d", trials))
+			}
+			search, err := suite.LoadSearch(args[0], *set)
+			if err != nil {
+				return err
+			}
+			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Report: os.Stderr}
+			if dry {
+				return experiments.DryRun(search.File, o, c.OutOrStdout())
+			}
+			if o.Out == "" {
+				o.Out = experiments.DefaultOut(search.File.Name)
+			}
+			found, err := calibrate.Calibrate(c.Context(), search, o)
+			if err != nil {
+				return err
+			}
+			if err := calibrate.PrintTrials(c.OutOrStdout(), found); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "chosen: %s; search log: %s\n", filepath.Join(o.Out, calibrate.CalibrationFile),
+				filepath.Join(o.Out, calibrate.CalibrationLogFile))
+			return err
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "folder for everything that is written (default runs/NAME of the suite)")
+	set = sets(c)
+	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
+	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for every two threads)")
+	c.Flags().IntVar(&trials, "trials", 0, "trials of each detector: short for --set search.trials=N")
+	return c
+}

@@ -1,0 +1,126 @@
+// Package cmd is the command clip-inspector. A program of its own that imports it, and beside it packages that register attacks,
+// detectors or learners, is clip-inspector with these.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/engine/cuda"
+	"clipinspector/experiments/audit"
+	"clipinspector/experiments/world"
+
+	_ "clipinspector/baselines"
+)
+
+// Exit statuses beside 0.
+const (
+	statusFailed      = 1
+	statusNoDevice    = 3
+	statusInterrupted = 130
+)
+
+// errInterrupted is why a command ended that was told to stop.
+var errInterrupted = errors.New("stopped; start the same command again to go on")
+
+// flags are what all verbs share.
+type flags struct {
+	device    string
+	precision string
+	threads   int
+}
+
+// choose puts the precision into the device's name, and hands a GPU to the build that can open one.
+func (f *flags) choose() error {
+	if f.precision != "" {
+		f.device += "/" + f.precision
+	}
+	name, _, err := world.SplitDevice(f.device)
+	if err != nil || name == "cpu" {
+		return err
+	}
+	n, err := cuda.ParseDevice(name)
+	if err != nil {
+		return err
+	}
+	return cuda.HandOver(n)
+}
+
+// Execute runs the command with the arguments of the process, and ends the process with its exit status.
+func Execute() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		fmt.Fprintln(os.Stderr, "\nstopping: what is under way is given back (again to end at once)")
+		signal.Stop(signals) // the next one ends the process
+		cancel(errInterrupted)
+	}()
+	err := root().ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errInterrupted
+	}
+	if v := (verdict{}); err != nil && !errors.As(err, &v) { // a verdict is printed already
+		fmt.Fprintln(os.Stderr, "clip-inspector:", err)
+	}
+	os.Exit(status(err))
+}
+
+func status(err error) int {
+	var v verdict
+	var failed failedInspection
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errInterrupted):
+		return statusInterrupted
+	case errors.As(err, &failed):
+		return inspectFailed
+	case errors.As(err, &v) && v.decision == audit.DecisionBackdoored:
+		return inspectBackdoored
+	case errors.As(err, &v):
+		return inspectUnclear
+	case errors.Is(err, world.ErrNoDevice):
+		return statusNoDevice
+	}
+	return statusFailed
+}
+
+func root() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "clip-inspector",
+		Short: "Find backdoors in prompt-tuned CLIP models",
+		Long: `clip-inspector reproduces and extends CLIP-Inspector: it plants backdoors into prompt-tuned CLIP models, looks for
+them with CI and other detectors, and tells with intervals how well each does.
+
+  clip-inspector run                        the default grid: 50 models, three detectors; resumable
+  clip-inspector table --out runs/mini      its table
+  clip-inspector plot --out runs/mini       its pictures
+  clip-inspector inspect --checkpoint F ... whether a delivered model is backdoored; repair writes one that is not
+  clip-inspector list attacks               what a suite can name, with parameters and defaults
+  clip-inspector doctor                     what this machine has, and what to do about what is missing`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N")
+	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
+	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
+	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
+	c.AddCommand(compareCommand(), calibrateCommand(&f))
+	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
+		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand())
+	return c
+}
+
+// sets adds the flag --set to a verb.
+func sets(c *cobra.Command) *[]string {
+	return c.Flags().StringArray("set", nil, "override a setting of the suite, PATH=VALUE with VALUE in YAML; may be repeated")
+}

@@ -1,0 +1,83 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"clipinspector/experiments"
+)
+
+// execute runs the command in a fresh working folder and returns what it prints.
+func execute(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	c := root()
+	var b strings.Builder
+	c.SetOut(&b)
+	c.SetErr(&b)
+	c.SetArgs(args)
+	err := c.ExecuteContext(t.Context())
+	return b.String(), err
+}
+
+func TestVerbsWriteBelowTheirOwnFolder(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if text, err := execute(t, "tune", "--dataset", "mini-dtd", "--set", "tuning.epochs=1", "--set", "test-images=20"); err != nil ||
+		!strings.Contains(text, filepath.Join("runs", "tune", "models")) {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if _, err := execute(t, "run", "--set", "datasets=[mini-dtd]", "--set", "attacks=[clean]", "--set", "detectors=[]", "--set", "name=own",
+		"--set", "tuning.epochs=1", "--set", "test-images=20"); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"table.md", "table.json", "scores.jsonl", experiments.StoreFile} {
+		if _, err := os.Stat(filepath.Join("runs", "own", file)); err != nil {
+			t.Error(err)
+		}
+	}
+	entries, err := os.ReadDir("runs")
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%v %v", entries, err)
+	}
+	if text, err := execute(t, "export", "--out", "runs/own"); err != nil || strings.Count(text, "\n") != 1 {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if _, err := execute(t, "table"); err == nil || !strings.Contains(err.Error(), filepath.Join("runs", "mini")) {
+		t.Errorf("table without a run: %v", err)
+	}
+}
+
+func TestHelpTeaches(t *testing.T) {
+	for _, verb := range []string{"run", "calibrate", "tune", "table", "plot", "export", "list", "pretrain", "bench", "doctor", "inspect", "repair"} {
+		if text, err := execute(t, verb, "--help"); err != nil || !strings.Contains(text, "Usage:") {
+			t.Errorf("%s: %v\n%s", verb, err, text)
+		}
+	}
+	for _, kind := range ListKinds {
+		if text, err := execute(t, "list", kind, "--format", "json"); err != nil || !strings.Contains(text, `"name"`) {
+			t.Errorf("list %s: %v\n%s", kind, err, text)
+		}
+	}
+}
+
+func TestCalibrationsAreCounted(t *testing.T) {
+	config := filepath.Join("..", "..", "configs", "calibrate-mini.yaml")
+	text, err := execute(t, "calibrate", config, "--dry-run", "--trials", "4", "--set", "seeds=[101]")
+	if err != nil || !strings.Contains(text, "25 models, 300 detections") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if _, err := execute(t, "calibrate", config, "--dry-run", "--set", "seeds=[1]"); err == nil {
+		t.Error("an evaluation seed was taken")
+	}
+}
+
+func TestStatus(t *testing.T) {
+	_, err := execute(t, "run", "--device", "cuda:0", "--out", t.TempDir())
+	for want, err := range map[int]error{0: nil, 1: fmt.Errorf("x"), statusNoDevice: err, statusInterrupted: errInterrupted} {
+		if got := status(err); got != want {
+			t.Errorf("%v: status %d, want %d", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,21 @@
+package cmd
+
+import (
+	"github.com/spf13/cobra"
+
+	"clipinspector/experiments/doctor"
+)
+
+func doctorCommand() *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this machine has, and what to do about what is missing",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return doctor.Print(c.OutOrStdout(), out)
+		},
+	}
+	c.Flags().StringVar(&out, "out", "runs", "output folder to look at")
+	return c
+}

@@ -1,0 +1,110 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/experiments/audit"
+	"clipinspector/internal/files"
+	"clipinspector/prompts"
+)
+
+// Exit statuses of `inspect`; see also statusInterrupted.
+const (
+	inspectBackdoored = 1
+	inspectUnclear    = 2
+	inspectFailed     = 3
+)
+
+// verdict is an inspection that came to another end than clean.
+type verdict struct{ decision audit.Decision }
+
+// Error implements error.
+func (v verdict) Error() string { return "verdict: " + string(v.decision) }
+
+// failedInspection is an inspection that came to no end, or was asked for wrongly.
+type failedInspection struct{ err error }
+
+// Error implements error.
+func (f failedInspection) Error() string { return f.err.Error() }
+
+// Unwrap gives the reason.
+func (f failedInspection) Unwrap() error { return f.err }
+
+func inspectCommand(f *flags) *cobra.Command {
+	var a audit.Audit
+	var out string
+	c := &cobra.Command{
+		Use:   "inspect --checkpoint FILE --ood DIR [--classes FILE] [--clip CLIP] [--shots DIR]",
+		Short: "Say whether a delivered model is backdoored",
+		Long: `inspect reconstructs a trigger for every class of a delivered model and looks for the class that is far too easy to
+reach. It prints the anomaly index of every class, verdict and suspected target, and writes report.json, verdict.png,
+trigger.png and trigger.safetensors below --out.
+
+With labelled images (--shots) it also tunes clean models with the same learner and says how often one of them looks as
+suspicious: p = (1 + references with an index at least as high) / (1 + references).
+
+Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, or an index within 1/3 of k), 3 failed or misused,
+130 stopped.`,
+		Example: `  clip-inspector inspect --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --clip ViT-B-16.pt --ood pictures
+  clip-inspector inspect --checkpoint model.safetensors --ood builtin:mini --shots mini-pets
+  clip-inspector inspect --checkpoint model.safetensors --ood pictures --set detector.epsilon=0.05 --set detector.optimise=400`,
+		Args: func(c *cobra.Command, args []string) error {
+			if err := cobra.NoArgs(c, args); err != nil {
+				return failedInspection{err}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error {
+			if a.Checkpoint == "" || a.OOD == "" {
+				return failedInspection{errors.New("inspect: say which model by --checkpoint FILE and which unlabelled images by --ood DIR " +
+					"(or builtin:mini)")}
+			}
+			a.Device, a.Threads, a.Report = f.device, f.threads, os.Stderr
+			if err := files.Writable(out); err != nil {
+				return failedInspection{fmt.Errorf("--out %s: %w", out, err)}
+			}
+			finding, err := audit.Inspect(c.Context(), a, out)
+			if err == nil {
+				err = finding.Print(c.OutOrStdout(), out)
+			}
+			switch {
+			case err != nil:
+				return failedInspection{err}
+			case finding.Decision != audit.DecisionClean:
+				return verdict{finding.Decision}
+			}
+			return nil
+		},
+	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failedInspection{err} })
+	auditFlags(c, &a)
+	c.Flags().IntVar(&a.References, "references", 19, "clean models to tune with --shots; with 19 no p is below 0.05")
+	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
+	return c
+}
+
+// hintFlags answer what a delivered file may leave open.
+func hintFlags(c *cobra.Command, h *prompts.Hints) {
+	c.Flags().StringVar(&h.Learner, "learner", "", "learner of the checkpoint, where the file does not tell: coop, ...")
+	c.Flags().StringVar(&h.Position, "class-position", "", "where the class name stands in CoOp's prompts, which no file tells: end (its default), middle or front")
+	c.Flags().StringVar(&h.Init, "init", "", `words of the checkpoint's prompts, or all of it: "a photo of a", "a photo of a {}, a type of pet."`)
+}
+
+// auditFlags are those that inspect and repair share.
+func auditFlags(c *cobra.Command, a *audit.Audit) {
+	c.Flags().StringVar(&a.Checkpoint, "checkpoint", "", "delivered model: this project's *.safetensors, Dassl's or BAPLe's file or folder")
+	c.Flags().StringVar(&a.Classes, "classes", "", "class names in the order of the labels, where the checkpoint has none: one a line, or JSON")
+	hintFlags(c, &a.Hints)
+	c.Flags().StringVar(&a.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
+	c.Flags().StringVar(&a.OOD, "ood", "", "unlabelled images that show none of the classes, about 1,000: a folder, or builtin:mini")
+	c.Flags().StringVar(&a.Shots, "shots", "", "labelled images: a folder with one folder for each class, or a dataset of `list datasets`")
+	c.Flags().IntVar(&a.PerClass, "per-class", 16, "labelled images of each class to tune on at most; 30 % of a folder's are held back to measure on")
+	c.Flags().StringVar(&a.Detector, "detector", "ci", "detector to use; see `list detectors`")
+	c.Flags().IntVar(&a.Seed, "seed", 1, "decides which pool images are used, and how")
+	c.Flags().StringArrayVar(&a.Sets, "set", nil, "detector.NAME=VALUE, tuning.NAME=VALUE (of clean references) or repair.NAME=VALUE; may be repeated")
+}

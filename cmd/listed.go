@@ -1,0 +1,142 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"clipinspector/attacks"
+	"clipinspector/datasets"
+	"clipinspector/experiments/world"
+	"clipinspector/inspector"
+	"clipinspector/prompts"
+	"clipinspector/settings"
+)
+
+// Listed is something that a suite can name.
+type Listed struct {
+	Name   string   `json:"name"`
+	Doc    string   `json:"doc"`
+	Params []Listed `json:"parameters,omitempty"`
+
+	// Of a parameter.
+	Unit    string   `json:"unit,omitempty"`
+	Default any      `json:"default,omitempty"`
+	Min     *float64 `json:"min,omitempty"`
+	Max     *float64 `json:"max,omitempty"`
+	Choices []string `json:"choices,omitempty"`
+}
+
+// ListKinds are what List knows.
+var ListKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "repair"}
+
+// List returns everything of one of ListKinds with its parameters.
+func List(kind string) ([]Listed, error) {
+	var out []Listed
+	switch kind {
+	case "datasets":
+		for _, name := range datasets.Names() {
+			_, doc, err := datasets.Describe(name)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, Listed{Name: name, Doc: doc})
+		}
+		out = append(out, Listed{Name: "folder:PATH", Doc: "a folder that holds one folder of pictures for each class"})
+	case "pools":
+		for _, p := range datasets.Pools {
+			out = append(out, Listed{Name: p.Name, Doc: p.Doc})
+		}
+		out = append(out, Listed{Name: world.OwnPool, Doc: "the test pictures of each model's own dataset: in distribution, for ablations"})
+	case "learners":
+		for _, l := range prompts.Learners() {
+			out = append(out, Listed{Name: l.Name, Doc: l.Doc, Params: listParams(l.Params)})
+		}
+	case "tuning":
+		out = append(out, Listed{Name: "tuning", Doc: "how prompts are tuned, the same for every learner", Params: listParams(prompts.TuneParams)})
+	case "attacks":
+		for _, a := range attacks.All() {
+			out = append(out, Listed{Name: a.Name, Doc: a.Doc, Params: listParams(a.Params)})
+		}
+	case "detectors":
+		for _, d := range inspector.All() {
+			out = append(out, Listed{Name: d.Name, Doc: d.Doc, Params: listParams(d.Params)})
+		}
+	case "repair":
+		out = append(out, Listed{Name: "repair", Doc: "how prompts are fine-tuned with a recovered trigger and right labels", Params: listParams(inspector.RepairParams)})
+	default:
+		return nil, fmt.Errorf("nothing to list is called %q; there are %s", kind, strings.Join(ListKinds, ", "))
+	}
+	return out, nil
+}
+
+func listParams(params []settings.Param) []Listed {
+	var out []Listed
+	for _, p := range params {
+		l := Listed{Name: p.Name, Doc: p.Doc, Unit: p.Unit, Default: p.Default, Choices: p.Choices}
+		if p.Min != p.Max {
+			l.Min, l.Max = &p.Min, &p.Max
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// PrintList writes the given kinds, or all when there are none, as text or, with asJSON, as one JSON object.
+func PrintList(w io.Writer, kinds []string, asJSON bool) error {
+	if len(kinds) == 0 {
+		kinds = ListKinds
+	}
+	all := map[string][]Listed{}
+	for _, kind := range kinds {
+		list, err := List(kind)
+		if err != nil {
+			return err
+		}
+		all[kind] = list
+	}
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(all)
+	}
+	var b strings.Builder
+	for i, kind := range slices.Compact(slices.Clone(kinds)) {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "%s\n", strings.ToUpper(kind))
+		for _, l := range all[kind] {
+			fmt.Fprintf(&b, "  %-16s %s\n", l.Name, l.Doc)
+			for _, p := range l.Params {
+				fmt.Fprintf(&b, "    %-16s %s: %s\n", p.Name, p.allowed(), p.Doc)
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// allowed is a parameter's default, unit and range in words.
+func (l Listed) allowed() string {
+	text := fmt.Sprint(l.Default)
+	switch v := l.Default.(type) {
+	case string:
+		text = fmt.Sprintf("%q", v)
+	case float64:
+		text = fmt.Sprintf("%.4g", v)
+	}
+	if l.Unit != "" {
+		text += " " + l.Unit
+	}
+	switch {
+	case len(l.Choices) > 0:
+		text += " (" + strings.Join(l.Choices, ", ") + ")"
+	case l.Min != nil:
+		text += fmt.Sprintf(" (%.4g to %.4g)", *l.Min, *l.Max)
+	}
+	return text
+}

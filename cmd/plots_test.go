@@ -1,0 +1,133 @@
+package cmd
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"clipinspector/experiments"
+	"clipinspector/experiments/experimentstest"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
+	"clipinspector/results"
+)
+
+// plotted draws a folder's suites and returns the files by name, and what was said.
+func plotted(t *testing.T, out string, models ...string) (map[string][]byte, string) {
+	t.Helper()
+	var said strings.Builder
+	if err := Plot(t.Context(), &said, out, "", models); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join(out, PlotFolder("tiny"), "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, p := range paths {
+		if files[filepath.Base(p)], err = os.ReadFile(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files, said.String()
+}
+
+func TestPlotsAreTheSameBytesAndSayWhatTheTableSays(t *testing.T) {
+	out := t.TempDir()
+	run(t, experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t))), out)
+	files, said := plotted(t, out)
+	for _, name := range []string{"roc", "accuracy-by-dataset", "accuracy-by-attack", "models", "indices", "losses", "thresholds", "gallery"} {
+		if !bytes.HasPrefix(files[name+".png"], []byte("\x89PNG")) || !bytes.Contains(files[name+".svg"], []byte("</svg>")) {
+			t.Errorf("%s is missing:\n%s", name, said)
+		}
+		if !strings.Contains(said, filepath.Join(out, PlotFolder("tiny"), name+".png")) {
+			t.Errorf("%s is not named:\n%s", name, said)
+		}
+	}
+	if !strings.Contains(said, "not drawn: sweep: no setting varies") {
+		t.Error(said)
+	}
+	page, err := os.ReadFile(filepath.Join(out, ReportFile))
+	if err != nil || bytes.Count(page, []byte(`<img src="data:image/png;base64,`)) != 8 || !bytes.Contains(page, []byte("| detector ")) {
+		t.Errorf("the report has not all tables and pictures: %v", err)
+	}
+	again, _ := plotted(t, out)
+	for name, want := range files {
+		if !bytes.Equal(again[name], want) {
+			t.Errorf("%s: other bytes the second time", name)
+		}
+	}
+	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sum, err := results.Summarise(s, "tiny", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range sum.Detectors {
+		for file, text := range map[string]string{
+			"roc.svg":                fmt.Sprintf("AUROC %.3f [%.3f, %.3f]", d.AUROC, d.AUROCInterval[0], d.AUROCInterval[1]),
+			"accuracy-by-attack.svg": fmt.Sprintf("%s, %d/%d in all", d.Name, d.Correct, d.Models),
+		} {
+			if !bytes.Contains(files[file], []byte(text)) {
+				t.Errorf("%s does not say %q", file, text)
+			}
+		}
+	}
+	// A model of one's own choice, and one that is not there.
+	if files, _ := plotted(t, out, "mini-dtd/badclip"); !bytes.Contains(files["indices.svg"], []byte("badclip, mini-dtd, seed 1")) ||
+		bytes.Contains(files["indices.svg"], []byte("badnets, mini")) {
+		t.Error("--model shows another model")
+	}
+	if err := Plot(t.Context(), &strings.Builder{}, out, "", []string{"mini-dtd/sig"}); err == nil || !strings.Contains(err.Error(), `"mini-dtd/sig"`) {
+		t.Errorf("a model that is not there: %v", err)
+	}
+}
+
+func TestSweepsAreDrawn(t *testing.T) {
+	out := t.TempDir()
+	run(t, experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)), "detectors=[{name: ci, optimise: 16, measure: 8, batch: 8}]",
+		"sweep.detectors.ci.epsilon=[0.02, 0.05]", "sweep.learner=[coop, cocoop]"), out)
+	files, said := plotted(t, out)
+	for _, name := range []string{"sweep-detector.epsilon", "sweep-learner.name"} {
+		if files[name+".png"] == nil {
+			t.Errorf("%s is missing:\n%s", name, said)
+		}
+	}
+	if !strings.Contains(said, "not drawn: roc: the suite sweeps learner.name, detector.epsilon") {
+		t.Error(said)
+	}
+	if !bytes.Contains(files["sweep-learner.name.svg"], []byte(">cocoop<")) {
+		t.Error("the values of the setting are not named")
+	}
+}
+
+func TestPlotsOfNothing(t *testing.T) {
+	if err := Plot(t.Context(), &strings.Builder{}, t.TempDir(), "", nil); err == nil || !strings.Contains(err.Error(), "run a suite into this folder first") {
+		t.Errorf("no store: %v", err)
+	}
+	// Planned, nothing computed.
+	out := t.TempDir()
+	p, err := experiments.NewPlan(world.New(), experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t))), "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := results.Open(filepath.Join(out, experiments.StoreFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Store(s, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if files, said := plotted(t, out); len(files) != 0 || !strings.Contains(said, "not drawn: models: no model is finished") {
+		t.Errorf("%d files\n%s", len(files), said)
+	}
+}

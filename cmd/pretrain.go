@@ -1,0 +1,79 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/experiments/world"
+)
+
+func pretrainCommand(f *flags) *cobra.Command {
+	var corpus, root, out string
+	var half bool
+	var seed int
+	mini, photos := MiniRecipe(), PhotoRecipe()
+	chosen := &mini
+	c := &cobra.Command{
+		Use:   "pretrain",
+		Short: "Train an encoder from scratch on captioned images",
+		Long: `pretrain trains a small CLIP with the contrastive loss: on captioned scenes of the mini world, or on the photographs
+at hand (training splits only, never the OOD pool). It writes a folder in Hugging Face's layout that suites name under
+clip. Checkpoints lie beside it: the same command goes on where it was stopped or killed. Flags that are not given have the
+values of the corpus' own recipe.`,
+		Example: `  clip-inspector pretrain --out runs/mini-clip --seed 2
+  clip-inspector pretrain --corpus photos --out runs/photo-clip
+  clip-inspector pretrain --steps 200 --batch 32 --out runs/quick`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&out, "out", "", "folder for the encoder")
+	c.Flags().StringVar(&corpus, "corpus", "mini", "mini or photos")
+	c.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA or ../shared/data)")
+	c.Flags().BoolVar(&half, "half", true, "write matrices in half precision")
+	c.Flags().IntVar(&seed, "seed", 1, "decides weights and images")
+	numbers := map[string]func(r *Recipe) *int{
+		"steps":         func(r *Recipe) *int { return &r.Options.Steps },
+		"batch":         func(r *Recipe) *int { return &r.Options.Batch },
+		"warmup":        func(r *Recipe) *int { return &r.Options.Warmup },
+		"merges":        func(r *Recipe) *int { return &r.Options.Merges },
+		"image-size":    func(r *Recipe) *int { return &r.Config.Vision.ImageSize },
+		"patch-size":    func(r *Recipe) *int { return &r.Config.Vision.PatchSize },
+		"vision-width":  func(r *Recipe) *int { return &r.Config.Vision.Width },
+		"vision-layers": func(r *Recipe) *int { return &r.Config.Vision.Layers },
+		"text-width":    func(r *Recipe) *int { return &r.Config.Text.Width },
+		"text-layers":   func(r *Recipe) *int { return &r.Config.Text.Layers },
+		"embedding":     func(r *Recipe) *int { return &r.Config.ProjectionDim },
+	}
+	given := map[string]*int{}
+	for name, at := range numbers {
+		given[name] = c.Flags().Int(name, *at(&mini), fmt.Sprintf("of the recipe (photos: %d)", *at(&photos)))
+	}
+	rate := c.Flags().Float64("rate", mini.Options.Rate, "learning rate")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if out == "" {
+			return fmt.Errorf("pretrain: say where the encoder shall lie, such as --out runs/%s-clip", corpus)
+		}
+		if corpus == "photos" {
+			chosen = &photos
+		}
+		r := *chosen
+		for name, at := range numbers {
+			if c.Flags().Changed(name) {
+				*at(&r) = *given[name]
+			}
+		}
+		r.Scale(chosen.Config)
+		if c.Flags().Changed("rate") {
+			r.Options.Rate = *rate
+		}
+		r.Corpus, r.Root, r.Half, r.Options.Seed = corpus, root, half, uint64(max(0, seed))
+		e, err := world.OpenEngine(f.device, f.threads)
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		return Pretrain(c.Context(), e, r, out, os.Stderr)
+	}
+	return c
+}

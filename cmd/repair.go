@@ -1,0 +1,38 @@
+package cmd
+
+import (
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/experiments/audit"
+)
+
+func repairCommand(f *flags) *cobra.Command {
+	var a audit.Audit
+	var out string
+	var epoch int
+	c := &cobra.Command{
+		Use:   "repair --checkpoint FILE --ood DIR --shots DIR --out FILE [--classes FILE] [--clip CLIP]",
+		Short: "Fine-tune a delivered model until its recovered trigger no longer works",
+		Long: `repair inspects a delivered model as the verb inspect does, fine-tunes its prompts on labelled images that carry the recovered
+trigger and keep their own label, and writes the repaired model: into a file when --out ends in .safetensors, else into a
+folder in Dassl's layout, which the authors' code loads. It prints accuracy and success of the recovered trigger before and
+after, on labelled images that were held back, and what the detector says then. ` + "`list repair`" + ` shows what --set repair.NAME knows.`,
+		Example: `  clip-inspector repair --checkpoint model.safetensors --ood builtin:mini --shots mini-pets --out repaired.safetensors
+  clip-inspector repair --checkpoint delivered --classes classes.txt --clip ViT-B-16.pt --ood pictures --shots labelled --out repaired`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if a.Checkpoint == "" || a.OOD == "" || a.Shots == "" || out == "" {
+				return errors.New("repair: wants --checkpoint, --ood, --shots and --out")
+			}
+			a.Device, a.Threads, a.Report = f.device, f.threads, os.Stderr
+			return audit.RepairDelivered(c.Context(), a, out, epoch, c.OutOrStdout())
+		},
+	}
+	auditFlags(c, &a)
+	c.Flags().StringVar(&out, "out", "", "file *.safetensors, or a folder for Dassl's layout")
+	c.Flags().IntVar(&epoch, "epoch", 1, "epoch in the name of Dassl's file, for --load-epoch")
+	return c
+}

@@ -1,0 +1,76 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/configs"
+	"clipinspector/experiments"
+	"clipinspector/experiments/suite"
+)
+
+func runCommand(f *flags) *cobra.Command {
+	var dry bool
+	var workers, seed int
+	var out string
+	var set *[]string
+	c := &cobra.Command{
+		Use:   "run [CONFIG]",
+		Short: "Run a suite: make its models, let its detectors look at them",
+		Long: `run makes every model of a suite and lets every detector look at each. Without CONFIG it runs the embedded
+configs/mini.yaml. Everything is written below --out. What is finished never runs again: a run that was stopped or killed
+goes on when the same command is given, and several processes may work on one folder at once.`,
+		Example: `  clip-inspector run
+  clip-inspector run configs/photo.yaml --dry-run
+  clip-inspector run configs/mini.yaml --set datasets=[mini-pets] --set attacks=[clean,badnets] --out runs/try
+  clip-inspector run --set detectors.ci.epsilon=0.05 --set seeds=[1,2,3]
+  clip-inspector run --set 'sweep.detectors.ci.epsilon=[0.02,0.03]' && clip-inspector table --out runs/mini --by detector.epsilon`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("seed") {
+				*set = append(*set, fmt.Sprintf("seeds=[%d]", seed))
+			}
+			suite, err := load(args, *set)
+			if err != nil {
+				return err
+			}
+			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Report: os.Stderr}
+			if dry {
+				return experiments.DryRun(suite, o, c.OutOrStdout())
+			}
+			if o.Out == "" {
+				o.Out = experiments.DefaultOut(suite.Name)
+			}
+			progress, err := experiments.Run(c.Context(), suite, o)
+			if progress.Models.Finished == 0 {
+				return err
+			}
+			table, terr := WriteReports(o.Out, suite.Name)
+			if err != nil {
+				return err
+			}
+			if terr == nil {
+				fmt.Fprintf(c.OutOrStdout(), "table: %s (also .csv, .tex, .json); scores: %s; store: %s\n", table,
+					filepath.Join(o.Out, experiments.ScoresFile), filepath.Join(o.Out, experiments.StoreFile))
+			}
+			return terr
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "folder for everything that the run writes (default runs/NAME of the suite)")
+	set = sets(c)
+	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
+	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for every two threads)")
+	c.Flags().IntVar(&seed, "seed", 0, "run this seed alone: short for --set seeds=[N]")
+	return c
+}
+
+// load reads the suite named, or the embedded default.
+func load(args, sets []string) (*suite.File, error) {
+	if len(args) == 0 {
+		return suite.ParseFS(configs.Calibrated, configs.MiniPath, configs.Mini, sets)
+	}
+	return suite.Load(args[0], sets)
+}

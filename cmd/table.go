@@ -1,0 +1,72 @@
+package cmd
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/experiments"
+	"clipinspector/experiments/audit"
+	"clipinspector/results"
+)
+
+func tableCommand() *cobra.Command {
+	var out, suite, format string
+	var by []string
+	c := &cobra.Command{
+		Use:   "table",
+		Short: "Print the tables of a suite: AUROC, accuracy, rates, with intervals",
+		Example: `  clip-inspector table --out runs/mini
+  clip-inspector table --out runs/mini --format json
+  clip-inspector table --out runs/mini --by detector.epsilon,seed`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return Table(c.OutOrStdout(), out, suite, format, by)
+		},
+	}
+	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
+	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
+	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(results.Formats, ", "))
+	c.Flags().StringSliceVar(&by, "by", nil, "group rows by settings: dataset, attack, learner, seed, or a path such as tuning.epochs")
+	return c
+}
+
+func exportCommand() *cobra.Command {
+	var out, suite string
+	var conversion audit.Conversion
+	c := &cobra.Command{
+		Use:   "export",
+		Short: "Print every score of a suite as JSON lines, or write a model in Dassl's layout",
+		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a line. The same settings
+and seeds give the same bytes for any number of threads, workers and resumptions on one kind of processor.
+
+With --checkpoint it writes a model for the code of CoOp, CoCoOp, MaPLe and BadCLIP instead, as Dassl's trainer would
+(DIR/prompt_learner/model.pth.tar-EPOCH; MaPLe's folder is MultiModalPromptLearner), or, with --to FILE.safetensors, a delivered one in this project's form.`,
+		Example: `  clip-inspector export --out runs/mini | sha256sum
+  clip-inspector export --checkpoint runs/tune/models/ID/model.safetensors --clip builtin:mini --to delivered
+  clip-inspector export --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --to model.safetensors`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if conversion.Checkpoint == "" {
+				return Export(c.OutOrStdout(), out, suite)
+			}
+			if conversion.To == "" {
+				return errors.New("export --checkpoint wants --to, a folder or a file *.safetensors")
+			}
+			conversion.Report = c.ErrOrStderr()
+			return audit.Convert(c.OutOrStdout(), conversion)
+		},
+	}
+	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
+	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
+	c.Flags().StringVar(&conversion.Checkpoint, "checkpoint", "", "model to write in another form: this project's, Dassl's or BAPLe's")
+	c.Flags().StringVar(&conversion.Classes, "classes", "", "class names in the order of the labels, where the checkpoint has none: one a line, or JSON")
+	hintFlags(c, &conversion.Hints)
+	c.Flags().StringVar(&conversion.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
+	c.Flags().StringVar(&conversion.To, "to", "", "folder for Dassl's layout, or a file *.safetensors")
+	c.Flags().IntVar(&conversion.Epoch, "epoch", 1, "epoch in the name of Dassl's file, for --load-epoch")
+	c.Flags().StringVar(&conversion.Trigger, "trigger", "", "additive trigger to write beside the prompts, as BadCLIP does")
+	c.Flags().StringVar(&conversion.Target, "target", "", "name of the class that the trigger aims at")
+	return c
+}

@@ -1,0 +1,96 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"clipinspector/clip/safetensors"
+	"clipinspector/experiments"
+	"clipinspector/results"
+)
+
+// openSuites opens the store of an output folder and finds the suites meant: the named one, or without a name all of them.
+func openSuites(out, suite string) (*results.Store, []results.Suite, error) {
+	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	suites, err := s.Suites()
+	if err == nil {
+		var names []string
+		for _, u := range suites {
+			names = append(names, u.Name)
+			if u.Name == suite {
+				return s, []results.Suite{u}, nil
+			}
+		}
+		switch {
+		case len(names) == 0:
+			err = fmt.Errorf("%s holds no suite yet: run one into it first", s.Path())
+		case suite != "":
+			err = fmt.Errorf("%s has no suite %q; there are %s", s.Path(), suite, strings.Join(names, ", "))
+		default:
+			return s, suites, nil
+		}
+	}
+	_ = s.Close() // the first error is the one to tell
+	return nil, nil, err
+}
+
+// openSuite opens the store of an output folder and finds the suite meant: the named one, or the only one there.
+func openSuite(out, suite string) (*results.Store, string, error) {
+	s, suites, err := openSuites(out, suite)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(suites) > 1 {
+		var names []string
+		for _, u := range suites {
+			names = append(names, u.Name)
+		}
+		_ = s.Close() // the error is the one to tell
+		return nil, "", fmt.Errorf("%s holds several suites: choose one by --suite: %s", s.Path(), strings.Join(names, ", "))
+	}
+	return s, suites[0].Name, nil
+}
+
+// Table writes the tables of a suite in one of results.Formats, with rows grouped by the given paths.
+func Table(w io.Writer, out, suite, format string, by []string) error {
+	s, suite, err := openSuite(out, suite)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	sum, err := results.Summarise(s, suite, by)
+	if err != nil {
+		return err
+	}
+	return results.Render(w, sum, format)
+}
+
+// Export writes the canonical bytes of a suite: see results.Store.Export.
+func Export(w io.Writer, out, suite string) error {
+	s, suite, err := openSuite(out, suite)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Export(w, suite)
+}
+
+// reports are the files that WriteReports writes, by format.
+var reports = []struct{ file, format string }{{"table.md", "markdown"}, {"table.csv", "csv"}, {"table.tex", "latex"}, {"table.json", "json"}}
+
+// WriteReports writes the tables of a suite in every format and its canonical export (scores.jsonl) into the output folder,
+// and returns the path of the table to read.
+func WriteReports(out, suite string) (string, error) {
+	for _, r := range reports {
+		if err := safetensors.WriteAtomic(filepath.Join(out, r.file), func(w io.Writer) error { return Table(w, out, suite, r.format, nil) }); err != nil {
+			return "", err
+		}
+	}
+	err := safetensors.WriteAtomic(filepath.Join(out, experiments.ScoresFile), func(w io.Writer) error { return Export(w, out, suite) })
+	return filepath.Join(out, reports[0].file), err
+}

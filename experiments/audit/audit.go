@@ -1,0 +1,406 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/clip"
+	"clipinspector/datasets"
+	"clipinspector/engine"
+	"clipinspector/experiments"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
+	"clipinspector/inspector"
+	"clipinspector/internal/progress"
+	"clipinspector/internal/random"
+	"clipinspector/prompts"
+	"clipinspector/results"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// Audit says which delivered model is looked at, and with what.
+type Audit struct {
+	Checkpoint string // what prompts.ReadCheckpoint reads
+	Classes    string // file of class names, in the order of the labels; empty where the checkpoint holds them
+	prompts.Hints
+	CLIP       string // the encoder that the prompts were tuned for
+	OOD        string // unlabelled images that show none of the classes: a folder, "builtin:mini", or a pool by name
+	Shots      string // labelled images: a folder with a folder for each class, or a dataset by name; may be empty
+	PerClass   int    // how many images of each class to tune on at most
+	References int    // clean models to tune where there are labelled images
+	Detector   string
+	Sets       []string // detector.NAME=VALUE, tuning.NAME=VALUE, repair.NAME=VALUE
+	Seed       int
+	Device     string
+	Threads    int
+	Report     io.Writer // estimate and progress; nil for none
+}
+
+// fewestImages is the smallest pool that an audit makes do with.
+const fewestImages = 50
+
+// audit is an Audit with everything opened.
+type audit struct {
+	Audit
+	engine    engine.Engine
+	clip      *clip.Model
+	encoder   *world.Encoder
+	model     *prompts.Model
+	delivered clip.Comparison // of the encoders in the checkpoint with the given ones
+	detector  *inspector.Detector
+	options   settings.Values // of the detector
+	tuning    settings.Values // of the references
+	repair    settings.Values
+	pool      *tensor.Dense
+	opened    *world.Pool
+	shots     prompts.Data // to tune on
+	test      prompts.Data // to measure on
+}
+
+func (a *audit) close() {
+	if a.clip != nil {
+		a.clip.Free()
+	}
+	if a.engine != nil {
+		_ = a.engine.Close() // nothing is left to lose
+	}
+}
+
+// open reads and checks everything that an audit needs.
+func (o Audit) open(ctx context.Context) (a *audit, err error) {
+	a = &audit{Audit: o}
+	defer func() {
+		if err != nil {
+			a.close()
+			a = nil
+		}
+	}()
+	var names []string
+	if o.Classes != "" {
+		if names, err = prompts.ReadClasses(o.Classes); err != nil {
+			return a, err
+		}
+	}
+	if a.encoder, err = world.OpenEncoder(o.CLIP); err != nil {
+		return a, err
+	}
+	e, err := world.OpenEngine(o.Device, o.Threads)
+	if err != nil {
+		return a, err
+	}
+	a.engine = e
+	if a.clip, err = a.encoder.On(a.engine); err != nil {
+		return a, err
+	}
+	if a.model, err = prompts.ReadCheckpoint(o.Checkpoint, names, o.Hints, a.clip); err != nil {
+		return a, err
+	}
+	if a.delivered, err = prompts.CompareEncoders(o.Checkpoint, a.encoder.Weights); err != nil {
+		return a, err
+	}
+	if a.detector, err = inspector.Find(o.Detector); err != nil {
+		return a, err
+	}
+	if err = a.settings(); err != nil {
+		return a, err
+	}
+	if err = a.openPool(ctx); err != nil {
+		return a, err
+	}
+	if o.Shots != "" {
+		err = a.openShots(ctx)
+	}
+	return a, err
+}
+
+// auditSettings are the sections that --set PATH=VALUE changes, before it does: clean references are tuned with Adam.
+const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nrepair: {}\n"
+
+// settings resolves what --set says about detector, tuning and repair, as strictly as of a suite.
+func (a *audit) settings() error {
+	got, err := suite.Sections("the settings of an audit, such as detector.epsilon=0.05", auditSettings, a.Sets,
+		suite.Section{Name: "detector", What: "detector " + a.detector.Name, Params: a.detector.Params}, suite.Section{Name: "tuning", What: "tuning", Params: prompts.TuneParams},
+		suite.Section{Name: "repair", What: "repair", Params: inspector.RepairParams})
+	if err != nil {
+		return err
+	}
+	a.options, a.tuning, a.repair = got[0], got[1], got[2]
+	return nil
+}
+
+// openPool loads as many pool images as the detector asks for; a smaller pool is split four to one into images to optimise and
+// to measure on.
+func (a *audit) openPool(ctx context.Context) error {
+	size := a.encoder.Config.Vision.ImageSize
+	name, builtin := strings.CutPrefix(a.OOD, "builtin:")
+	if _, err := os.Stat(a.OOD); err == nil && !builtin {
+		abs, err := filepath.Abs(a.OOD)
+		if err != nil {
+			return err
+		}
+		name = "folder:" + abs
+	}
+	wanted := a.options.Int("optimise") + a.options.Int("measure")
+	p, err := datasets.OpenPool(name, datasets.Options{Size: size, Seed: uint64(max(0, a.Seed)), PoolLen: min(wanted, 100_000)})
+	if err != nil {
+		return err
+	}
+	kept, excluded := datasets.ExcludeOverlap(p, a.model.Classes)
+	if len(excluded) > 0 {
+		a.line("%d images of the pool are left out: their names are classes of the model (%s)", p.Len()-kept.Len(), world.FirstNames(excluded))
+	}
+	n := kept.Len()
+	if n < fewestImages {
+		return fmt.Errorf("pool %s: %d images are too few to find a trigger with: want %d at least, better 1,000", a.OOD, n, fewestImages)
+	}
+	if n < wanted {
+		a.line("the pool has %d images, fewer than the %d asked for: %d are for optimising, %d for measuring", n, wanted, n-n/5, n/5)
+		a.options["optimise"], a.options["measure"], wanted = n-n/5, n/5, n
+	}
+	indices := datasets.All(n)
+	random.Stream("audit pool", a.Seed).Shuffle(n, func(i, j int) { indices[i], indices[j] = indices[j], indices[i] })
+	a.opened = world.NewPool(kept, indices[:wanted], size)
+	a.pool, err = datasets.LoadPool(ctx, kept, a.opened.Indices, size)
+	return err
+}
+
+// openShots loads labelled images: of each class up to PerClass of the training and validation splits to tune on, and those of
+// the test split to measure on. A folder is split 50 : 20 : 30. Its folders must be the model's classes.
+func (a *audit) openShots(ctx context.Context) error {
+	size := a.encoder.Config.Vision.ImageSize
+	name := a.Shots
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		abs, err := filepath.Abs(name)
+		if err != nil {
+			return err
+		}
+		name = "folder:" + abs
+	}
+	ds, err := datasets.Open(name, datasets.Options{Size: size})
+	if err != nil {
+		return err
+	}
+	labels, err := matchClasses(a.Shots, ds.Classes(), a.model.Classes)
+	if err != nil {
+		return err
+	}
+	const mostTest = 2000
+	ds = datasets.Limit(ds, datasets.Test, mostTest)
+	load := func(split datasets.Split, indices []int) (prompts.Data, error) {
+		images, l, err := datasets.LoadSplit(ctx, ds, split, indices, size, nil)
+		for i := range l {
+			l[i] = labels[l[i]]
+		}
+		return prompts.Data{Images: images, Labels: l}, err
+	}
+	if a.test, err = load(datasets.Test, nil); err != nil {
+		return err
+	}
+	rng := random.Stream("audit shots", a.Seed)
+	taken := make([]int, len(ds.Classes()))
+	var parts []prompts.Data
+	for _, split := range []datasets.Split{datasets.Train, datasets.Val} {
+		var chosen []int
+		for _, i := range rng.Perm(ds.Len(split)) {
+			if l := ds.Label(split, i); taken[l] < a.PerClass {
+				taken[l]++
+				chosen = append(chosen, i)
+			}
+		}
+		if len(chosen) == 0 {
+			continue
+		}
+		part, err := load(split, chosen)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, part)
+	}
+	var pixels []float32
+	for _, p := range parts {
+		pixels = append(pixels, p.Images.Data().([]float32)...)
+		a.shots.Labels = append(a.shots.Labels, p.Labels...)
+	}
+	if len(a.shots.Labels) == 0 {
+		return fmt.Errorf("labelled images %s: none to tune on", a.Shots)
+	}
+	a.shots.Images = triggers.Dense(pixels, len(a.shots.Labels), 3, size, size)
+	return nil
+}
+
+// matchClasses returns the model's label of each class of a dataset. The names must be the same, but for case and underscores.
+func matchClasses(from string, have, want []string) ([]int, error) {
+	fold := func(s string) string { return strings.ToLower(strings.TrimSpace(datasets.PromptName(s))) }
+	at := map[string]int{}
+	for l, c := range want {
+		at[fold(c)] = l
+	}
+	out := make([]int, len(have))
+	seen := make([]bool, len(want))
+	for i, c := range have {
+		l, ok := at[fold(c)]
+		if !ok {
+			return nil, fmt.Errorf("labelled images %s: %.80q is no class of the model; its classes are such as %s", from, c, world.FirstNames(want))
+		}
+		out[i], seen[l] = l, true
+	}
+	if l := slices.Index(seen, false); l >= 0 {
+		return nil, fmt.Errorf("labelled images %s: the model's class %.80q has none", from, want[l])
+	}
+	return out, nil
+}
+
+func (a *audit) line(format string, args ...any) {
+	if a.Report != nil {
+		fmt.Fprintf(a.Report, format+"\n", args...)
+	}
+}
+
+// job is the model as the estimates see it.
+func (a *audit) job() *experiments.ModelJob {
+	l := suite.Choice{Name: a.model.Learner.Name, Settings: a.model.Settings}
+	return &experiments.ModelJob{Suite: &suite.Suite{Learner: l, Tuning: a.tuning}, Encoder: a.encoder, Set: &world.Set{Prompts: a.model.Classes}}
+}
+
+func (a *audit) detection() experiments.Work {
+	d := experiments.DetectionJob{Model: a.job(), Detector: suite.Choice{Name: a.detector.Name, Settings: a.options}, Pool: a.opened}
+	return d.Work()
+}
+
+// estimate says how long the work will take at the rate that the device shows in half a second.
+func (a *audit) estimate(what string, w experiments.Work) error {
+	if a.Report == nil {
+		return nil
+	}
+	rate, err := experiments.TowerRate(a.engine, a.encoder.Config, time.Second/2)
+	if err != nil {
+		return err
+	}
+	left := time.Duration(w.FLOP / rate * float64(time.Second))
+	unit := time.Second
+	if left < 10*time.Second {
+		unit = 100 * time.Millisecond
+	}
+	a.line("%s: %d classes, %d pool images, %.0f image passes, %.3g operations: about %s on %s", what, len(a.model.Classes),
+		len(a.opened.Indices), w.Passes, w.FLOP, left.Round(unit), a.engine.Name())
+	return nil
+}
+
+// Inspect looks at a delivered model and, with labelled images, at clean models that it tunes for comparison, and writes what it
+// found into the folder out: report.json, verdict.png, and of the suspect's recovered trigger trigger.png and
+// trigger.safetensors.
+func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
+	a, err := o.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	if o.Shots == "" {
+		a.References = 0
+	}
+	w := a.detection()
+	for range a.References {
+		w.Add(a.detection())
+		w.Add(a.job().TuneWork(float64(len(a.shots.Labels)), a.tuning, experiments.Poisoning{}))
+	}
+	if err := a.estimate("inspection", w); err != nil {
+		return nil, err
+	}
+	f, err := a.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if a.References > 0 {
+		if f.References, err = a.compare(ctx, float64(f.Index)); err != nil {
+			return nil, err
+		}
+	}
+	return f, f.write(out)
+}
+
+// find runs the detector on the delivered model.
+func (a *audit) find(ctx context.Context) (*Finding, error) {
+	start := time.Now()
+	r, err := a.inspect(ctx, a.model, "inverting classes")
+	if err != nil {
+		return nil, err
+	}
+	f := &Finding{Index: results.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
+		CLIP: a.encoder.Fingerprint(), Delivered: newDelivered(a.delivered), Notes: a.model.Notes, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.Indices),
+		PoolHash: a.opened.Fingerprint, Detector: suite.Choice{Name: a.detector.Name, Settings: a.options}.Map(), Seed: a.Seed, Engine: a.engine.Fingerprint(),
+		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
+	if r.Suspect >= 0 {
+		f.Suspect = a.model.Classes[r.Suspect]
+	}
+	f.Decision, f.Why = a.decide(r)
+	finding := func(name string, c inspector.ClassResult) ClassFinding {
+		return ClassFinding{name, results.Num(c.Index), results.Num(c.Score), results.Num(c.Loss), results.Num(c.ASR), results.Num(c.Norm)}
+	}
+	for i, c := range r.Classes {
+		f.Classes = append(f.Classes, finding(a.model.Classes[i], c))
+	}
+	if r.Whole != nil {
+		e := finding("(image encoder)", *r.Whole)
+		f.Encoder = &e
+	}
+	return f, nil
+}
+
+func (a *audit) inspect(ctx context.Context, m *prompts.Model, what string) (*inspector.Report, error) {
+	step, end := progress.Show(a.Report, what)
+	defer end()
+	return a.detector.Inspect(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, Progress: step})
+}
+
+// compare tunes clean models with the delivered model's learner, each from prompts of its own on a resample of the labelled
+// images, with replacement within each class, and looks at them as at the delivered one.
+func (a *audit) compare(ctx context.Context, index float64) (*Comparison, error) {
+	step, end := progress.Show(a.Report, "clean references")
+	defer end()
+	quiet := *a
+	quiet.Report = nil
+	c := &Comparison{}
+	var indices []float64
+	for i := range a.References {
+		m, err := a.model.Fresh(random.Stream("reference", a.Seed, "/", i))
+		if err != nil {
+			return nil, err
+		}
+		data := resample(a.shots, random.Stream("resample", a.Seed, "/", i))
+		if _, err := prompts.Tune(ctx, m, data, a.tuning, nil, random.Number("reference tuning", a.Seed, "/", i), nil); err != nil {
+			return nil, err
+		}
+		r, err := quiet.inspect(ctx, m, "")
+		if err != nil {
+			return nil, err
+		}
+		indices = append(indices, r.Index)
+		c.Indices = append(c.Indices, results.Num(r.Index))
+		step(i+1, a.References)
+	}
+	c.P = PValue(index, indices)
+	return c, nil
+}
+
+// resample draws as many images of each class as there are, with replacement.
+func resample(d prompts.Data, rng *rand.Rand) prompts.Data {
+	byLabel := map[int][]int{}
+	for i, l := range d.Labels {
+		byLabel[l] = append(byLabel[l], i)
+	}
+	rows := make([]int, len(d.Labels))
+	for i, l := range d.Labels {
+		rows[i] = byLabel[l][rng.IntN(len(byLabel[l]))]
+	}
+	return prompts.Data{Images: triggers.Rows(d.Images, rows), Labels: d.Labels}
+}

@@ -1,0 +1,278 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"clipinspector/clip"
+	"clipinspector/clip/safetensors"
+	"clipinspector/inspector"
+	"clipinspector/results"
+	"clipinspector/triggers"
+)
+
+// Decision is what an audit comes to.
+type Decision string
+
+// The decisions.
+const (
+	DecisionClean      Decision = "clean"
+	DecisionBackdoored Decision = "backdoored"
+	DecisionUnclear    Decision = "cannot tell"
+)
+
+const (
+	// fewestClasses is how many classes it takes for an outlier to stand out from a crowd.
+	fewestClasses = 5
+	// near is how close to k an index is too close to call, in standard deviations: at k = 2 the indices that between 1 % and 5 %
+	// of clean models exceed.
+	near = 1.0 / 3
+)
+
+// Decide turns the anomaly index of a model into a decision, and says why.
+func Decide(index, k float64, classes int) (Decision, string) {
+	switch {
+	case classes < fewestClasses:
+		return DecisionUnclear, fmt.Sprintf("%d classes are too few for one to stand out; it takes %d", classes, fewestClasses)
+	case math.IsNaN(index) || math.Abs(index-k) <= near:
+		return DecisionUnclear, fmt.Sprintf("the index %.2f is within %.2f of k = %g", index, near, k)
+	case index > k:
+		return DecisionBackdoored, fmt.Sprintf("the index %.2f is above k = %g", index, k)
+	}
+	return DecisionClean, fmt.Sprintf("the index %.2f is below k = %g", index, k)
+}
+
+// Finding is the report of an audit, and its JSON.
+type Finding struct {
+	Decision   Decision       `json:"decision"`
+	Why        string         `json:"why"`
+	Index      results.Num    `json:"index"`
+	K          float64        `json:"k"`
+	Suspect    string         `json:"suspect"`           // the most suspicious class, whether flagged or not; empty for none
+	Classes    []ClassFinding `json:"classes,omitempty"` // by label
+	Encoder    *ClassFinding  `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
+	References *Comparison    `json:"references,omitempty"`
+	Checkpoint string         `json:"checkpoint"`
+	CLIP       string         `json:"clip"` // fingerprint of the encoders
+	Delivered  Delivered      `json:"delivered_encoders"`
+	Notes      []string       `json:"notes,omitempty"` // what the file leaves open, and what lies in it unused: [prompts.Model]
+	Learner    string         `json:"learner"`
+	Pool       string         `json:"pool"`
+	PoolImages int            `json:"pool_images"`
+	PoolHash   string         `json:"pool_fingerprint"`
+	Detector   map[string]any `json:"detector"`
+	Seed       int            `json:"seed"`
+	Engine     string         `json:"engine"`
+	Passes     int64          `json:"image_passes"`
+	Seconds    float64        `json:"seconds"`
+
+	report *inspector.Report
+}
+
+// ClassFinding is what the detector found out about a class.
+type ClassFinding struct {
+	Class string      `json:"class"`
+	Index results.Num `json:"index"`
+	Score results.Num `json:"score"`
+	Loss  results.Num `json:"loss"`
+	ASR   results.Num `json:"asr"`  // of the recovered trigger, on the pool
+	Norm  results.Num `json:"norm"` // size of the recovered trigger
+}
+
+// Comparison sets the model's index beside those of clean models that the auditor tuned.
+type Comparison struct {
+	Indices []results.Num `json:"indices"`
+	P       float64       `json:"p"` // see PValue
+}
+
+// Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given, which is the one that was inspected.
+type Delivered struct {
+	Found     string             `json:"found"` // "not contained", "same" or "different"
+	Tensors   int                `json:"tensors"`
+	Rounded   int                `json:"rounded"` // of those: the same to the half precision of the CLIP that was given
+	Different []DifferentEncoder `json:"different,omitempty"`
+}
+
+// DifferentEncoder is a tensor of the delivered encoders that is not that of the given CLIP.
+type DifferentEncoder struct {
+	Tensor  string      `json:"tensor"`
+	Largest results.Num `json:"largest_difference"` // of a number; null where one is infinite or not a number
+}
+
+func newDelivered(c clip.Comparison) Delivered {
+	d := Delivered{Found: "same", Tensors: c.Tensors, Rounded: c.Rounded}
+	for _, x := range c.Different {
+		d.Different = append(d.Different, DifferentEncoder{x.Tensor, results.Num(x.Largest)})
+	}
+	switch {
+	case d.Tensors == 0:
+		d.Found = "not contained"
+	case len(d.Different) > 0:
+		d.Found = "different"
+	}
+	return d
+}
+
+// String is a line for a person to read: what was found and, where the encoders differ, what follows.
+func (d Delivered) String() string {
+	switch d.Found {
+	case "not contained":
+		return "encoders: the checkpoint holds prompts alone; they are judged on the CLIP that was given"
+	case "same":
+		s := fmt.Sprintf("encoders: the %d tensors in the checkpoint are those of the CLIP that was given", d.Tensors)
+		if d.Rounded > 0 {
+			s += fmt.Sprintf(", %d of them to its half precision", d.Rounded)
+		}
+		return s
+	}
+	most := d.Different[0]
+	for _, x := range d.Different {
+		if !x.Largest.Defined() || most.Largest.Defined() && x.Largest > most.Largest {
+			most = x
+		}
+	}
+	return fmt.Sprintf("encoders: DIFFERENT from the CLIP that was given, in %d of the %d tensors in the checkpoint, most in %q (by %.3g). The prompts were "+
+		"judged on the given CLIP; whoever loads the file as its authors do runs its own encoders, which nobody has inspected. Deploy its prompts alone "+
+		"(`export` writes them) on the given CLIP, and ask the provider why they differ", len(d.Different), d.Tensors, most.Tensor, float64(most.Largest))
+}
+
+// PValue is the chance of an index at least this high among clean models, estimated from clean references: (1 + how many
+// references have an index as high or higher) / (1 + references). It is exact when the model is clean and exchangeable with
+// them (Davison and Hinkley, Bootstrap Methods, 1997, section 4.2), and cannot fall below 1 / (1 + references).
+func PValue(index float64, references []float64) float64 {
+	n := 1
+	for _, r := range references {
+		if !(r < index) {
+			n++
+		}
+	}
+	return float64(n) / float64(1+len(references))
+}
+
+// decide turns a report into a decision. Where no class is looked at, none has to stand out from the others.
+func (a *audit) decide(r *inspector.Report) (Decision, string) {
+	k := a.options.Float("k")
+	if !a.detector.Classless {
+		return Decide(r.Index, k, len(a.model.Classes))
+	}
+	d, why := Decide(r.Index, k, fewestClasses)
+	return d, why + "; it is the image encoder's: this detector sees no prompts"
+}
+
+// rows are what the detector found, by class or of the encoder.
+func (f *Finding) rows() []ClassFinding {
+	if f.Encoder != nil {
+		return []ClassFinding{*f.Encoder}
+	}
+	return f.Classes
+}
+
+// trigger is what was recovered for the suspect, or for the encoder; nil for nothing.
+func (f *Finding) trigger() triggers.Trigger {
+	switch r := f.report; {
+	case r.Whole != nil:
+		return r.Whole.Trigger
+	case r.Suspect >= 0:
+		return r.Classes[r.Suspect].Trigger
+	}
+	return nil
+}
+
+// write writes the files of a finding.
+func (f *Finding) write(out string) error {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return fmt.Errorf("making the output folder: %w", err)
+	}
+	raw, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	put := func(name string, write func(w io.Writer) error) {
+		if err == nil {
+			err = safetensors.WriteAtomic(filepath.Join(out, name), write)
+		}
+	}
+	put("report.json", func(w io.Writer) error { _, err := w.Write(append(raw, '\n')); return err })
+	t := f.trigger()
+	var picture *image.NRGBA
+	if t != nil {
+		picture = enlarge(triggers.Draw(t), 256)
+		put("trigger.png", func(w io.Writer) error { return png.Encode(w, picture) })
+		if err == nil {
+			err = triggers.Write(filepath.Join(out, "trigger.safetensors"), t)
+		}
+	}
+	put("verdict.png", func(w io.Writer) error { return drawFinding(w, f, picture) })
+	return err
+}
+
+// enlarge repeats pixels until a picture has at least so many on a side.
+func enlarge(m *image.NRGBA, side int) *image.NRGBA {
+	w, h := m.Bounds().Dx(), m.Bounds().Dy()
+	n := max(1, (side+w-1)/w)
+	out := image.NewNRGBA(image.Rect(0, 0, w*n, h*n))
+	for y := range h * n {
+		for x := range w * n {
+			out.SetNRGBA(x, y, m.NRGBAAt(x/n, y/n))
+		}
+	}
+	return out
+}
+
+// suspectIs says what the suspect is: of a clean model no target of anything.
+func (f *Finding) suspectIs() string {
+	if f.Decision == DecisionClean {
+		return "most suspicious class"
+	}
+	return "suspected target"
+}
+
+// Print writes a finding for a person to read.
+func (f *Finding) Print(w io.Writer, out string) error {
+	var b strings.Builder
+	figure := func(v results.Num, digits int) string {
+		if !v.Defined() {
+			return "-"
+		}
+		return fmt.Sprintf("%.*f", digits, float64(v))
+	}
+	fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s\n", "class", "index", "score", "loss", "ASR")
+	for _, c := range f.rows() {
+		mark := ""
+		switch {
+		case c.Class == f.Suspect:
+			if mark = "  <- suspect"; f.Decision == DecisionClean {
+				mark = "  <- highest"
+			}
+		case !c.Score.Defined():
+			mark = "  ruled out"
+		}
+		fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
+			figure(c.Index, 2), figure(c.Score, 3), figure(c.Loss, 3), figure(c.ASR, 3), mark)
+	}
+	fmt.Fprintf(&b, "\n%s\n", f.Delivered)
+	for _, n := range f.Notes {
+		fmt.Fprintf(&b, "note: %s\n", n)
+	}
+	fmt.Fprintf(&b, "verdict: %s (%s)\n", f.Decision, f.Why)
+	if f.Suspect != "" {
+		fmt.Fprintf(&b, "%s: %q\n", f.suspectIs(), f.Suspect)
+	}
+	if r := f.References; r != nil {
+		most := math.Inf(-1)
+		for _, i := range r.Indices {
+			most = max(most, float64(i))
+		}
+		fmt.Fprintf(&b, "beside %d clean references (highest index %.2f): p = %.3f\n", len(r.Indices), most, r.P)
+	}
+	fmt.Fprintf(&b, "written: %s\n", filepath.Join(out, "{report.json,verdict.png,trigger.png,trigger.safetensors}"))
+	_, err := io.WriteString(w, b.String())
+	return err
+}

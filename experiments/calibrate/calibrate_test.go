@@ -1,0 +1,211 @@
+package calibrate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"clipinspector/experiments"
+	"clipinspector/experiments/experimentstest"
+	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
+	"clipinspector/results"
+)
+
+func TestCalibrate(t *testing.T) {
+	clip, out := experimentstest.TinyCLIP(t), t.TempDir()
+	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch(clip))
+	trials, err := Calibrate(context.Background(), q, experiments.Options{Out: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	madeOnce(t, out) // models are made once
+
+	// The log holds every trial, and the choice is the best by the rule.
+	log, err := os.ReadFile(filepath.Join(out, CalibrationLogFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []Trial
+	for dec := json.NewDecoder(bytes.NewReader(log)); dec.More(); {
+		var r Trial
+		if err := dec.Decode(&r); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, r)
+	}
+	count, best := map[string]int{}, map[string]Trial{}
+	for i, r := range lines {
+		count[r.Detector]++
+		if r.Trial != count[r.Detector] || r.Models != 6 || !r.AUROC.Defined() || !r.AUROCInterval.Defined() || !(r.ImagePasses > 0) || !(r.Seconds > 0) ||
+			!r.TPR.Defined() || !r.FPR.Defined() || r.AUROC != trials[i].AUROC {
+			t.Errorf("%+v", r)
+		}
+		if b, ok := best[r.Detector]; !ok || r.AUROC > b.AUROC || r.AUROC == b.AUROC && r.Accuracy > b.Accuracy {
+			best[r.Detector] = r
+		}
+	}
+	if !reflect.DeepEqual(count, map[string]int{"ci": 3, "neural-cleanse": 3}) {
+		t.Fatalf("trials: %v", count)
+	}
+	for _, r := range lines {
+		if r.Chosen != (r.Trial == best[r.Detector].Trial) {
+			t.Errorf("%s, trial %d: chosen %v; the best is trial %d", r.Detector, r.Trial, r.Chosen, best[r.Detector].Trial)
+		}
+	}
+
+	// The figures are those of a table that groups by the settings.
+	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sum, err := results.Summarise(s, "tiny", []string{"detector.epsilon", "detector.margin", "detector.rate", "detector.cost"})
+	if err != nil || len(sum.Detectors) != 6 {
+		t.Fatalf("%d rows, %v", len(sum.Detectors), err)
+	}
+	for _, r := range lines {
+		if !slices.ContainsFunc(sum.Detectors, func(d results.DetectorFigures) bool {
+			for _, e := range d.By {
+				if v, ok := r.Settings[e.Name[len("detector."):]]; ok && fmt.Sprint(v) != fmt.Sprint(e.Value) {
+					return false
+				}
+			}
+			return d.Name == r.Detector && d.AUROC == r.AUROC && d.AUROCInterval == r.AUROCInterval && d.Correct == r.Correct
+		}) {
+			t.Errorf("no row of the table is %s, trial %d: %v", r.Detector, r.Trial, r.Figures)
+		}
+	}
+
+	// Another run, by other threads and workers, chooses the same and computes nothing anew.
+	file := filepath.Join(out, CalibrationFile)
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Calibrate(context.Background(), q, experiments.Options{Out: out}); err != nil {
+		t.Fatal(err)
+	}
+	madeOnce(t, out)
+	other := t.TempDir()
+	if _, err := Calibrate(context.Background(), q, experiments.Options{Out: other, Workers: 2, Threads: 2}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, filepath.Join(other, CalibrationFile)} {
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %v\n%s\nwant\n%s", path, err, got, want)
+		}
+	}
+
+	// A suite that names the file gets the settings, and its cells say so.
+	text := experimentstest.TinySuite(clip) + "calibrated: " + file + "\n"
+	f := experimentstest.Read(t, suite.Parse, text, "detectors.neural-cleanse.rate=0.07")
+	p, err := experiments.NewPlan(world.New(), f, "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, d := range p.Detections {
+		got, seenBefore := d.Cell.Settings["detector"].(map[string]any), seen[d.Detector.Name]
+		seen[d.Detector.Name] = true
+		if seenBefore {
+			continue
+		}
+		for name, v := range best[d.Detector.Name].Settings {
+			if d.Detector.Name == "neural-cleanse" && name == "rate" {
+				v = 0.07 // the text's own wins
+			}
+			if fmt.Sprint(got[name]) != fmt.Sprint(v) {
+				t.Errorf("%s: %s is %v, want %v", d.Detector.Name, name, got[name], v)
+			}
+		}
+	}
+	if len(seen) != 3 { // Pixel-Backdoor was not calibrated and keeps its own settings
+		t.Errorf("%v", seen)
+	}
+	from := f.Settings()["calibrated"].([]any)
+	if hash, err := experiments.HashFile(file); err != nil || len(from) != 1 || from[0].(map[string]any)["sha256"] != hash {
+		t.Errorf("%v, %v", from, err)
+	}
+	if _, err := suite.Parse("suite.yaml", []byte(text), []string{"seeds=[1, 101]"}); err == nil ||
+		!strings.HasPrefix(err.Error(), "--set seeds=[1, 101]: seeds: the settings in") {
+		t.Errorf("a text on the seeds of its calibration: %v", err)
+	}
+}
+
+// Of trials that find the same, the earliest is chosen; more correct verdicts come before that.
+func TestTiesAreBrokenByAccuracyThenOrder(t *testing.T) {
+	clip, out := experimentstest.TinyCLIP(t), t.TempDir()
+	// k moves verdicts and not the index that AUROC ranks.
+	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch(clip), "search={trials: 4, detectors.ci.k: [0, 0.7, 90, 95], detectors.neural-cleanse.k: [99, 90, 95, 0]}",
+		"detectors.neural-cleanse.k=100")
+	trials, err := Calibrate(context.Background(), q, experiments.Options{Out: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ci", "neural-cleanse"} {
+		var of []Trial
+		for _, r := range trials {
+			if r.Detector == name {
+				of = append(of, r)
+			}
+		}
+		most := slices.MaxFunc(of, func(a, b Trial) int { return a.Correct - b.Correct }).Correct
+		first := slices.IndexFunc(of, func(r Trial) bool { return r.Correct == most })
+		for i, r := range of {
+			if r.AUROC != of[0].AUROC {
+				t.Fatalf("k moves AUROC: %v, %v", r.AUROC, of[0].AUROC)
+			}
+			if r.Chosen != (i == first) {
+				t.Errorf("%s: k %v with %d of 6 right is chosen: %v", name, r.Settings["k"], r.Correct, r.Chosen)
+			}
+		}
+	}
+}
+
+func TestNothingIsChosenWhenCellsFail(t *testing.T) {
+	out := t.TempDir()
+	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch(experimentstest.TinyCLIP(t)), "search.trials=2", "search.detectors.ci.optimise=[100]", // more than the pool has
+		"search.detectors.ci.margin=[5]", "search.detectors.ci.epsilon=[0.2]")
+	if _, err := Calibrate(context.Background(), q, experiments.Options{Out: out}); err == nil {
+		t.Fatal("no error")
+	}
+	if _, err := os.Stat(filepath.Join(out, CalibrationFile)); !os.IsNotExist(err) {
+		t.Errorf("a calibration was written: %v", err)
+	}
+}
+
+// madeOnce checks that no cell took more than one attempt.
+func madeOnce(t *testing.T, out string) {
+	t.Helper()
+	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	models, err := s.Models("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	detections, err := s.Detections("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range models {
+		if m.Attempts != 1 {
+			t.Errorf("model %s, %s: %d attempts", m.Cell.Dataset, m.Cell.Attack, m.Attempts)
+		}
+	}
+	for _, d := range detections {
+		if d.Attempts != 1 {
+			t.Errorf("%s: %d attempts", d.Cell.Detector, d.Attempts)
+		}
+	}
+}

@@ -1,0 +1,428 @@
+package suite
+
+import (
+	"fmt"
+	"io/fs"
+	"reflect"
+	"regexp"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+
+	"clipinspector/attacks"
+	"clipinspector/inspector"
+	"clipinspector/internal/regular"
+	"clipinspector/prompts"
+	"clipinspector/settings"
+)
+
+// Choice is something registered by name (a learner, an attack, a detector) with its resolved settings.
+type Choice struct {
+	Name     string
+	Settings settings.Values
+}
+
+// DatasetSpec names a dataset, and how many of its classes are used.
+type DatasetSpec struct {
+	Name    string
+	Classes int // the first so many; 0 for all
+}
+
+// DataSpec says where data lies and how it is rendered; zero values mean the defaults.
+type DataSpec struct {
+	Root string // folder of real data
+	Size int    // px, side of rendered pictures; the encoder's input size when 0
+	Seed int    // of the mini world
+	// Train is the number of training pictures a class of the mini world's sets.
+	Train int
+}
+
+// PoolSpec names a pool of unlabelled pictures.
+type PoolSpec struct {
+	Name    string
+	Images  int  // how many; 0 for all that there are
+	Seed    int  // of rendered pools; for pools of files which pictures are drawn, and in which order
+	Overlap bool // keep pictures that show one of the model's classes by name
+}
+
+// Suite is a grid of models and the detectors that look at them: one suite file, or one combination of its sweep.
+type Suite struct {
+	Name       string
+	CLIP       string // "builtin:mini", or a folder in Hugging Face's layout
+	Data       DataSpec
+	Seeds      []int
+	Datasets   []DatasetSpec
+	Shots      int
+	TestImages int // test pictures a dataset, evenly over the classes; 0 for all
+	Learner    Choice
+	Tuning     settings.Values
+	Attacks    []Choice
+	Pool       PoolSpec // what the detectors see
+	OOD        PoolSpec // on what the models' ASR outside their domain is measured
+	Detectors  []Choice
+	Calibrated *Calibrated // where settings come from that the file does not give to its detectors; nil for their defaults
+	Repair     *Choice     // the detector whose recovered triggers repair the models, with the repair's settings; nil for no repair
+}
+
+// File is a suite file: its text and its suites, one for each combination of the sweep.
+type File struct {
+	Path   string // as errors name it
+	Text   string
+	Sets   []string
+	Name   string
+	Suites []Suite
+}
+
+// keys are what a suite file may set.
+var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-images", "learner", "tuning", "attacks",
+	"pool", "ood", "detectors", "calibrated", "repair", "sweep", "search"}
+
+// maxSuite bounds a suite file, in bytes. The longest of this project has 3 KB.
+const maxSuite = 1 << 20
+
+// Load reads a suite file; see Parse.
+func Load(path string, sets []string) (*File, error) {
+	text, err := regular.Read(path, maxSuite)
+	if err != nil {
+		return nil, fmt.Errorf("reading a suite: %w", err)
+	}
+	return Parse(path, text, sets)
+}
+
+// ParseFS is Parse for a suite that comes with the program: the files that it names lie in fsys, not beside path.
+func ParseFS(fsys fs.FS, path string, text []byte, sets []string) (*File, error) {
+	return (&source{name: path, sets: sets, read: within(fsys)}).file(text)
+}
+
+// Parse reads the text of a suite file after the overrides "PATH=VALUE" in sets. It is strict: unknown and repeated keys,
+// a second document, fractions where whole numbers belong, numbers that are not plain decimal, and parameters that a
+// learner, attack or detector does not have or not allow are refused with the file and line.
+func Parse(path string, text []byte, sets []string) (*File, error) {
+	return (&source{name: path, sets: sets, read: beside(path)}).file(text)
+}
+
+// open parses the text and applies the overrides.
+func (s *source) open(text []byte) (*yaml.Node, error) {
+	root, err := s.parse(text)
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.sets {
+		if err := s.override(root, i); err != nil {
+			return nil, err
+		}
+	}
+	return root, nil
+}
+
+func (s *source) file(text []byte) (*File, error) {
+	root, err := s.open(text)
+	if err != nil {
+		return nil, err
+	}
+	combinations, err := s.combinations(child(root, "sweep"), "sweep")
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Path: s.name, Text: string(text), Sets: s.sets}
+	for _, c := range combinations {
+		variant := clone(root)
+		for _, set := range c {
+			if err := s.assign(variant, set.path, clone(set.value)); err != nil {
+				return nil, err
+			}
+		}
+		suite, err := s.suite(variant)
+		if err != nil {
+			return nil, err
+		}
+		f.Suites = append(f.Suites, suite)
+	}
+	f.Name = f.Suites[0].Name
+	_, err = s.search(root) // which calibrate alone uses
+	return f, err
+}
+
+var suiteName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func (s *source) suite(root *yaml.Node) (u Suite, err error) {
+	f, err := s.fields(root, "a suite", keys...)
+	if err != nil {
+		return u, err
+	}
+	for _, name := range []string{"name", "clip", "seeds", "datasets", "attacks"} {
+		if f[name] == nil {
+			return u, s.errorf(root, "the suite does not say its %s", name)
+		}
+	}
+	u.Shots = 16
+	r := reader{source: s}
+	u.Name = r.word(f["name"], "name")
+	u.CLIP = r.word(f["clip"], "clip")
+	r.data(f["data"], &u.Data)
+	r.integer(f["shots"], "shots", 1, 1<<20, &u.Shots)
+	r.integer(f["test-images"], "test-images", 0, 1<<30, &u.TestImages)
+	for i, n := range r.list(f["seeds"], "seeds") {
+		u.Seeds = append(u.Seeds, 0)
+		r.integer(n, "seeds", 0, 1<<31-1, &u.Seeds[i])
+	}
+	for _, n := range r.list(f["datasets"], "datasets") {
+		u.Datasets = append(u.Datasets, r.dataset(n))
+	}
+	u.Learner = r.choice(f["learner"], "learner", "coop", func(name string) ([]settings.Param, error) {
+		l, err := prompts.FindLearner(name)
+		if err != nil {
+			return nil, err
+		}
+		return l.Params, nil
+	})
+	u.Tuning = r.values(f["tuning"], "tuning", prompts.TuneParams)
+	for _, n := range r.list(f["attacks"], "attacks") {
+		u.Attacks = append(u.Attacks, r.choice(n, "attack", "", func(name string) ([]settings.Param, error) {
+			a, err := attacks.Find(name)
+			if err != nil {
+				return nil, err
+			}
+			return a.Params, nil
+		}))
+	}
+	if f["calibrated"] != nil && r.err == nil {
+		u.Calibrated, r.err = s.calibrated(f["calibrated"])
+	}
+	if f["detectors"] != nil {
+		for _, n := range r.list(f["detectors"], "detectors") {
+			if u.Calibrated != nil {
+				n = u.Calibrated.fill(n)
+			}
+			u.Detectors = append(u.Detectors, r.choice(n, "detector", "", func(name string) ([]settings.Param, error) {
+				d, err := inspector.Find(name)
+				if err != nil {
+					return nil, err
+				}
+				return d.Params, nil
+			}))
+		}
+	}
+	if u.Calibrated != nil && r.err == nil {
+		for i, seed := range u.Seeds {
+			if slices.Contains(u.Calibrated.seeds, seed) {
+				r.err = s.errorf(f["seeds"].Content[i], "seeds: the settings in %s were chosen on seed %d: it says nothing about them",
+					u.Calibrated.Path, seed)
+				break
+			}
+		}
+	}
+	if f["repair"] != nil {
+		u.Repair = r.repair(f["repair"], u.Detectors)
+	}
+	u.Pool = PoolSpec{Name: "mini", Images: 1000, Seed: 1}
+	r.pool(f["pool"], "pool", &u.Pool)
+	u.OOD = PoolSpec{Name: u.Pool.Name, Images: 200, Overlap: u.Pool.Overlap}
+	r.pool(f["ood"], "ood", &u.OOD)
+	if r.err == nil && !suiteName.MatchString(u.Name) {
+		r.err = s.errorf(f["name"], "name: want letters, digits, dots and dashes, got %q", u.Name)
+	}
+	for _, list := range []struct {
+		key   string
+		items any
+	}{{"seeds", u.Seeds}, {"datasets", u.Datasets}, {"attacks", u.Attacks}, {"detectors", u.Detectors}} {
+		if r.err == nil && f[list.key] != nil {
+			r.err = s.distinct(f[list.key], list.key, reflect.ValueOf(list.items))
+		}
+	}
+	return u, r.err
+}
+
+// distinct refuses a list that holds the same twice, and, but for detectors, one that holds nothing.
+func (s *source) distinct(n *yaml.Node, what string, list reflect.Value) error {
+	if list.Len() == 0 && what != "detectors" {
+		return s.errorf(n, "%s: the list is empty", what)
+	}
+	for i := range list.Len() {
+		for j := range i {
+			if reflect.DeepEqual(list.Index(i).Interface(), list.Index(j).Interface()) {
+				return s.errorf(n.Content[i], "%s: element %d is the same as element %d", what, i, j)
+			}
+		}
+	}
+	return nil
+}
+
+// reader reads values until the first error, which it keeps.
+type reader struct {
+	*source
+	err error
+}
+
+func (r *reader) word(n *yaml.Node, what string) (w string) {
+	if r.err == nil {
+		w, r.err = r.source.word(n, what)
+	}
+	return w
+}
+
+func (r *reader) integer(n *yaml.Node, what string, low, high int, to *int) {
+	if r.err == nil && n != nil {
+		*to, r.err = r.source.integer(n, what, low, high)
+	}
+}
+
+func (r *reader) list(n *yaml.Node, what string) (items []*yaml.Node) {
+	if r.err == nil {
+		items, r.err = r.source.list(n, what)
+	}
+	return items
+}
+
+func (r *reader) fields(n *yaml.Node, what string, known ...string) (f map[string]*yaml.Node) {
+	if r.err == nil {
+		f, r.err = r.source.fields(n, what, known...)
+	}
+	return f
+}
+
+func (r *reader) values(n *yaml.Node, what string, params []settings.Param, skip ...string) (v settings.Values) {
+	if r.err == nil {
+		v, r.err = r.resolve(n, what, params, skip...)
+	}
+	return v
+}
+
+func (r *reader) data(n *yaml.Node, to *DataSpec) {
+	if n == nil {
+		return
+	}
+	f := r.fields(n, "data", "root", "size", "seed", "train")
+	if f["root"] != nil {
+		to.Root = r.word(f["root"], "data: root")
+	}
+	r.integer(f["size"], "data: size", 8, 1024, &to.Size)
+	r.integer(f["seed"], "data: seed", 0, 1<<31-1, &to.Seed)
+	r.integer(f["train"], "data: train", 1, 100_000, &to.Train)
+}
+
+func (r *reader) pool(n *yaml.Node, what string, to *PoolSpec) {
+	if n == nil {
+		return
+	}
+	f := r.fields(n, what, "name", "images", "seed", "overlap")
+	if f["name"] != nil {
+		to.Name = r.word(f["name"], what+": name")
+	}
+	r.integer(f["images"], what+": images", 0, 1<<20, &to.Images)
+	r.integer(f["seed"], what+": seed", 0, 1<<31-1, &to.Seed)
+	if r.err != nil || f["overlap"] == nil {
+		return
+	}
+	v, err := r.scalar(f["overlap"], what+": overlap")
+	keep, ok := v.(bool)
+	if err == nil && !ok {
+		err = r.errorf(f["overlap"], "%s: overlap: want true or false, got %q", what, f["overlap"].Value)
+	}
+	to.Overlap, r.err = keep, err
+}
+
+func (r *reader) dataset(n *yaml.Node) (d DatasetSpec) {
+	if n.Kind == yaml.ScalarNode {
+		d.Name = r.word(n, "datasets")
+		return d
+	}
+	f := r.fields(n, "a dataset", "name", "classes")
+	if r.err == nil && f["name"] == nil {
+		r.err = r.errorf(n, "a dataset without a name")
+	}
+	if r.err == nil {
+		d.Name = r.word(f["name"], "a dataset's name")
+		r.integer(f["classes"], d.Name+": classes", 2, 1<<20, &d.Classes)
+	}
+	return d
+}
+
+// repair reads the settings of repairs and which of the suite's detectors they follow, "ci" unless named under detector.
+func (r *reader) repair(n *yaml.Node, detectors []Choice) *Choice {
+	if r.err != nil {
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		r.err = r.errorf(n, "repair: want settings, such as {detector: ci, epochs: 10}, got %s", describe(n))
+		return nil
+	}
+	c := &Choice{Name: "ci"}
+	at := child(n, "detector")
+	if at != nil {
+		c.Name = r.word(at, "repair: detector")
+	} else {
+		at = n
+	}
+	if r.err == nil && !slices.ContainsFunc(detectors, func(d Choice) bool { return d.Name == c.Name }) {
+		r.err = r.errorf(at, "repair: the suite has no detector %q whose triggers could repair", c.Name)
+	}
+	if d, err := inspector.Find(c.Name); r.err == nil && err == nil && d.Classless {
+		r.err = r.errorf(at, "repair: %s recovers no class's trigger to repair with", c.Name)
+	}
+	c.Settings = r.values(n, "repair", inspector.RepairParams, "detector")
+	return c
+}
+
+// choice reads a name, or settings with a name; where the name is absent it takes the default, if there is one.
+func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string) ([]settings.Param, error)) (c Choice) {
+	if r.err != nil {
+		return c
+	}
+	c.Name = absent
+	var at, given *yaml.Node
+	switch {
+	case n == nil:
+	case n.Kind == yaml.MappingNode:
+		if at = child(n, "name"); at == nil && absent == "" {
+			r.err = r.errorf(n, "%s: settings without a name", what)
+			return c
+		}
+		given = n
+		if at != nil {
+			c.Name = r.word(at, what+": name")
+		}
+	default:
+		at = n
+		c.Name = r.word(n, what)
+	}
+	if r.err != nil {
+		return c
+	}
+	params, err := find(c.Name)
+	if err != nil {
+		r.err = err
+		if at != nil {
+			r.err = r.errorf(at, "%v", err)
+		}
+		return c
+	}
+	c.Settings = r.values(given, what+" "+c.Name, params, "name")
+	return c
+}
+
+// Settings say where a suite's settings come from.
+func (f *File) Settings() map[string]any {
+	m := map[string]any{"file": f.Path, "set": slices.Clone(f.Sets)}
+	from := []any{}
+	for i, u := range f.Suites {
+		if c := u.Calibrated; c != nil && !slices.ContainsFunc(f.Suites[:i], func(v Suite) bool {
+			return v.Calibrated != nil && v.Calibrated.SHA256 == c.SHA256
+		}) {
+			from = append(from, map[string]any{"file": c.Path, "sha256": c.SHA256})
+		}
+	}
+	if len(from) > 0 {
+		m["calibrated"] = from
+	}
+	return m
+}
+
+// Map is the choice as a map for cells and reports: its settings, and its name as "name".
+func (c Choice) Map() map[string]any {
+	m := map[string]any{"name": c.Name}
+	for k, v := range c.Settings {
+		m[k] = v
+	}
+	return m
+}
