@@ -10,6 +10,8 @@ import (
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
 	"clipinspector/datasets/miniworld"
+
+	_ "clipinspector/baselines"
 )
 
 // TinySearch is TinySuite on a calibration seed with candidates for two detectors: 6 models, 3 trials each.
