@@ -17,6 +17,8 @@ type Config struct {
 	Vision         VisionConfig `json:"vision_config"`
 	ProjectionDim  int          `json:"projection_dim"`         // D, the length of a feature
 	LogitScaleInit float64      `json:"logit_scale_init_value"` // logarithm of the factor before training, ln(1/0.07)
+	// Normalization of the pixels is part of the model. config.json does not hold it: see [LoadPretrained].
+	Normalization Normalization `json:"-"`
 }
 
 // TextConfig is the text tower.
@@ -29,8 +31,8 @@ type TextConfig struct {
 	VocabSize     int     `json:"vocab_size"`
 	Activation    string  `json:"hidden_act"`     // quick_gelu or gelu
 	LayerNormEps  float64 `json:"layer_norm_eps"` // only 1e-5 is supported, which 0 stands for
-	// EOS is the id of the end-of-text token. Old files say 2, which is wrong: the end is where the largest id is, and nothing
-	// here reads this field. SavePretrained writes the tokenizer's.
+	// EOS is the id of the end-of-text token. Old files say 2, which is wrong and which transformers takes for "where the largest
+	// id is"; [LoadPretrained] refuses other ids than that and the vocabulary's. SavePretrained writes the tokenizer's.
 	EOS int `json:"eos_token_id"`
 }
 
@@ -129,7 +131,7 @@ func (c Config) Validate() error {
 	if !(math.Abs(c.LogitScaleInit) <= 100) {
 		return fmt.Errorf("logit_scale_init_value is %g; allowed are -100 to 100", c.LogitScaleInit)
 	}
-	return nil
+	return c.Normalization.validate()
 }
 
 const (
@@ -155,51 +157,59 @@ func readConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	kind := struct {
+		ModelType string `json:"model_type"`
+	}{"clip"}
+	if err := json.Unmarshal(data, &kind); err != nil {
+		return Config{}, err
+	}
+	if kind.ModelType != "clip" { // before keys that only other models have
+		return Config{}, fmt.Errorf("model_type is %.40q; only clip is supported", kind.ModelType)
+	}
+	top, err := clipConfig.check("", data)
+	if err != nil {
+		return Config{}, err
+	}
 	c := ViTB32()
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Config{}, err
 	}
-	other := struct {
-		ModelType string `json:"model_type"`
-		Vision    struct {
-			Channels int `json:"num_channels"`
-		} `json:"vision_config"`
-		TextDict   json.RawMessage `json:"text_config_dict"`
-		VisionDict json.RawMessage `json:"vision_config_dict"`
-	}{ModelType: "clip"}
-	other.Vision.Channels = 3
-	if err := json.Unmarshal(data, &other); err != nil {
-		return Config{}, err
-	}
-	if other.ModelType != "clip" {
-		return Config{}, fmt.Errorf("model_type is %.40q; only clip is supported", other.ModelType)
-	}
-	if given(other.TextDict) {
-		c.Text = ViTB32().Text
-		if err := json.Unmarshal(other.TextDict, &c.Text); err != nil {
-			return Config{}, fmt.Errorf("text_config_dict: %w", err)
+	vision := struct {
+		Channels int `json:"num_channels"`
+	}{3}
+	for _, x := range []struct {
+		name  string
+		known keys
+		reset func() // since the older fields override all of a tower
+		to    []any
+	}{
+		{"text_config", textTower, func() {}, nil},
+		{"vision_config", visionTower, func() {}, []any{&vision}},
+		{"text_config_dict", textTower, func() { c.Text = ViTB32().Text }, []any{&c.Text}},
+		{"vision_config_dict", visionTower, func() { c.Vision, vision.Channels = ViTB32().Vision, 3 }, []any{&c.Vision, &vision}},
+	} {
+		raw := top[x.name]
+		if !given(raw) {
+			continue
+		}
+		if _, err := x.known.check(x.name, raw); err != nil {
+			return Config{}, err
+		}
+		x.reset()
+		for _, to := range x.to {
+			if err := json.Unmarshal(raw, to); err != nil {
+				return Config{}, fmt.Errorf("%s: %w", x.name, err)
+			}
 		}
 	}
-	if given(other.VisionDict) {
-		c.Vision = ViTB32().Vision
-		other.Vision.Channels = 3
-		if err := json.Unmarshal(other.VisionDict, &c.Vision); err != nil {
-			return Config{}, fmt.Errorf("vision_config_dict: %w", err)
-		}
-		if err := json.Unmarshal(other.VisionDict, &other.Vision); err != nil {
-			return Config{}, fmt.Errorf("vision_config_dict: %w", err)
-		}
-	}
-	if other.Vision.Channels != 3 {
-		return Config{}, fmt.Errorf("vision_config.num_channels is %d; only 3 is supported", other.Vision.Channels)
+	if vision.Channels != 3 {
+		return Config{}, fmt.Errorf("vision_config.num_channels is %d; only 3 is supported", vision.Channels)
 	}
 	if c.Text.LayerNormEps == 0 || c.Vision.LayerNormEps == 0 { // said, not left out
 		return Config{}, fmt.Errorf("layer_norm_eps is 0; only CLIP's 1e-5 is supported")
 	}
 	return c, nil
 }
-
-func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
 // Write writes config.json, atomically, so that transformers' CLIPModel.from_pretrained reads it.
 func (c Config) Write(path string) error {

@@ -64,6 +64,13 @@ func TestConfigRefusals(t *testing.T) {
 		`{"vision_config": {"num_channels": 1}}`:               "num_channels",
 		`{"vision_config": {"hidden_act": "relu"}}`:            "hidden_act",
 		`{"vision_config_dict": {"num_hidden_layers": 1000}}`:  "num_hidden_layers is 1000",
+		`{"quantization_config": {"quant_method": "x"}}`:       "quantization_config is",
+		`{"text_config": {"use_rope": true}}`:                  "text_config.use_rope is not known",
+		`{"text_config": {"Hidden_Act": "gelu"}}`:              "text_config.Hidden_Act is not known",
+		`{"vision_config": {"model_type": "siglip_vision"}}`:   "vision_config.model_type",
+		`{"vision_config": {"pruned_heads": {"0": [1]}}}`:      "vision_config.pruned_heads",
+		`{"text_config": {"hidden_act": "gelu_new"}}`:          "text_config.hidden_act",
+		`{"text_config": {}, "text_config": {}}`:               "text_config stands there twice",
 		`{"logit_scale_init_value": 1e30}`:                     "logit_scale_init_value",
 		`{"x": "` + strings.Repeat("a", maxConfigBytes) + `"}`: "larger than",
 	} {

@@ -75,6 +75,13 @@ func LoadPretrained(path string) (Config, Weights, *bpe.Tokenizer, error) {
 	if t.Size() != c.Text.VocabSize {
 		return fail(fmt.Errorf("%s: the vocabulary has %d tokens, the model %d", path, t.Size(), c.Text.VocabSize))
 	}
+	if eos := c.Text.EOS; eos != 2 && eos != t.EOT() {
+		return fail(fmt.Errorf("%s: text_config.eos_token_id is %d; the vocabulary's end of text is %d, and only there, or at the largest id, "+
+			"which 2 stands for, the features are read", filepath.Join(filepath.Dir(file), configFile), eos, t.EOT()))
+	}
+	if c.Normalization, err = readNormalization(filepath.Dir(file), c.Vision.ImageSize); err != nil {
+		return fail(err)
+	}
 	if err := w.Check(c); err != nil {
 		return fail(fmt.Errorf("%s: %w", file, err))
 	}

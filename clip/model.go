@@ -19,7 +19,8 @@ import (
 	"clipinspector/engine"
 )
 
-// Mean and Std are CLIP's normalisation of pixels in [0,1], by channel. It is part of the model: callers never apply it.
+// Mean and Std are CLIP's normalisation of pixels in [0,1], by channel; a model may have another, see [Normalization]. It is part
+// of the model: callers never apply it.
 var (
 	Mean = [3]float64{0.48145466, 0.4578275, 0.40821073}
 	Std  = [3]float64{0.26862954, 0.26130258, 0.27577711}
@@ -45,7 +46,7 @@ type Model struct {
 	fingerprint string
 }
 
-// NewModel copies the weights to the device. CLIP's normalisation of the pixels is folded into the patch embedding, so that
+// NewModel copies the weights to the device. The normalisation of the pixels is folded into the patch embedding, so that
 // neither the tower nor gradients to pixels pay for it. The model keeps no reference to w except to the token embeddings.
 func NewModel(e engine.Engine, c Config, w Weights, t *bpe.Tokenizer) (*Model, error) {
 	if t != nil && t.Size() != c.Text.VocabSize {
@@ -85,7 +86,7 @@ func (m *Model) Free() {
 // Engine returns the device that holds the model.
 func (m *Model) Engine() engine.Engine { return m.eng }
 
-// Fingerprint identifies architecture, weights and vocabulary: 16 hexadecimal digits, independent of the engine.
+// Fingerprint identifies architecture, weights, normalisation of the pixels and vocabulary: 16 hexadecimal digits, independent of the engine.
 func (m *Model) Fingerprint() string { return m.fingerprint }
 
 // LogitScale returns the factor between cosine similarities and logits (exp of the stored logarithm).
@@ -402,6 +403,7 @@ func cutPacked(name string) (prefix, kind string, ok bool) {
 func fold(packed map[string]parameter, c Config) {
 	const pre = "vision_model."
 	w := packed[pre+patchWeight]
+	mean, std := c.Normalization.values()
 	area := c.Vision.PatchSize * c.Vision.PatchSize
 	data, bias := make([]float32, len(w.data)), make([]float32, w.shape[0])
 	row := 3 * area
@@ -409,9 +411,9 @@ func fold(packed map[string]parameter, c Config) {
 		var sum float64
 		for i := range row {
 			ch := i / area
-			v := float64(w.data[o*row+i]) / Std[ch]
+			v := float64(w.data[o*row+i]) / std[ch]
 			data[o*row+i] = float32(v)
-			sum -= v * Mean[ch]
+			sum -= v * mean[ch]
 		}
 		bias[o] = float32(sum)
 	}
@@ -434,6 +436,9 @@ func fingerprint(c Config, w Weights, t *bpe.Tokenizer) string {
 		panic(fmt.Sprintf("clip: config is no JSON: %v", err)) // it is a plain struct
 	}
 	fmt.Fprintln(h, w.Fingerprint())
+	if c.Normalization != (Normalization{}) {
+		fmt.Fprintln(h, "normalization:", c.Normalization)
+	}
 	if t != nil {
 		if err := t.Write(h); err != nil {
 			panic(fmt.Sprintf("clip: hashing the vocabulary: %v", err)) // a hash takes everything

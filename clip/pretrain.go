@@ -300,9 +300,10 @@ func (t *trainer) feed(ctx context.Context, corpus Corpus, first int) <-chan *pa
 func (t *trainer) prepare(b *pairs) {
 	size := t.config.Vision.ImageSize
 	area := size * size
+	mean, std := t.config.Normalization.values()
 	for i := 0; i < len(b.images); i += area {
 		ch := i / area % 3
-		scale, shift := float32(1/Std[ch]), float32(-Mean[ch]/Std[ch])
+		scale, shift := float32(1/std[ch]), float32(-mean[ch]/std[ch])
 		for j, v := range b.images[i : i+area] {
 			b.images[i+j] = float32(v*scale) + shift
 		}

@@ -215,7 +215,7 @@ func SavePretrained(dir string, c Config, w Weights, t *bpe.Tokenizer, half bool
 			}))
 		},
 		func() error { return safetensors.WriteAtomic(in("bpe.txt"), t.Write) },
-		func() error { return writeJSON(in("preprocessor_config.json"), preprocessor(c.Vision.ImageSize)) },
+		func() error { return writeJSON(in("preprocessor_config.json"), preprocessor(c)) },
 	}
 	if t.Size() <= ViTB32().Text.VocabSize {
 		steps = append(steps,
@@ -237,7 +237,9 @@ func SavePretrained(dir string, c Config, w Weights, t *bpe.Tokenizer, half bool
 
 // preprocessor is what transformers' CLIPImageProcessor reads: resize the shorter side with bicubic weights, crop the centre,
 // normalise.
-func preprocessor(size int) any {
+func preprocessor(c Config) any {
+	size := c.Vision.ImageSize
+	mean, std := c.Normalization.values()
 	return map[string]any{
 		"image_processor_type": "CLIPImageProcessor",
 		"do_convert_rgb":       true,
@@ -249,8 +251,8 @@ func preprocessor(size int) any {
 		"do_rescale":           true,
 		"rescale_factor":       1. / 255,
 		"do_normalize":         true,
-		"image_mean":           []float64{0.48145466, 0.4578275, 0.40821073},
-		"image_std":            []float64{0.26862954, 0.26130258, 0.27577711},
+		"image_mean":           mean,
+		"image_std":            std,
 	}
 }
 
