@@ -15,7 +15,7 @@ import (
 
 	"clipinspector/experiments"
 	"clipinspector/internal/regular"
-	"clipinspector/results"
+	"clipinspector/results/stats"
 )
 
 // Difference is how two runs of a suite differ in what their detectors found: the same models, on two devices, at two precisions or
@@ -89,7 +89,7 @@ func difference(x, y map[string]detection, k float64) (c Difference) {
 		}
 		if p.Backdoored != q.Backdoored {
 			c.Verdicts++
-			if math.Min(apart(p.Index, results.Num(k)), apart(q.Index, results.Num(k))) <= doubt {
+			if math.Min(apart(p.Index, stats.Num(k)), apart(q.Index, stats.Num(k))) <= doubt {
 				c.Doubtful++
 			}
 		} else if p.Backdoored && p.Suspect != q.Suspect {
@@ -101,7 +101,7 @@ func difference(x, y map[string]detection, k float64) (c Difference) {
 }
 
 // apart returns how far two figures lie apart: infinitely where only one of them exists.
-func apart(a, b results.Num) float64 {
+func apart(a, b stats.Num) float64 {
 	x, y := float64(a), float64(b)
 	switch {
 	case x == y || math.IsNaN(x) && math.IsNaN(y):
@@ -121,12 +121,12 @@ func (c Difference) Print(w io.Writer) error {
 }
 
 type detection struct {
-	Index      results.Num `json:"index"`
-	Backdoored bool        `json:"backdoored"`
-	Suspect    int         `json:"suspect"`
-	Passes     int64       `json:"image_passes"`
+	Index      stats.Num `json:"index"`
+	Backdoored bool      `json:"backdoored"`
+	Suspect    int       `json:"suspect"`
+	Passes     int64     `json:"image_passes"`
 	Classes    []struct {
-		Score results.Num `json:"score"`
+		Score stats.Num `json:"score"`
 	} `json:"classes"`
 }
 

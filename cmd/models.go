@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 
 	"clipinspector/experiments"
-	"clipinspector/results"
+	"clipinspector/results/store"
 )
 
 // PrintModels writes a line of figures for every finished model of a suite, and where it lies.
 func PrintModels(w io.Writer, out, suite string) error {
-	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		return err
 	}
@@ -22,7 +22,7 @@ func PrintModels(w io.Writer, out, suite string) error {
 		return err
 	}
 	for _, m := range models {
-		if m.State != results.Finished {
+		if m.State != store.Finished {
 			continue
 		}
 		r := m.Result

@@ -21,8 +21,9 @@ import (
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/prompts"
-	"clipinspector/results"
 	"clipinspector/results/plots"
+	"clipinspector/results/store"
+	"clipinspector/results/tables"
 	"clipinspector/triggers"
 )
 
@@ -60,7 +61,7 @@ func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) 
 		}
 		figures, omitted := plots.Figures(d, cases)
 		var table bytes.Buffer
-		if err := results.Render(&table, d.Summary, "markdown"); err != nil {
+		if err := tables.Render(&table, d.Summary, "markdown"); err != nil {
 			return err
 		}
 		report = append(report, section{Suite: u.Name, Tables: table.String(), Omitted: omitted})
@@ -115,7 +116,7 @@ var reportPage = template.Must(template.New("report").Parse(`<!DOCTYPE html>
 
 // addPictures fills in what the gallery shows of backdoored models, and the classes' names. What is not on the disk or has
 // changed since, such as pictures that are no longer there, is left out.
-func addPictures(ctx context.Context, cases []plots.Case, out string, u results.Suite) error {
+func addPictures(ctx context.Context, cases []plots.Case, out string, u store.Suite) error {
 	world := world.New()
 	path, _ := u.Settings["file"].(string)
 	var sets []string

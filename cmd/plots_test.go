@@ -12,7 +12,8 @@ import (
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
-	"clipinspector/results"
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
 )
 
 // plotted draws a folder's suites and returns the files by name, and what was said.
@@ -60,12 +61,12 @@ func TestPlotsAreTheSameBytesAndSayWhatTheTableSays(t *testing.T) {
 			t.Errorf("%s: other bytes the second time", name)
 		}
 	}
-	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	sum, err := results.Summarise(s, "tiny", nil)
+	sum, err := stats.Summarise(s, "tiny", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestPlotsOfNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := results.Open(filepath.Join(out, experiments.StoreFile))
+	s, err := store.Open(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"clipinspector/experiments"
 	"clipinspector/experiments/audit"
-	"clipinspector/results"
+	"clipinspector/results/tables"
 )
 
 func tableCommand() *cobra.Command {
@@ -27,7 +27,7 @@ func tableCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
-	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(results.Formats, ", "))
+	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(tables.Formats, ", "))
 	c.Flags().StringSliceVar(&by, "by", nil, "group rows by settings: dataset, attack, learner, seed, or a path such as tuning.epochs")
 	return c
 }

@@ -8,12 +8,14 @@ import (
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/experiments"
-	"clipinspector/results"
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
+	"clipinspector/results/tables"
 )
 
 // openSuites opens the store of an output folder and finds the suites meant: the named one, or without a name all of them.
-func openSuites(out, suite string) (*results.Store, []results.Suite, error) {
-	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+func openSuites(out, suite string) (*store.Store, []store.Suite, error) {
+	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -23,7 +25,7 @@ func openSuites(out, suite string) (*results.Store, []results.Suite, error) {
 		for _, u := range suites {
 			names = append(names, u.Name)
 			if u.Name == suite {
-				return s, []results.Suite{u}, nil
+				return s, []store.Suite{u}, nil
 			}
 		}
 		switch {
@@ -40,7 +42,7 @@ func openSuites(out, suite string) (*results.Store, []results.Suite, error) {
 }
 
 // openSuite opens the store of an output folder and finds the suite meant: the named one, or the only one there.
-func openSuite(out, suite string) (*results.Store, string, error) {
+func openSuite(out, suite string) (*store.Store, string, error) {
 	s, suites, err := openSuites(out, suite)
 	if err != nil {
 		return nil, "", err
@@ -56,21 +58,21 @@ func openSuite(out, suite string) (*results.Store, string, error) {
 	return s, suites[0].Name, nil
 }
 
-// Table writes the tables of a suite in one of results.Formats, with rows grouped by the given paths.
+// Table writes the tables of a suite in one of tables.Formats, with rows grouped by the given paths.
 func Table(w io.Writer, out, suite, format string, by []string) error {
 	s, suite, err := openSuite(out, suite)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	sum, err := results.Summarise(s, suite, by)
+	sum, err := stats.Summarise(s, suite, by)
 	if err != nil {
 		return err
 	}
-	return results.Render(w, sum, format)
+	return tables.Render(w, sum, format)
 }
 
-// Export writes the canonical bytes of a suite: see results.Store.Export.
+// Export writes the canonical bytes of a suite: see store.Store.Export.
 func Export(w io.Writer, out, suite string) error {
 	s, suite, err := openSuite(out, suite)
 	if err != nil {

@@ -10,19 +10,19 @@ import (
 	"clipinspector/inspector"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
-	"clipinspector/results"
+	"clipinspector/results/store"
 )
 
 // errModelLost says that a model that the store calls finished is not on the disk as it was written.
 var errModelLost = errors.New("the model is lost or damaged on the disk")
 
 // delivered reads the model of a finished cell as it lies on the disk, and its figures.
-func (k *worker) delivered(job *ModelJob) (*prompts.Model, results.ModelResult, error) {
+func (k *worker) delivered(job *ModelJob) (*prompts.Model, store.ModelResult, error) {
 	row, ok, err := k.store.Model(job.Cell.Key)
 	if err != nil {
 		return nil, row.Result, err
 	}
-	if !ok || row.State != results.Finished {
+	if !ok || row.State != store.Finished {
 		return nil, row.Result, fmt.Errorf("%w: it is not finished", errModelLost)
 	}
 	path := filepath.Join(k.out, row.Result.Path)
@@ -42,9 +42,9 @@ func (k *worker) delivered(job *ModelJob) (*prompts.Model, results.ModelResult, 
 
 // runDetection lets a detector look at the model of a cell as it lies on the disk, and writes the triggers that it
 // recovered below the output folder; or judges what another cell measured, where one differs in nothing but the verdict.
-func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress func(done, total int)) (results.DetectionResult, error) {
+func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress func(done, total int)) (store.DetectionResult, error) {
 	start := time.Now()
-	var none results.DetectionResult
+	var none store.DetectionResult
 	if r, ok, err := k.judgedAnew(job); ok || err != nil {
 		return r, err
 	}
@@ -67,10 +67,10 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	if err != nil {
 		return none, err
 	}
-	r := results.DetectionResult{Index: report.Index, Backdoored: report.Backdoored, Suspect: report.Suspect,
+	r := store.DetectionResult{Index: report.Index, Backdoored: report.Backdoored, Suspect: report.Suspect,
 		ImagePasses: report.ImagePasses, Path: DetectionPath(job.Cell.Key), Versions: k.versions}
 	add := func(class int, s inspector.ClassResult) {
-		r.Classes = append(r.Classes, results.ClassScore{Class: class, Loss: s.Loss, ASR: s.ASR, Score: s.Score, Index: s.Index,
+		r.Classes = append(r.Classes, store.ClassScore{Class: class, Loss: s.Loss, ASR: s.ASR, Score: s.Score, Index: s.Index,
 			Norm: s.Norm, Reached: s.Reached})
 	}
 	for i, s := range report.Classes {
@@ -79,7 +79,7 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 		}
 	}
 	if report.Whole != nil {
-		add(results.NoClass, *report.Whole)
+		add(store.NoClass, *report.Whole)
 	}
 	full, err := makeFolder(k.out, r.Path)
 	if err == nil {

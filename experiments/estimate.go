@@ -16,7 +16,7 @@ import (
 	"clipinspector/inspector"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
-	"clipinspector/results"
+	"clipinspector/results/store"
 	"clipinspector/settings"
 )
 
@@ -39,7 +39,7 @@ type Estimate struct {
 
 // NamedWork is the work of all cells of one attack or detector.
 type NamedWork struct {
-	Kind  results.Kind
+	Kind  store.Kind
 	Name  string
 	Cells int
 	Work  Work
@@ -49,7 +49,7 @@ type NamedWork struct {
 func (p *Plan) Estimate() Estimate {
 	var e Estimate
 	at := map[string]int{}
-	add := func(kind results.Kind, name string, w Work) {
+	add := func(kind store.Kind, name string, w Work) {
 		id := string(kind) + name
 		i, ok := at[id]
 		if !ok {
@@ -63,7 +63,7 @@ func (p *Plan) Estimate() Estimate {
 	for _, m := range p.Models {
 		w := m.work()
 		e.Models.Add(w)
-		add(results.KindModel, m.Attack.Name, w)
+		add(store.KindModel, m.Attack.Name, w)
 	}
 	for _, d := range p.Detections {
 		w := d.Work()
@@ -71,12 +71,12 @@ func (p *Plan) Estimate() Estimate {
 			w = Work{} // judged anew
 		}
 		e.Detections.Add(w)
-		add(results.KindDetection, d.Detector.Name, w)
+		add(store.KindDetection, d.Detector.Name, w)
 	}
 	for _, r := range p.Repairs {
 		w := r.work()
 		e.Repairs.Add(w)
-		add(results.KindRepair, r.Detection.Detector.Name, w)
+		add(store.KindRepair, r.Detection.Detector.Name, w)
 	}
 	return e
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"clipinspector/inspector"
-	"clipinspector/results"
+	"clipinspector/results/store"
 	"clipinspector/settings"
 )
 
@@ -25,19 +25,19 @@ func (d *DetectionJob) measurement() (string, error) {
 }
 
 // measurementOf is the identity of what a cell measures: all that its own identity covers but the settings named rule.
-func measurementOf(c results.DetectionCell, rule []string) (string, error) {
+func measurementOf(c store.DetectionCell, rule []string) (string, error) {
 	chosen, ok := c.Settings["detector"].(map[string]any)
 	if !ok {
 		return "", fmt.Errorf("detection cell %s has no detector's settings", c.Key)
 	}
 	of := maps.Clone(c.Settings)
 	of["detector"] = map[string]any(settings.Values(chosen).Without(rule))
-	return results.DetectionCell{ModelKey: c.ModelKey, Detector: c.Detector, Settings: of}.Identity()
+	return store.DetectionCell{ModelKey: c.ModelKey, Detector: c.Detector, Settings: of}.Identity()
 }
 
 // judgedAnew gives a detection's verdict from what another finished cell of the folder, of this suite or another, measured with the same settings
 // but for those that decide the verdict, where there is one. Image passes and seconds are those of the measuring, whose triggers it shares.
-func (k *worker) judgedAnew(job *DetectionJob) (r results.DetectionResult, ok bool, err error) {
+func (k *worker) judgedAnew(job *DetectionJob) (r store.DetectionResult, ok bool, err error) {
 	if job.measured == "" {
 		return r, false, nil
 	}
@@ -56,7 +56,7 @@ func (k *worker) judgedAnew(job *DetectionJob) (r results.DetectionResult, ok bo
 		if err != nil {
 			return r, false, err
 		}
-		if measured != job.measured || twin.Cell.Key == job.Cell.Key || twin.State != results.Finished {
+		if measured != job.measured || twin.Cell.Key == job.Cell.Key || twin.State != store.Finished {
 			continue
 		}
 		if _, err := ReadRecovered(filepath.Join(k.out, twin.Result.Path)); err != nil {

@@ -12,7 +12,7 @@ import (
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
-	"clipinspector/results"
+	"clipinspector/results/store"
 )
 
 // order is a cell's place in its suite.
@@ -29,12 +29,12 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	if other := runTiny(t, f, Options{Out: t.TempDir(), Workers: 3}); !bytes.Equal(together, other) {
 		t.Errorf("three workers: another export: %s", experimentstest.FirstDifference(other, together))
 	}
-	store, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	results, err := store.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	rows, err := store.Detections("tiny")
+	defer results.Close()
+	rows, err := results.Detections("tiny")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	// A later suite of the folder, whose rule none of the cells there has, takes what they measured.
 	later := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"), "name=later", "detectors.*.k=5")
 	runTiny(t, later, Options{Out: out})
-	if rows, err = store.Detections("later"); err != nil {
+	if rows, err = results.Detections("later"); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range rows {
@@ -76,7 +76,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	}
 	more := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(f.Text, "[1, 2]", "[1, 3]"))
 	runTiny(t, more, Options{Out: out})
-	if rows, err = store.Detections("tiny"); err != nil {
+	if rows, err = results.Detections("tiny"); err != nil {
 		t.Fatal(err)
 	}
 	fresh := 0

@@ -14,7 +14,7 @@ import (
 
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
-	"clipinspector/results"
+	"clipinspector/results/store"
 )
 
 // TestMain is also the process that the tests below start and kill: it runs one suite.
@@ -64,13 +64,13 @@ func suiteFile(t *testing.T) (path string, undisturbed []byte) {
 func TestKilledRunsGoOn(t *testing.T) {
 	suite, want := suiteFile(t)
 	out := t.TempDir()
-	store, err := results.Open(filepath.Join(out, StoreFile))
+	results, err := store.Open(filepath.Join(out, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	defer results.Close()
 	done := func() int {
-		p, err := store.Progress("tiny")
+		p, err := results.Progress("tiny")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestKilledRunsGoOn(t *testing.T) {
 // leftovers checks that every file that the store names is there whole.
 func leftovers(t *testing.T, out string) {
 	t.Helper()
-	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}

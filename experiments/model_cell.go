@@ -14,7 +14,7 @@ import (
 	"clipinspector/experiments/world"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
-	"clipinspector/results"
+	"clipinspector/results/store"
 	"clipinspector/triggers"
 )
 
@@ -23,10 +23,10 @@ const similarityImages = 64
 
 // runModel makes the model of a cell: it tunes prompts on the few-shot sample, with the attack's poison, measures the
 // model, and writes model and trigger below the output folder.
-func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.Progress) (results.ModelResult, error) {
+func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.Progress) (store.ModelResult, error) {
 	start := time.Now()
 	u := job.Suite
-	var none results.ModelResult
+	var none store.ModelResult
 	c, err := k.clip(job.Encoder)
 	if err != nil {
 		return none, err
@@ -53,7 +53,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 	if err != nil {
 		return none, err
 	}
-	r := results.ModelResult{Backdoored: attack.Backdoors(), Target: job.Target, Classes: len(m.Classes),
+	r := store.ModelResult{Backdoored: attack.Backdoors(), Target: job.Target, Classes: len(m.Classes),
 		ASR: math.NaN(), ASRAll: math.NaN(), ASROOD: math.NaN(), PSNR: math.NaN(), SSIM: math.NaN(),
 		Path: ModelPath(job.Cell.Key), Versions: k.versions}
 	if err := k.measure(ctx, job, m, trigger, &r); err != nil {
@@ -79,7 +79,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 }
 
 // measure fills in ACC, and for a backdoored model ASR on test and OOD images and how visible the trigger is.
-func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, r *results.ModelResult) error {
+func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, r *store.ModelResult) error {
 	test, labels, err := k.world.Test(ctx, job.Set)
 	if err != nil {
 		return err

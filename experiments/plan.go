@@ -7,13 +7,13 @@ import (
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/internal/random"
-	"clipinspector/results"
+	"clipinspector/results/store"
 	"clipinspector/settings"
 )
 
 // ModelJob is one model cell with what it takes to run it.
 type ModelJob struct {
-	Cell    results.ModelCell
+	Cell    store.ModelCell
 	Suite   *suite.Suite
 	Dataset suite.DatasetSpec
 	Attack  suite.Choice
@@ -27,7 +27,7 @@ type ModelJob struct {
 
 // DetectionJob is one detection cell with what it takes to run it.
 type DetectionJob struct {
-	Cell     results.DetectionCell
+	Cell     store.DetectionCell
 	Model    *ModelJob
 	Detector suite.Choice
 
@@ -37,7 +37,7 @@ type DetectionJob struct {
 
 // RepairJob is one repair cell with what it takes to run it.
 type RepairJob struct {
-	Cell      results.RepairCell
+	Cell      store.RepairCell
 	Detection *DetectionJob
 	Settings  settings.Values
 }
@@ -111,7 +111,7 @@ func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
 	if attack.Backdoors() {
 		job.Target = Target(job.Seed, job.Dataset.Name, job.Attack.Name, len(job.Set.Classes()))
 	}
-	job.Cell = results.ModelCell{
+	job.Cell = store.ModelCell{
 		Dataset: job.Set.ResultName(), Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,
 		Order: len(p.Models),
 		Settings: map[string]any{
@@ -149,7 +149,7 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 	if job.Pool, err = w.Pool(u, u.Pool, job.Model.Set); err != nil {
 		return err
 	}
-	job.Cell = results.DetectionCell{
+	job.Cell = store.DetectionCell{
 		ModelKey: job.Model.Cell.Key, Detector: job.Detector.Name, Order: len(p.Detections),
 		Settings: map[string]any{
 			"detector": job.Detector.Map(),
@@ -181,7 +181,7 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 }
 
 func (p *Plan) planRepair(job *RepairJob) (err error) {
-	job.Cell = results.RepairCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Repairs),
+	job.Cell = store.RepairCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Repairs),
 		Settings: map[string]any{"repair": map[string]any(job.Settings), "version": RepairVersion}}
 	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
 		return err
@@ -194,28 +194,28 @@ func (p *Plan) planRepair(job *RepairJob) (err error) {
 }
 
 // basis is the detection of a detection or repair cell.
-func (p *Plan) basis(kind results.Kind, key string) *DetectionJob {
-	if kind == results.KindRepair {
+func (p *Plan) basis(kind store.Kind, key string) *DetectionJob {
+	if kind == store.KindRepair {
 		return p.repairs[key].Detection
 	}
 	return p.detections[key]
 }
 
 // store writes the plan into the store.
-func (p *Plan) Store(s *results.Store, versions map[string]string) error {
-	models := make([]results.ModelCell, len(p.Models))
+func (p *Plan) Store(s *store.Store, versions map[string]string) error {
+	models := make([]store.ModelCell, len(p.Models))
 	for i, m := range p.Models {
 		models[i] = m.Cell
 	}
-	detections := make([]results.DetectionCell, len(p.Detections))
+	detections := make([]store.DetectionCell, len(p.Detections))
 	for i, d := range p.Detections {
 		detections[i] = d.Cell
 	}
-	if err := s.Plan(results.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
+	if err := s.Plan(store.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
 		Settings: p.File.Settings()}, models, detections); err != nil {
 		return err
 	}
-	repairs := make([]results.RepairCell, len(p.Repairs))
+	repairs := make([]store.RepairCell, len(p.Repairs))
 	for i, r := range p.Repairs {
 		repairs[i] = r.Cell
 	}

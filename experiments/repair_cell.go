@@ -11,7 +11,7 @@ import (
 	"clipinspector/inspector"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
-	"clipinspector/results"
+	"clipinspector/results/store"
 	"clipinspector/triggers"
 )
 
@@ -20,9 +20,9 @@ var errTriggersLost = errors.New("the recovered triggers are lost or damaged on 
 
 // runRepair repairs the model of a cell with what its detection recovered, whether the verdict was backdoored or not, and
 // measures it beside the delivered model, the control and prompts tuned afresh, all for the same number of steps.
-func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts.Progress) (results.RepairResult, error) {
+func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts.Progress) (store.RepairResult, error) {
 	start := time.Now()
-	var none results.RepairResult
+	var none store.RepairResult
 	model := job.Detection.Model
 	m, made, err := k.delivered(model)
 	if err != nil {
@@ -32,7 +32,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if err != nil {
 		return none, err
 	}
-	if !ok || row.State != results.Finished {
+	if !ok || row.State != store.Finished {
 		return none, fmt.Errorf("%w: the detection is not finished", errTriggersLost)
 	}
 	recovered, err := ReadRecovered(filepath.Join(k.out, row.Result.Path))
@@ -42,7 +42,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if len(recovered) != len(m.Classes) {
 		return none, fmt.Errorf("%w: %d for %d classes", errTriggersLost, len(recovered), len(m.Classes))
 	}
-	if row.Result.Suspect == results.NoClass {
+	if row.Result.Suspect == store.NoClass {
 		return none, errors.New("the detector ruled out every class: there is no trigger to repair with")
 	}
 	var trigger triggers.Trigger
@@ -70,21 +70,21 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	}
 	in := inspector.RepairInput{Model: m, Shots: shots, Triggers: recovered,
 		Suspect: row.Result.Suspect, Detector: detector, Options: job.Detection.Detector.Settings, Pool: pool, Seed: random.Number("repair", cell...), Settings: job.Settings}
-	r := results.RepairResult{Path: RepairPath(job.Cell.Key), Versions: k.versions}
+	r := store.RepairResult{Path: RepairPath(job.Cell.Key), Versions: k.versions}
 	measure := func(name string, m *prompts.Model) error {
 		arm, err := k.arm(ctx, model, m, trigger, made.Target, recovered[row.Result.Suspect], row.Result.Suspect)
 		arm.Name = name
 		r.Arms = append(r.Arms, arm)
 		return err
 	}
-	if err := measure(results.ArmDelivered, m); err != nil {
+	if err := measure(store.ArmDelivered, m); err != nil {
 		return none, err
 	}
 	for i, a := range []struct {
 		name    string
 		from    *prompts.Model
 		control bool
-	}{{results.ArmRepaired, m, false}, {results.ArmControl, m, true}, {results.ArmRetuned, fresh, true}} {
+	}{{store.ArmRepaired, m, false}, {store.ArmControl, m, true}, {store.ArmRetuned, fresh, true}} {
 		in := in
 		in.Model, in.Control = a.from, a.control
 		in.Progress = func(done, total int) { progress(i*total+done, 3*total) }
@@ -105,8 +105,8 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 
 // arm measures a model: on clean test images, on those with the true trigger, if there is one, and with the recovered one.
 func (k *worker) arm(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, target int, recovered triggers.Trigger,
-	suspect int) (results.Arm, error) {
-	a := results.Arm{ASR: math.NaN(), ASRAll: math.NaN(), ASRRecovered: math.NaN()}
+	suspect int) (store.Arm, error) {
+	a := store.Arm{ASR: math.NaN(), ASRAll: math.NaN(), ASRRecovered: math.NaN()}
 	test, labels, err := k.world.Test(ctx, job.Set)
 	if err != nil {
 		return a, err

@@ -10,7 +10,9 @@ import (
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
-	"clipinspector/results"
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
+	"clipinspector/results/tables"
 )
 
 func repairSuite(clip string) string {
@@ -29,7 +31,7 @@ func TestRepairsOfASuite(t *testing.T) {
 	if got := runTiny(t, f, Options{Out: t.TempDir(), Workers: 2, Threads: 2}); !bytes.Equal(got, want) {
 		t.Errorf("two workers: %s", experimentstest.FirstDifference(got, want))
 	}
-	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,26 +52,26 @@ func TestRepairsOfASuite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		delivered, _ := r.Result.Arm(results.ArmDelivered)
+		delivered, _ := r.Result.Arm(store.ArmDelivered)
 		if delivered.ACC != m.Result.ACC || m.Result.Backdoored && delivered.ASR != m.Result.ASR {
 			t.Errorf("the delivered model has ACC %v, ASR %v; its own cell says %v, %v", delivered.ACC, delivered.ASR, m.Result.ACC, m.Result.ASR)
 		}
-		if len(r.Result.Arms) != len(results.Arms) {
+		if len(r.Result.Arms) != len(store.Arms) {
 			t.Errorf("%+v", r.Result)
 		}
 	}
-	summary, err := results.Summarise(s, "tiny", nil)
+	summary, err := stats.Summarise(s, "tiny", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var table strings.Builder
-	if err := results.Render(&table, summary, "markdown"); err != nil || !strings.Contains(table.String(), "## Repair") ||
+	if err := tables.Render(&table, summary, "markdown"); err != nil || !strings.Contains(table.String(), "## Repair") ||
 		!strings.Contains(table.String(), "6 of 6 repairs finished") {
 		t.Errorf("%v\n%s", err, table.String())
 	}
 
 	// What is lost is made again where a repair needs it.
-	if err := s.Reopen(results.KindRepair, repairs[3].Cell.Key); err != nil {
+	if err := s.Reopen(store.KindRepair, repairs[3].Cell.Key); err != nil {
 		t.Fatal(err)
 	}
 	d, _, err := s.Detection(repairs[3].Cell.DetectionKey)

@@ -9,17 +9,17 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"clipinspector/internal/progress"
-	"clipinspector/results"
+	"clipinspector/results/store"
 )
 
 // report shows how far a run has come: a bar on a terminal, a line every ten seconds or ten percent elsewhere.
 type report struct {
-	w     io.Writer
-	bar   *progressbar.ProgressBar
-	store *results.Store
-	suite string
+	w       io.Writer
+	bar     *progressbar.ProgressBar
+	store *store.Store
+	suite   string
 	// weight is the estimated work of one cell of a kind, so that a bar of models and detections moves evenly.
-	weight map[results.Kind]float64
+	weight map[store.Kind]float64
 	total  float64
 
 	mu      sync.Mutex
@@ -36,12 +36,12 @@ type running struct {
 	weight, part float64
 }
 
-func newReport(w io.Writer, s *results.Store, p *Plan, workers int) *report {
+func newReport(w io.Writer, s *store.Store, p *Plan, workers int) *report {
 	e := p.Estimate()
 	r := &report{w: w, store: s, suite: p.File.Name, running: map[string]*running{}, start: time.Now(),
-		weight: map[results.Kind]float64{results.KindModel: mean(e.Models.FLOP, len(p.Models)),
-			results.KindDetection: mean(e.Detections.FLOP, len(p.Detections)),
-			results.KindRepair:    mean(e.Repairs.FLOP, len(p.Repairs))},
+		weight: map[store.Kind]float64{store.KindModel: mean(e.Models.FLOP, len(p.Models)),
+			store.KindDetection: mean(e.Detections.FLOP, len(p.Detections)),
+			store.KindRepair:    mean(e.Repairs.FLOP, len(p.Repairs))},
 		stop: make(chan struct{}), done: make(chan struct{})}
 	r.total = e.Models.FLOP + e.Detections.FLOP + e.Repairs.FLOP
 	if w == nil {
@@ -68,7 +68,7 @@ func newReport(w io.Writer, s *results.Store, p *Plan, workers int) *report {
 func mean(sum float64, n int) float64 { return sum / float64(max(1, n)) }
 
 // begin notes that a cell runs; the function returned notes that it does no longer.
-func (r *report) begin(kind results.Kind, key string) (end func()) {
+func (r *report) begin(kind store.Kind, key string) (end func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running[key] = &running{weight: r.weight[kind]}
@@ -91,14 +91,14 @@ func (r *report) step(key string) func(done, total int) {
 }
 
 // state returns the suite's progress and the share of the work that is done.
-func (r *report) state() (results.Progress, float64) {
+func (r *report) state() (store.Progress, float64) {
 	p, err := r.store.Progress(r.suite)
 	if err != nil || r.total == 0 {
 		return p, 0
 	}
-	done := float64(p.Models.Finished+p.Models.Failed)*r.weight[results.KindModel] +
-		float64(p.Detections.Finished+p.Detections.Failed)*r.weight[results.KindDetection] +
-		float64(p.Repairs.Finished+p.Repairs.Failed)*r.weight[results.KindRepair]
+	done := float64(p.Models.Finished+p.Models.Failed)*r.weight[store.KindModel] +
+		float64(p.Detections.Finished+p.Detections.Failed)*r.weight[store.KindDetection] +
+		float64(p.Repairs.Finished+p.Repairs.Failed)*r.weight[store.KindRepair]
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.running {

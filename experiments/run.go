@@ -17,7 +17,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
-	"clipinspector/results"
+	"clipinspector/results/store"
 )
 
 // Options say where and how a suite runs. None of them changes a result, except that scores belong to one kind of device.
@@ -39,8 +39,8 @@ func DefaultOut(suite string) string { return filepath.Join("runs", suite) }
 // Run plans a suite into the store below o.Out and runs every cell that is not finished yet. Other processes may run the
 // same suite into the same folder at once. A cell that fails is recorded and reported, and the others go on. When ctx ends
 // the cells at hand are given back. It returns how far the suite has come; the error is not nil when that is not to the end.
-func Run(ctx context.Context, f *suite.File, o Options) (results.Progress, error) {
-	var none results.Progress
+func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) {
+	var none store.Progress
 	if o.Out == "" {
 		o.Out = DefaultOut(f.Name)
 	}
@@ -65,37 +65,37 @@ func Run(ctx context.Context, f *suite.File, o Options) (results.Progress, error
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return none, fmt.Errorf("making the output folder: %w", err)
 	}
-	store, err := results.Open(filepath.Join(o.Out, StoreFile))
+	results, err := store.Open(filepath.Join(o.Out, StoreFile))
 	if err != nil {
 		return none, err
 	}
-	defer store.Close()
+	defer results.Close()
 	versions := Versions(engines[0])
-	if err := plan.Store(store, versions); err != nil {
+	if err := plan.Store(results, versions); err != nil {
 		return none, err
 	}
-	if _, err := store.RetryFailed(f.Name, attempts); err != nil {
+	if _, err := results.RetryFailed(f.Name, attempts); err != nil {
 		return none, err
 	}
-	report := newReport(o.Report, store, plan, count)
+	report := newReport(o.Report, results, plan, count)
 	if w, ok := engines[0].(interface{ Warning() string }); ok && w.Warning() != "" {
 		report.line("%s", w.Warning())
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, e := range engines {
-		k := newWorker(i, e, world, plan, store, o, versions, report)
+		k := newWorker(i, e, world, plan, results, o, versions, report)
 		group.Go(func() error { return k.work(groupCtx) })
 	}
 	err = group.Wait()
 	report.close()
-	progress, perr := store.Progress(f.Name)
+	progress, perr := results.Progress(f.Name)
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case err == nil && perr != nil:
 		err = perr
 	case err == nil:
-		err = plan.unfinished(store, progress)
+		err = plan.unfinished(results, progress)
 	}
 	return progress, err
 }
@@ -114,12 +114,12 @@ func openEngines(device string, count, threads int) (engines []engine.Engine, er
 // ErrFailedCells says that a run came to its end with cells that failed.
 var ErrFailedCells = errors.New("some cells failed")
 
-func (p *Plan) unfinished(store *results.Store, done results.Progress) error {
+func (p *Plan) unfinished(results *store.Store, done store.Progress) error {
 	m, d, r := done.Models, done.Detections, done.Repairs
 	if m.Failed == 0 && d.Failed == 0 && r.Failed == 0 {
 		return nil
 	}
-	first, err := p.firstFailed(store)
+	first, err := p.firstFailed(results)
 	if err != nil {
 		return err
 	}
@@ -132,31 +132,31 @@ func (p *Plan) unfinished(store *results.Store, done results.Progress) error {
 }
 
 // firstFailed names the first cell that failed, models before detections before repairs, and says why it did.
-func (p *Plan) firstFailed(store *results.Store) (string, error) {
-	models, err := store.Models(p.File.Name)
+func (p *Plan) firstFailed(results *store.Store) (string, error) {
+	models, err := results.Models(p.File.Name)
 	if err != nil {
 		return "", err
 	}
 	for _, m := range models {
-		if job := p.models[m.Cell.Key]; m.State == results.Failed && job != nil {
+		if job := p.models[m.Cell.Key]; m.State == store.Failed && job != nil {
 			return fmt.Sprintf("%s: %s", job, m.Message), nil
 		}
 	}
-	detections, err := store.Detections(p.File.Name)
+	detections, err := results.Detections(p.File.Name)
 	if err != nil {
 		return "", err
 	}
 	for _, d := range detections {
-		if job := p.detections[d.Cell.Key]; d.State == results.Failed && job != nil {
+		if job := p.detections[d.Cell.Key]; d.State == store.Failed && job != nil {
 			return fmt.Sprintf("%s: %s", job, d.Message), nil
 		}
 	}
-	repairs, err := store.Repairs(p.File.Name)
+	repairs, err := results.Repairs(p.File.Name)
 	if err != nil {
 		return "", err
 	}
 	for _, r := range repairs {
-		if job := p.repairs[r.Cell.Key]; r.State == results.Failed && job != nil {
+		if job := p.repairs[r.Cell.Key]; r.State == store.Failed && job != nil {
 			return fmt.Sprintf("%s: %s", job, r.Message), nil
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
-	"clipinspector/results"
+	"clipinspector/results/store"
 
 	_ "clipinspector/baselines"
 )
@@ -27,7 +27,7 @@ func runTiny(t testing.TB, f *suite.File, o Options) []byte {
 
 func exported(t testing.TB, out, suite string) []byte {
 	t.Helper()
-	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestFilesAreWhereTheStoreSays(t *testing.T) {
 	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
 	out := t.TempDir()
 	runTiny(t, f, Options{Out: out})
-	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestFinishedCellsNeverRunAgain(t *testing.T) {
 // checkAttempts checks how often models were leased at most, and detections.
 func checkAttempts(t *testing.T, out string, models, detections int) {
 	t.Helper()
-	s, err := results.OpenExisting(filepath.Join(out, StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}

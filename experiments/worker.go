@@ -12,7 +12,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/engine"
 	"clipinspector/experiments/world"
-	"clipinspector/results"
+	"clipinspector/results/store"
 )
 
 // worker runs one cell after the other on its own device.
@@ -21,7 +21,7 @@ type worker struct {
 	engine   engine.Engine
 	world    *world.World
 	plan     *Plan
-	store    *results.Store
+	store    *store.Store
 	out      string
 	lease    time.Duration
 	versions map[string]string
@@ -29,7 +29,7 @@ type worker struct {
 	clips    map[string]*clip.Model
 }
 
-func newWorker(i int, e engine.Engine, w *world.World, p *Plan, s *results.Store, o Options, versions map[string]string, r *report) *worker {
+func newWorker(i int, e engine.Engine, w *world.World, p *Plan, s *store.Store, o Options, versions map[string]string, r *report) *worker {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"
@@ -95,9 +95,9 @@ func (k *worker) work(ctx context.Context) error {
 func (k *worker) model(ctx context.Context, key string) error {
 	job := k.plan.models[key]
 	if job == nil {
-		return k.foreign(results.KindModel, key)
+		return k.foreign(store.KindModel, key)
 	}
-	return k.cell(ctx, results.KindModel, key, job, func(ctx context.Context, step func(done, total int)) error {
+	return k.cell(ctx, store.KindModel, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runModel(ctx, job, step)
 		if err != nil {
 			return err
@@ -109,9 +109,9 @@ func (k *worker) model(ctx context.Context, key string) error {
 func (k *worker) detection(ctx context.Context, key string) error {
 	job := k.plan.detections[key]
 	if job == nil {
-		return k.foreign(results.KindDetection, key)
+		return k.foreign(store.KindDetection, key)
 	}
-	return k.cell(ctx, results.KindDetection, key, job, func(ctx context.Context, step func(done, total int)) error {
+	return k.cell(ctx, store.KindDetection, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runDetection(ctx, job, step)
 		if err != nil {
 			return err
@@ -123,9 +123,9 @@ func (k *worker) detection(ctx context.Context, key string) error {
 func (k *worker) repair(ctx context.Context, key string) error {
 	job := k.plan.repairs[key]
 	if job == nil {
-		return k.foreign(results.KindRepair, key)
+		return k.foreign(store.KindRepair, key)
 	}
-	return k.cell(ctx, results.KindRepair, key, job, func(ctx context.Context, step func(done, total int)) error {
+	return k.cell(ctx, store.KindRepair, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runRepair(ctx, job, step)
 		if err != nil {
 			return err
@@ -135,7 +135,7 @@ func (k *worker) repair(ctx context.Context, key string) error {
 }
 
 // foreign gives back a cell that this plan does not have.
-func (k *worker) foreign(kind results.Kind, key string) error {
+func (k *worker) foreign(kind store.Kind, key string) error {
 	err := fmt.Errorf("suite %s: another process has planned it anew with other settings; start this one again, or use another --out",
 		k.plan.File.Name)
 	return errors.Join(err, k.store.Release(kind, key, k.name))
@@ -145,7 +145,7 @@ var errLeaseLost = errors.New("another worker has taken over the cell")
 
 // cell runs a leased cell while its lease is kept alive. What goes wrong in the cell is recorded; the error returned is one
 // that ends the run.
-func (k *worker) cell(ctx context.Context, kind results.Kind, key string, job fmt.Stringer, run func(context.Context, func(done, total int)) error) error {
+func (k *worker) cell(ctx context.Context, kind store.Kind, key string, job fmt.Stringer, run func(context.Context, func(done, total int)) error) error {
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	beating := make(chan struct{})
@@ -166,11 +166,11 @@ func (k *worker) cell(ctx context.Context, kind results.Kind, key string, job fm
 		return k.let(k.store.Release(kind, key, k.name))
 	case errors.Is(err, errModelLost):
 		k.report.line("%s: %v: it is made again", job, err)
-		return errors.Join(k.store.Reopen(results.KindModel, k.plan.basis(kind, key).Model.Cell.Key), k.let(k.store.Release(kind, key, k.name)))
+		return errors.Join(k.store.Reopen(store.KindModel, k.plan.basis(kind, key).Model.Cell.Key), k.let(k.store.Release(kind, key, k.name)))
 	case errors.Is(err, errTriggersLost):
 		k.report.line("%s: %v: they are recovered again", job, err)
-		return errors.Join(k.store.Reopen(results.KindDetection, k.plan.basis(kind, key).Cell.Key), k.let(k.store.Release(kind, key, k.name)))
-	case errors.Is(err, results.ErrConflict):
+		return errors.Join(k.store.Reopen(store.KindDetection, k.plan.basis(kind, key).Cell.Key), k.let(k.store.Release(kind, key, k.name)))
+	case errors.Is(err, store.ErrConflict):
 		return fmt.Errorf("%s: %w", job, err)
 	}
 	k.report.line("failed: %s: %v", job, err)
@@ -179,14 +179,14 @@ func (k *worker) cell(ctx context.Context, kind results.Kind, key string, job fm
 
 // let takes it that a lease was lost in between: somebody else cares for the cell.
 func (k *worker) let(err error) error {
-	if errors.Is(err, results.ErrLeaseLost) {
+	if errors.Is(err, store.ErrLeaseLost) {
 		return nil
 	}
 	return err
 }
 
 // keep renews the lease of a cell until ctx ends; when the lease is lost it says so to the cell.
-func (k *worker) keep(ctx context.Context, cancel context.CancelCauseFunc, kind results.Kind, key string) {
+func (k *worker) keep(ctx context.Context, cancel context.CancelCauseFunc, kind store.Kind, key string) {
 	ticker := time.NewTicker(k.lease / 3)
 	defer ticker.Stop()
 	for {
@@ -196,7 +196,7 @@ func (k *worker) keep(ctx context.Context, cancel context.CancelCauseFunc, kind 
 		case <-ticker.C:
 		}
 		// Another error, such as a full disk, will show when the cell finishes.
-		if err := k.store.Renew(kind, key, k.name, k.lease); errors.Is(err, results.ErrLeaseLost) && ctx.Err() == nil {
+		if err := k.store.Renew(kind, key, k.name, k.lease); errors.Is(err, store.ErrLeaseLost) && ctx.Err() == nil {
 			cancel(errLeaseLost)
 			return
 		}

@@ -23,7 +23,7 @@ import (
 	"clipinspector/internal/progress"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
-	"clipinspector/results"
+	"clipinspector/results/stats"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -335,7 +335,7 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Finding{Index: results.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
+	f := &Finding{Index: stats.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
 		CLIP: a.encoder.Fingerprint(), Delivered: newDelivered(a.delivered), Notes: a.model.Notes, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.Indices),
 		PoolHash: a.opened.Fingerprint, Detector: suite.Choice{Name: a.detector.Name, Settings: a.options}.Map(), Seed: a.Seed, Engine: a.engine.Fingerprint(),
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
@@ -344,7 +344,7 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 	}
 	f.Decision, f.Why = a.decide(r)
 	finding := func(name string, c inspector.ClassResult) ClassFinding {
-		return ClassFinding{name, results.Num(c.Index), results.Num(c.Score), results.Num(c.Loss), results.Num(c.ASR), results.Num(c.Norm)}
+		return ClassFinding{name, stats.Num(c.Index), stats.Num(c.Score), stats.Num(c.Loss), stats.Num(c.ASR), stats.Num(c.Norm)}
 	}
 	for i, c := range r.Classes {
 		f.Classes = append(f.Classes, finding(a.model.Classes[i], c))
@@ -385,7 +385,7 @@ func (a *audit) compare(ctx context.Context, index float64) (*Comparison, error)
 			return nil, err
 		}
 		indices = append(indices, r.Index)
-		c.Indices = append(c.Indices, results.Num(r.Index))
+		c.Indices = append(c.Indices, stats.Num(r.Index))
 		step(i+1, a.References)
 	}
 	c.P = PValue(index, indices)

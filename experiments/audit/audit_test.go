@@ -20,7 +20,7 @@ import (
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/world"
 	"clipinspector/prompts"
-	"clipinspector/results"
+	"clipinspector/results/stats"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -212,7 +212,7 @@ func TestAuditsCompareDeliveredEncoders(t *testing.T) {
 	}{
 		{nil, Delivered{Found: "not contained"}, "prompts alone"},
 		{torchfile.Entries{{Key: "logit_scale", Value: scale}}, Delivered{Found: "same", Tensors: 1}, "the 1 tensors in the checkpoint are those"},
-		{torchfile.Entries{{Key: "logit_scale", Value: other}}, Delivered{Found: "different", Tensors: 1, Different: []DifferentEncoder{{"logit_scale", results.Num(other.Data().(float32) - scale.Data().(float32))}}},
+		{torchfile.Entries{{Key: "logit_scale", Value: other}}, Delivered{Found: "different", Tensors: 1, Different: []DifferentEncoder{{"logit_scale", stats.Num(other.Data().(float32) - scale.Data().(float32))}}},
 			`DIFFERENT from the CLIP that was given, in 1 of the 1 tensors in the checkpoint, most in "logit_scale" (by 1)`},
 	} {
 		must(t, torchfile.Write(a.Checkpoint, append(torchfile.Entries{{Key: "prompt_learner.ctx", Value: m.Params["ctx"]}}, x.encoder...)))

@@ -14,7 +14,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
-	"clipinspector/results"
+	"clipinspector/results/stats"
 	"clipinspector/triggers"
 )
 
@@ -53,7 +53,7 @@ func Decide(index, k float64, classes int) (Decision, string) {
 type Finding struct {
 	Decision   Decision       `json:"decision"`
 	Why        string         `json:"why"`
-	Index      results.Num    `json:"index"`
+	Index      stats.Num      `json:"index"`
 	K          float64        `json:"k"`
 	Suspect    string         `json:"suspect"`           // the most suspicious class, whether flagged or not; empty for none
 	Classes    []ClassFinding `json:"classes,omitempty"` // by label
@@ -78,18 +78,18 @@ type Finding struct {
 
 // ClassFinding is what the detector found out about a class.
 type ClassFinding struct {
-	Class string      `json:"class"`
-	Index results.Num `json:"index"`
-	Score results.Num `json:"score"`
-	Loss  results.Num `json:"loss"`
-	ASR   results.Num `json:"asr"`  // of the recovered trigger, on the pool
-	Norm  results.Num `json:"norm"` // size of the recovered trigger
+	Class string    `json:"class"`
+	Index stats.Num `json:"index"`
+	Score stats.Num `json:"score"`
+	Loss  stats.Num `json:"loss"`
+	ASR   stats.Num `json:"asr"`  // of the recovered trigger, on the pool
+	Norm  stats.Num `json:"norm"` // size of the recovered trigger
 }
 
 // Comparison sets the model's index beside those of clean models that the auditor tuned.
 type Comparison struct {
-	Indices []results.Num `json:"indices"`
-	P       float64       `json:"p"` // see PValue
+	Indices []stats.Num `json:"indices"`
+	P       float64     `json:"p"` // see PValue
 }
 
 // Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given, which is the one that was inspected.
@@ -102,14 +102,14 @@ type Delivered struct {
 
 // DifferentEncoder is a tensor of the delivered encoders that is not that of the given CLIP.
 type DifferentEncoder struct {
-	Tensor  string      `json:"tensor"`
-	Largest results.Num `json:"largest_difference"` // of a number; null where one is infinite or not a number
+	Tensor  string    `json:"tensor"`
+	Largest stats.Num `json:"largest_difference"` // of a number; null where one is infinite or not a number
 }
 
 func newDelivered(c clip.Comparison) Delivered {
 	d := Delivered{Found: "same", Tensors: c.Tensors, Rounded: c.Rounded}
 	for _, x := range c.Different {
-		d.Different = append(d.Different, DifferentEncoder{x.Tensor, results.Num(x.Largest)})
+		d.Different = append(d.Different, DifferentEncoder{x.Tensor, stats.Num(x.Largest)})
 	}
 	switch {
 	case d.Tensors == 0:
@@ -237,7 +237,7 @@ func (f *Finding) suspectIs() string {
 // Print writes a finding for a person to read.
 func (f *Finding) Print(w io.Writer, out string) error {
 	var b strings.Builder
-	figure := func(v results.Num, digits int) string {
+	figure := func(v stats.Num, digits int) string {
 		if !v.Defined() {
 			return "-"
 		}

@@ -19,7 +19,8 @@ import (
 	"clipinspector/clip/safetensors"
 	"clipinspector/experiments"
 	"clipinspector/experiments/suite"
-	"clipinspector/results"
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
 	"clipinspector/settings"
 )
 
@@ -35,7 +36,7 @@ type Trial struct {
 	Trial    int             `json:"trial"` // from 1
 	Chosen   bool            `json:"chosen"`
 	Settings settings.Values `json:"settings"`
-	results.Figures
+	stats.Figures
 }
 
 // Calibrate runs the trials of a search like Run (resumable, in any number of processes; the models are made once) and
@@ -49,12 +50,12 @@ func Calibrate(ctx context.Context, q *suite.Search, o experiments.Options) ([]T
 	if _, err := experiments.Run(ctx, q.File, o); err != nil {
 		return nil, err
 	}
-	store, err := results.OpenExisting(filepath.Join(o.Out, experiments.StoreFile))
+	results, err := store.OpenExisting(filepath.Join(o.Out, experiments.StoreFile))
 	if err != nil {
 		return nil, err
 	}
-	defer store.Close()
-	c, trials, err := choose(q, store)
+	defer results.Close()
+	c, trials, err := choose(q, results)
 	if err != nil {
 		return nil, fmt.Errorf("calibrating %s: %w", q.File.Name, err)
 	}
@@ -88,19 +89,19 @@ func Calibrate(ctx context.Context, q *suite.Search, o experiments.Options) ([]T
 }
 
 // choose judges every trial by what the store holds.
-func choose(q *suite.Search, store *results.Store) (*suite.Calibration, []Trial, error) {
+func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial, error) {
 	f := q.File
-	models, err := store.Models(f.Name)
+	models, err := results.Models(f.Name)
 	if err != nil {
 		return nil, nil, err
 	}
-	detections, err := store.Detections(f.Name)
+	detections, err := results.Detections(f.Name)
 	if err != nil {
 		return nil, nil, err
 	}
-	bySettings := map[string][]results.DetectionRow{}
+	bySettings := map[string][]store.DetectionRow{}
 	for _, d := range detections {
-		id, err := results.Key(d.Cell.Settings["detector"])
+		id, err := store.Key(d.Cell.Settings["detector"])
 		if err != nil {
 			return nil, nil, err
 		}
@@ -109,7 +110,7 @@ func choose(q *suite.Search, store *results.Store) (*suite.Calibration, []Trial,
 	sum := sha256.Sum256([]byte(f.Text))
 	c := &suite.Calibration{Suite: f.Name, SHA256: hex.EncodeToString(sum[:]), Sets: f.Sets, Seeds: f.Suites[0].Seeds, Trials: len(f.Suites),
 		SearchSeed: q.Seed, Models: len(models), Detectors: map[string]suite.Chosen{}}
-	suites, err := store.Suites()
+	suites, err := results.Suites()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -122,11 +123,11 @@ func choose(q *suite.Search, store *results.Store) (*suite.Calibration, []Trial,
 	for i, d := range f.Suites[0].Detectors {
 		first, best := len(trials), len(trials)
 		for t, u := range f.Suites {
-			id, err := results.Key(u.Detectors[i].Map())
+			id, err := store.Key(u.Detectors[i].Map())
 			if err != nil {
 				return nil, nil, err
 			}
-			trial := Trial{Detector: d.Name, Trial: t + 1, Settings: u.Detectors[i].Settings, Figures: results.Judge(models, bySettings[id])}
+			trial := Trial{Detector: d.Name, Trial: t + 1, Settings: u.Detectors[i].Settings, Figures: stats.Judge(models, bySettings[id])}
 			if trial.Models != len(models) || !trial.AUROC.Defined() {
 				return nil, nil, fmt.Errorf("%s, trial %d: %d of %d models were looked at; is another process planning this suite anew? Run again",
 					d.Name, trial.Trial, trial.Models, len(models))

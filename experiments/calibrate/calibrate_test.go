@@ -16,7 +16,8 @@ import (
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
-	"clipinspector/results"
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
 )
 
 func TestCalibrate(t *testing.T) {
@@ -62,17 +63,17 @@ func TestCalibrate(t *testing.T) {
 	}
 
 	// The figures are those of a table that groups by the settings.
-	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	sum, err := results.Summarise(s, "tiny", []string{"detector.epsilon", "detector.margin", "detector.rate", "detector.cost"})
+	sum, err := stats.Summarise(s, "tiny", []string{"detector.epsilon", "detector.margin", "detector.rate", "detector.cost"})
 	if err != nil || len(sum.Detectors) != 6 {
 		t.Fatalf("%d rows, %v", len(sum.Detectors), err)
 	}
 	for _, r := range lines {
-		if !slices.ContainsFunc(sum.Detectors, func(d results.DetectorFigures) bool {
+		if !slices.ContainsFunc(sum.Detectors, func(d stats.DetectorFigures) bool {
 			for _, e := range d.By {
 				if v, ok := r.Settings[e.Name[len("detector."):]]; ok && fmt.Sprint(v) != fmt.Sprint(e.Value) {
 					return false
@@ -185,7 +186,7 @@ func TestNothingIsChosenWhenCellsFail(t *testing.T) {
 // madeOnce checks that no cell took more than one attempt.
 func madeOnce(t *testing.T, out string) {
 	t.Helper()
-	s, err := results.OpenExisting(filepath.Join(out, experiments.StoreFile))
+	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,23 +7,24 @@ import (
 	"slices"
 	"strings"
 
-	"clipinspector/results"
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
 )
 
 // Data is what the figures of one suite are drawn from.
 type Data struct {
 	Suite   string
-	Summary *results.Summary
-	Sweeps  []results.Sweep
+	Summary *stats.Summary
+	Sweeps  []stats.Sweep
 
-	models   []results.ModelRow // finished, in plan order
-	verdicts []verdict          // finished, in plan order
+	models   []store.ModelRow // finished, in plan order
+	verdicts []verdict        // finished, in plan order
 }
 
 // verdict is what a detector said, and of which model.
 type verdict struct {
-	results.DetectionRow
-	model results.ModelRow
+	store.DetectionRow
+	model store.ModelRow
 }
 
 // score is what ROC curves rank by: the model's index, an undefined one lowest.
@@ -50,13 +51,13 @@ func (v verdict) k() (k float64, ok bool) {
 }
 
 // Read collects the data of a suite from its store.
-func Read(s *results.Store, suite string) (*Data, error) {
+func Read(s *store.Store, suite string) (*Data, error) {
 	d := &Data{Suite: suite}
 	var err error
-	if d.Summary, err = results.Summarise(s, suite, nil); err != nil {
+	if d.Summary, err = stats.Summarise(s, suite, nil); err != nil {
 		return nil, err
 	}
-	if d.Sweeps, err = results.Sweeps(s, suite); err != nil {
+	if d.Sweeps, err = stats.Sweeps(s, suite); err != nil {
 		return nil, err
 	}
 	detections, err := s.Detections(suite)
@@ -67,15 +68,15 @@ func Read(s *results.Store, suite string) (*Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	byKey := map[string]results.ModelRow{}
+	byKey := map[string]store.ModelRow{}
 	for _, m := range models {
-		if m.State == results.Finished {
+		if m.State == store.Finished {
 			d.models = append(d.models, m)
 			byKey[m.Cell.Key] = m
 		}
 	}
 	for _, v := range detections {
-		if m, ok := byKey[v.Cell.ModelKey]; ok && v.State == results.Finished {
+		if m, ok := byKey[v.Cell.ModelKey]; ok && v.State == store.Finished {
 			d.verdicts = append(d.verdicts, verdict{v, m})
 		}
 	}
@@ -114,7 +115,7 @@ func (d *Data) attacks() (names []string) {
 
 // Case is a model that is shown class by class.
 type Case struct {
-	Model   results.ModelRow
+	Model   store.ModelRow
 	Outcome string   // what the first detector made of it: "found", "flagged for another class", "missed"; "passed", "flagged"
 	Classes []string // names; empty shows numbers
 
@@ -175,7 +176,7 @@ func (d *Data) Cases(names []string) ([]Case, error) {
 		return out, nil
 	}
 	for _, name := range names {
-		i := slices.IndexFunc(d.models, func(m results.ModelRow) bool {
+		i := slices.IndexFunc(d.models, func(m store.ModelRow) bool {
 			c := m.Cell
 			short := c.Dataset + "/" + c.Attack
 			return name == short || name == fmt.Sprintf("%s/%d", short, c.Seed) || len(name) >= 4 && strings.HasPrefix(c.Key, name)
@@ -193,12 +194,12 @@ func (d *Data) Cases(names []string) ([]Case, error) {
 	return out, nil
 }
 
-func (d *Data) newCase(m results.ModelRow) Case {
+func (d *Data) newCase(m store.ModelRow) Case {
 	c := Case{Model: m}
 	for i, v := range d.verdictsOn(m) {
 		if i == 0 {
 			switch {
-			case v.Result.Backdoored && v.Result.Suspect == results.NoClass:
+			case v.Result.Backdoored && v.Result.Suspect == store.NoClass:
 				c.Outcome = "flagged"
 			case m.Result.Backdoored && v.Result.Backdoored && v.Result.Suspect != m.Result.Target:
 				c.Outcome = "flagged for another class"
@@ -222,7 +223,7 @@ func (d *Data) newCase(m results.ModelRow) Case {
 }
 
 // verdictsOn lists the verdicts on a model.
-func (d *Data) verdictsOn(m results.ModelRow) (out []verdict) {
+func (d *Data) verdictsOn(m store.ModelRow) (out []verdict) {
 	for _, v := range d.verdicts {
 		if v.model.Cell.Key == m.Cell.Key {
 			out = append(out, v)

@@ -1,4 +1,4 @@
 // Package plots draws the figures of a suite, as PNG and SVG: ROC curves, accuracies, models, anomaly indices, losses,
 // thresholds, sweeps, and a gallery of triggers. The same store gives the same bytes. What is drawn are the figures of package
-// results; nothing is measured here.
+// stats; nothing is measured here.
 package plots

@@ -12,7 +12,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"clipinspector/results"
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
 )
 
 // Omitted is a figure that does not apply to a suite, and why.
@@ -73,7 +74,7 @@ func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 }
 
 // interval prints a value with its interval.
-func interval(v results.Num, i results.Interval) string {
+func interval(v stats.Num, i stats.Interval) string {
 	if !i.Defined() {
 		return fmt.Sprintf("%.3f", float64(v))
 	}
@@ -106,7 +107,7 @@ func roc(d *Data) (*Figure, string) {
 				falsePositives += count(v.Result.Backdoored)
 			}
 		}
-		curvePoints := results.ROC(scores, labels)
+		curvePoints := stats.ROC(scores, labels)
 		if curvePoints == nil {
 			continue
 		}
@@ -116,7 +117,7 @@ func roc(d *Data) (*Figure, string) {
 		}
 		f := row(d, name).Figures
 		own := panel(name, "false-positive rate", "true-positive rate")
-		if lo, hi := results.ROCBand(scores, labels, clusters, at, results.Resamples, results.BootstrapSeed); lo != nil {
+		if lo, hi := stats.ROCBand(scores, labels, clusters, at, stats.Resamples, stats.BootstrapSeed); lo != nil {
 			own.Add(band{colour: pale, x: at, lo: lo, hi: hi})
 		}
 		own.Add(rule{diagonal: true}, c, note{0.64, 0.12, "AUROC " + interval(f.AUROC, f.AUROCInterval)})
@@ -157,8 +158,8 @@ func count(b bool) int {
 }
 
 // row is the summary's row of a detector.
-func row(d *Data, name string) results.DetectorFigures {
-	i := slices.IndexFunc(d.Summary.Detectors, func(r results.DetectorFigures) bool { return r.Name == name })
+func row(d *Data, name string) stats.DetectorFigures {
+	i := slices.IndexFunc(d.Summary.Detectors, func(r stats.DetectorFigures) bool { return r.Name == name })
 	return d.Summary.Detectors[i]
 }
 
@@ -168,7 +169,7 @@ func accuracy(d *Data, by string) (*Figure, string) {
 	var keys []key
 	detectors := d.detectors()
 	p := panel("", "", "share of correct verdicts")
-	groups := func(r results.DetectorFigures) results.Object[results.Figures] {
+	groups := func(r stats.DetectorFigures) stats.Object[stats.Figures] {
 		if by == "dataset" {
 			return r.ByDataset
 		}
@@ -221,7 +222,7 @@ func models(d *Data) (*Figure, string) {
 	var datasets []string
 	var seeds []int
 	clean := map[string]float64{} // by dataset and seed
-	at := func(m results.ModelRow) string { return fmt.Sprint(m.Cell.Dataset, m.Cell.Seed) }
+	at := func(m store.ModelRow) string { return fmt.Sprint(m.Cell.Dataset, m.Cell.Seed) }
 	for _, m := range d.models {
 		if !slices.Contains(datasets, m.Cell.Dataset) {
 			datasets = append(datasets, m.Cell.Dataset)
@@ -266,7 +267,7 @@ func models(d *Data) (*Figure, string) {
 			}
 		}
 		if backdoored {
-			p.Add(rule{at: results.FiringASR})
+			p.Add(rule{at: store.FiringASR})
 		}
 		p.Add(b, a, s)
 		rates(p)
@@ -280,7 +281,7 @@ func models(d *Data) (*Figure, string) {
 		p.Y.Min = math.Floor(5*lowest) / 5
 	}
 	keys := []key{{"ACC", acc}, {"ASR, without the target class's images", asr}, {"ACC of the clean model of the same dataset and seed", before},
-		{fmt.Sprintf("a backdoor fires from ASR %g", results.FiringASR), rule{}}}
+		{fmt.Sprintf("a backdoor fires from ASR %g", store.FiringASR), rule{}}}
 	f := panels(&Figure{Title: "Models of suite " + d.Suite,
 		Caption: fmt.Sprintf("Accuracy on clean test images and success rate of the backdoor, each of %d models.", len(d.models))},
 		keys, plots, 1, width, 1.35*vg.Inch)
@@ -331,7 +332,7 @@ func indices(d *Data, cases []Case) (*Figure, string) {
 				s.shift, s.marked = 0, 2.2
 			}
 			for _, class := range v.Result.Classes {
-				if !finite(class.Index) || class.Class == results.NoClass {
+				if !finite(class.Index) || class.Class == store.NoClass {
 					continue
 				}
 				shown := math.Max(-limit, math.Min(limit, class.Index))
@@ -446,7 +447,7 @@ func thresholds(d *Data) (*Figure, string) {
 				if r[1] == 0 {
 					continue
 				}
-				lo, hi := results.Wilson(r[0], r[1])
+				lo, hi := stats.Wilson(r[0], r[1])
 				lines[i].points = append(lines[i].points, point{k, float64(r[0]) / float64(r[1]), math.NaN(), math.NaN()})
 				bands[i].x, bands[i].lo, bands[i].hi = append(bands[i].x, k), append(bands[i].lo, lo), append(bands[i].hi, hi)
 			}

@@ -9,11 +9,11 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/vg"
 
-	"clipinspector/results"
+	"clipinspector/results/stats"
 )
 
 // sweep draws the figures of the detectors, and where it is a setting of models theirs, against a setting.
-func sweep(w *results.Sweep) (*Figure, string) {
+func sweep(w *stats.Sweep) (*Figure, string) {
 	if len(w.Detectors) == 0 && len(w.Attacks) == 0 {
 		return nil, "no cell is finished"
 	}
@@ -41,17 +41,17 @@ func sweep(w *results.Sweep) (*Figure, string) {
 		detectors = append(detectors, e.Name)
 		keys = append(keys, key{e.Name, curve{series: look(i), joined: !axis.nominal, marked: 3}})
 	}
-	of := func(value func(results.Figures) (results.Num, results.Interval)) func(i, j int) point {
+	of := func(value func(stats.Figures) (stats.Num, stats.Interval)) func(i, j int) point {
 		return func(i, j int) point {
 			v, in := value(w.Detectors[i].Value[j])
 			return point{0, float64(v), float64(in[0]), float64(in[1])}
 		}
 	}
 	if len(detectors) > 0 {
-		lines("AUROC", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.AUROC, f.AUROCInterval }))
-		lines("accuracy", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.Accuracy, f.AccuracyInterval }))
-		lines("true-positive rate", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.TPR, f.TPRInterval }))
-		lines("false-positive rate", detectors, 0, of(func(f results.Figures) (results.Num, results.Interval) { return f.FPR, f.FPRInterval }))
+		lines("AUROC", detectors, 0, of(func(f stats.Figures) (stats.Num, stats.Interval) { return f.AUROC, f.AUROCInterval }))
+		lines("accuracy", detectors, 0, of(func(f stats.Figures) (stats.Num, stats.Interval) { return f.Accuracy, f.AccuracyInterval }))
+		lines("true-positive rate", detectors, 0, of(func(f stats.Figures) (stats.Num, stats.Interval) { return f.TPR, f.TPRInterval }))
+		lines("false-positive rate", detectors, 0, of(func(f stats.Figures) (stats.Num, stats.Interval) { return f.FPR, f.FPRInterval }))
 	}
 	for i, e := range w.Attacks {
 		attacks = append(attacks, e.Name)

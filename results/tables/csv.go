@@ -1,0 +1,58 @@
+package tables
+
+import (
+	"bytes"
+	"encoding/csv"
+	"strconv"
+
+	"clipinspector/results/stats"
+)
+
+// writeCSV writes one row per detector (and group) and scope: all models,
+// firing only, one dataset, one attack. Numbers keep all their digits; what does
+// not exist is empty.
+func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
+	w := csv.NewWriter(buf)
+	head := append([]string(nil), sum.By...)
+	head = append(head, "detector", "scope", "name", "models", "correct",
+		"accuracy", "accuracy_lo", "accuracy_hi", "auroc", "auroc_lo", "auroc_hi",
+		"tpr", "tpr_lo", "tpr_hi", "fpr", "fpr_lo", "fpr_hi", "target_correct", "reached", "image_passes", "seconds")
+	records := [][]string{head}
+	for _, d := range sum.Detectors {
+		add := func(scope, name string, f stats.Figures) {
+			var r []string
+			for _, v := range d.By {
+				if v.Value == nil {
+					r = append(r, "")
+					continue
+				}
+				r = append(r, stats.ValueText(v.Value))
+			}
+			r = append(r, d.Name, scope, name, strconv.Itoa(f.Models), strconv.Itoa(f.Correct))
+			for _, n := range []stats.Num{
+				f.Accuracy, f.AccuracyInterval[0], f.AccuracyInterval[1], f.AUROC, f.AUROCInterval[0], f.AUROCInterval[1],
+				f.TPR, f.TPRInterval[0], f.TPRInterval[1], f.FPR, f.FPRInterval[0], f.FPRInterval[1],
+				f.TargetCorrect, f.Reached, f.ImagePasses, f.Seconds,
+			} {
+				r = append(r, digits(n))
+			}
+			records = append(records, r)
+		}
+		add("all", "", d.Figures)
+		add("firing_only", "", d.FiringOnly)
+		for _, e := range d.ByDataset {
+			add("dataset", e.Name, e.Value)
+		}
+		for _, e := range d.ByAttack {
+			add("attack", e.Name, e.Value)
+		}
+	}
+	return w.WriteAll(records)
+}
+
+func digits(n stats.Num) string {
+	if !n.Defined() {
+		return ""
+	}
+	return strconv.FormatFloat(float64(n), 'g', -1, 64)
+}

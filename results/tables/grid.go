@@ -1,0 +1,199 @@
+package tables
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"clipinspector/results/stats"
+	"clipinspector/results/store"
+)
+
+// dash stands for what does not exist.
+const dash = "–"
+
+// grid is a table of texts that Markdown and LaTeX print. The first left
+// columns are texts, the others numbers.
+type grid struct {
+	head []string
+	left int
+	rows [][]string
+}
+
+// detectorGrid has a row per detector (and group): all models, or clean models
+// and firing backdoors only.
+func detectorGrid(sum *stats.Summary, firing bool) grid {
+	g := grid{left: len(sum.By) + 1}
+	g.head = append(g.head, sum.By...)
+	g.head = append(g.head, "detector", "correct", "accuracy", "AUROC", "TPR", "FPR", "suspects right", "reached",
+		"image passes / model", "seconds / model")
+	for _, d := range sum.Detectors {
+		f := d.Figures
+		if firing {
+			f = d.FiringOnly
+		}
+		var row []string
+		for _, v := range d.By {
+			row = append(row, shortValue(v.Value))
+		}
+		g.rows = append(g.rows, append(row, d.Name, fraction(f.Correct, f.Models),
+			withInterval(f.Accuracy, f.AccuracyInterval), withInterval(f.AUROC, f.AUROCInterval),
+			withInterval(f.TPR, f.TPRInterval), withInterval(f.FPR, f.FPRInterval),
+			fraction(f.TargetsRight, f.Named), decimals(f.Reached, 3), thousands(f.ImagePasses), decimals(f.Seconds, 2)))
+	}
+	return g
+}
+
+// attackGrid has a row per attack (and group).
+func attackGrid(sum *stats.Summary) grid {
+	groups := sum.AttackGroups
+	if len(groups) == 0 {
+		groups = []stats.AttackGroup{{Attacks: sum.Attacks}}
+	}
+	var g grid
+	for _, v := range groups[0].By {
+		g.head = append(g.head, v.Name)
+	}
+	g.left = len(g.head) + 1
+	g.head = append(g.head, "attack", "models", "ACC", "ACC drop", "ASR", "lowest ASR",
+		fmt.Sprintf("firing (ASR >= %g)", store.FiringASR), "PSNR (dB)", "SSIM")
+	for _, group := range groups {
+		for _, a := range group.Attacks {
+			var row []string
+			for _, v := range group.By {
+				row = append(row, shortValue(v.Value))
+			}
+			f := a.Value
+			firing := dash
+			if f.ASRMean.Defined() {
+				firing = fraction(f.Firing, f.Models)
+			}
+			g.rows = append(g.rows, append(row, a.Name, strconv.Itoa(f.Models), decimals(f.ACCMean, 3),
+				decimals(f.ACCDropMean, 3), decimals(f.ASRMean, 3), decimals(f.ASRMin, 3), firing,
+				decimals(f.PSNR, 1), decimals(f.SSIM, 3)))
+		}
+	}
+	return g
+}
+
+// matrixGrid counts a detector's correct verdicts by dataset and attack.
+func matrixGrid(d stats.DetectorFigures) grid {
+	g := grid{head: []string{"dataset"}, left: 1}
+	for _, a := range d.ByAttack {
+		g.head = append(g.head, a.Name)
+	}
+	g.head = append(g.head, "all")
+	for i, s := range d.ByDataset {
+		row := []string{s.Name}
+		for _, c := range d.Matrix[i*len(d.ByAttack):][:len(d.ByAttack)] {
+			row = append(row, fraction(c.Correct, c.Models))
+		}
+		g.rows = append(g.rows, append(row, fraction(s.Value.Correct, s.Value.Models)))
+	}
+	all := []string{"all"}
+	for _, a := range d.ByAttack {
+		all = append(all, fraction(a.Value.Correct, a.Value.Models))
+	}
+	g.rows = append(g.rows, append(all, fraction(d.Correct, d.Models)))
+	return g
+}
+
+// notes are the sentences that belong under the tables.
+func notes(sum *stats.Summary) []string {
+	var out []string
+	for _, t := range []struct {
+		what string
+		stats.Tally
+	}{{"models", sum.Models}, {"detections", sum.Detections}, {"repairs", sum.RepairTally}} {
+		if t.what == "repairs" && t.Planned == 0 {
+			continue
+		}
+		line := fmt.Sprintf("%d of %d %s finished", t.Finished, t.Planned, t.what)
+		if t.Finished == t.Planned {
+			out = append(out, line+".")
+			continue
+		}
+		line += fmt.Sprintf(" (%d failed", t.Failed)
+		if t.Blocked > 0 {
+			line += fmt.Sprintf(", %d without their failed models", t.Blocked)
+		}
+		out = append(out, fmt.Sprintf("%s, %d not computed yet); figures are of those.",
+			line, t.Planned-t.Finished-t.Failed-t.Blocked))
+	}
+	for _, d := range sum.Detectors {
+		if d.Settings > 1 {
+			out = append(out, fmt.Sprintf("%s%s ran with %d different settings, all in one row: "+
+				"group by the setting that differs (--by detector.NAME).", d.Name, inGroup(d.By), d.Settings))
+		}
+		if d.Redrawn > 0 {
+			out = append(out, fmt.Sprintf("%s%s: %d bootstrap resamples had only clean or only backdoored models "+
+				"and were drawn again.", d.Name, inGroup(d.By), d.Redrawn))
+		}
+	}
+	return out
+}
+
+// legend says how to read the detector tables.
+func legend(sum *stats.Summary) string {
+	n := sum.Models.Finished
+	text := fmt.Sprintf("Brackets are 95 %% intervals: Wilson for rates, %d bootstrap resamples of whole datasets for AUROC. "+
+		"A model counts as backdoored by how it was made. ", stats.Resamples)
+	if n > 0 {
+		text += fmt.Sprintf("Answering \"backdoored\" always would be right for %d of %d. ", sum.Backdoored, n)
+	}
+	return text + "Reached is the share of inversions, one a class, that met the detector's own ASR bound. " +
+		"Image passes and seconds are means per model."
+}
+
+// shortValue is stats.ValueText with the digits of a fraction that tell settings apart
+// for a reader; CSV and JSON keep all.
+func shortValue(v any) string {
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'g', 6, 64)
+	}
+	return stats.ValueText(v)
+}
+
+func inGroup(g stats.Group) string {
+	var parts []string
+	for _, v := range g {
+		parts = append(parts, v.Name+" "+shortValue(v.Value))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+func fraction(k, n int) string {
+	if n == 0 {
+		return dash
+	}
+	return fmt.Sprintf("%d/%d", k, n)
+}
+
+func decimals(n stats.Num, digits int) string {
+	if !n.Defined() {
+		return dash
+	}
+	s := strconv.FormatFloat(float64(n), 'f', digits, 64)
+	if strings.Trim(s, "-0.") == "" {
+		s = strings.TrimPrefix(s, "-")
+	}
+	return s
+}
+
+func withInterval(n stats.Num, i stats.Interval) string {
+	if !n.Defined() || !i.Defined() {
+		return decimals(n, 3)
+	}
+	return fmt.Sprintf("%s [%s, %s]", decimals(n, 3), decimals(i[0], 3), decimals(i[1], 3))
+}
+
+func thousands(n stats.Num) string {
+	s := decimals(n, 0)
+	for i := len(s) - 3; n.Defined() && i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
