@@ -38,8 +38,9 @@ type Dataset interface {
 	Label(split Split, i int) int
 	// Image decodes image i of a split. Errors name the file and the reason; an index out of range is an error too.
 	Image(split Split, i int) (*RGB, error)
-	// Fingerprint returns a sha256 in hexadecimal that changes when class names, labels, the order, or the paths or
-	// sizes of the files change (for rendered sets: the world's version, seed or image size).
+	// Fingerprint returns a sha256 in hexadecimal that changes when class names, labels, the order, or the names below the
+	// image folder or bytes of the files change (for rendered sets: the world's version, seed or image size). It does not
+	// depend on where the files lie.
 	Fingerprint() string
 }
 

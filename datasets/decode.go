@@ -2,6 +2,7 @@ package datasets
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"image"
@@ -17,8 +18,6 @@ import (
 
 	_ "golang.org/x/image/bmp"  // register the format
 	_ "golang.org/x/image/webp" // register the format
-
-	"clipinspector/internal/regular"
 )
 
 // Limits on pictures from strangers, checked before memory is asked for.
@@ -47,26 +46,31 @@ func isPicture(name string) bool {
 
 // ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, GIF's first frame) as RGB. Alpha is dropped as
 // PIL's convert("RGB") does, not blended. Dimensions are checked before decoding. Errors name the file and the reason.
-func ReadImage(path string) (*RGB, error) {
-	f, err := regular.Open(path)
+func ReadImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
+
+// readHashed is ReadImage for file i of a list whose contents may be known: they must still be the same.
+func readHashed(path string, known *contents, i int) (*RGB, error) {
+	fail := func(err error) (*RGB, error) { return nil, fmt.Errorf("image %s: %w", path, err) }
+	f, info, err := openRegular(path)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", path, reason(err))
+		return fail(err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("image %s: %w", path, reason(err))
-	case info.Size() > MaxFileBytes:
-		return nil, fmt.Errorf("image %s: %d bytes, more than the limit of %d", path, info.Size(), MaxFileBytes)
+	if info.Size() > MaxFileBytes {
+		return fail(fmt.Errorf("%d bytes, more than the limit of %d", info.Size(), MaxFileBytes))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", path, reason(err))
+		return fail(reason(err))
+	}
+	if known != nil {
+		if want, ok := known.of(i); ok && sha256.Sum256(data) != want {
+			return fail(errors.New("the file was changed after this run had looked at it: start it again"))
+		}
 	}
 	img, err := Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", path, err)
+		return fail(err)
 	}
 	return img, nil
 }

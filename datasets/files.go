@@ -1,8 +1,7 @@
 package datasets
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,6 @@ import (
 type Item struct {
 	Path  string // slash-separated, below the set's image folder
 	Label int    // in [0, number of classes)
-	size  int64  // bytes
 }
 
 // Files is a dataset whose pictures are files: the concrete type of every set that is not rendered.
@@ -25,10 +23,11 @@ type Files struct {
 	items          map[Split][]Item
 	missing        int
 	problems       []string // in what a published set's copy differs from it
-	fingerprint    string
+	notes          []string // what was left out
+	contents       contents // of the pictures, split by split
 }
 
-// newFiles checks the lists of a dataset, keeps the items whose file exists and fingerprints them.
+// newFiles checks the lists of a dataset and keeps the items whose file exists.
 func newFiles(name, template, folder string, classes []string, lists map[Split][]Item) (*Files, error) {
 	d := &Files{name: name, template: template, folder: folder, classes: classes, items: map[Split][]Item{}}
 	total := 0
@@ -45,7 +44,6 @@ func newFiles(name, template, folder string, classes []string, lists map[Split][
 				d.missing++
 				continue
 			}
-			it.size = info.Size()
 			d.items[s] = append(d.items[s], it)
 			total++
 		}
@@ -53,20 +51,36 @@ func newFiles(name, template, folder string, classes []string, lists map[Split][
 	if total == 0 {
 		return nil, fmt.Errorf("none of the %d pictures of the lists is in %s", d.missing, folder)
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "files\x00%q\x00", classes)
-	for _, s := range Splits {
-		hashItems(h, string(s), d.items[s])
-	}
-	d.fingerprint = hex.EncodeToString(h.Sum(nil))
 	return d, nil
 }
 
-func hashItems(h io.Writer, split string, items []Item) {
-	fmt.Fprintf(h, "%s %d\n", split, len(items))
-	for _, it := range items {
-		fmt.Fprintf(h, "%q %d %d\n", it.Path, it.Label, it.size)
+// paths are the files of all splits, in order.
+func (d *Files) paths() []string {
+	var out []string
+	for _, s := range Splits {
+		for i := range d.items[s] {
+			out = append(out, d.Path(s, i))
+		}
 	}
+	return out
+}
+
+func (d *Files) hash(ctx context.Context, step func(done, total int)) error {
+	_, err := d.contents.hash(ctx, d.paths, step)
+	return err
+}
+
+func (d *Files) leftOut() []string { return d.notes }
+
+// position is the place of picture i of a split among those of all splits.
+func (d *Files) position(split Split, i int) int {
+	for _, s := range Splits {
+		if s == split {
+			break
+		}
+		i += len(d.items[s])
+	}
+	return i
 }
 
 // checkPath refuses paths of split files that would leave the image folder. Symbolic links below it are allowed.
@@ -107,11 +121,21 @@ func (d *Files) Image(split Split, i int) (*RGB, error) {
 	if i < 0 || i >= d.Len(split) {
 		return nil, indexError(d.name, split, i, d.Len(split))
 	}
-	return ReadImage(d.Path(split, i))
+	return readHashed(d.Path(split, i), &d.contents, d.position(split, i))
 }
 
-// Fingerprint hashes class names and, per split, the paths, labels and file sizes.
-func (d *Files) Fingerprint() string { return d.fingerprint }
+// Fingerprint hashes class names and, per split, the paths below the image folder, labels and bytes of the files; see Hash.
+func (d *Files) Fingerprint() string {
+	return d.contents.fingerprint(d.paths, func(h io.Writer, sums []fileSum) {
+		fmt.Fprintf(h, "files by content\x00%q\x00", d.classes)
+		for _, s := range Splits {
+			fmt.Fprintf(h, "%s %d\n", s, len(d.items[s]))
+			for i, it := range d.items[s] {
+				fmt.Fprintf(h, "%q %d %x\n", it.Path, it.Label, sums[d.position(s, i)])
+			}
+		}
+	})
+}
 
 // Complete reports whether every listed picture is there and, for a published set, whether the copy is as published (see
 // Incomplete). Few-shot samples equal the published ones only on a complete training list.

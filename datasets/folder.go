@@ -4,10 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
+	"strings"
 )
 
 // Shares of a folder dataset's splits, in percent of each class: CoOp's own 50/20/30.
@@ -16,51 +15,194 @@ const (
 	folderValPercent   = 20
 )
 
-// maxFolderFiles bounds how many pictures a folder may hold.
-const maxFolderFiles = 5_000_000
+// splitFolders are the names, in lower case, by which folders of a split are known.
+var splitFolders = map[string]Split{"train": Train, "training": Train, "val": Val, "valid": Val, "validation": Val, "test": Test,
+	"testing": Test}
 
-// OpenFolder opens a folder that holds one folder of pictures a class. Classes are sorted by name. Each class is split
-// 50/20/30 into train, val and test by the order of the sha256 of the file names, so the same files give the same
-// splits on every machine. A class needs at least three pictures.
+// OpenFolder opens a folder that holds one folder of pictures a class, or folders train, val (valid) and test that do.
+//
+// Classes are sorted by name. Without split folders each class is split 50/20/30 into train, val and test by the order of the
+// sha256 of the file names, so the same files give the same splits on every machine, and a class needs at least three pictures. With
+// them a class needs pictures in train; without a test folder, val is the test split, as CoOp has it for ImageNet. A class without
+// pictures is refused by name. Links are followed inside the folder; LeftOut says what is left out.
 func OpenFolder(name, path string) (*Files, error) {
-	entries, err := os.ReadDir(path)
+	fail := func(err error) (*Files, error) { return nil, fmt.Errorf("dataset %s: %w", name, err) }
+	w, err := newWalker(path)
 	if err != nil {
-		return nil, fmt.Errorf("dataset %s: folder %s: %w (want one folder of pictures a class)", name, path, reason(err))
+		return fail(fmt.Errorf("folder %s: %w (want one folder of pictures a class)", path, err))
+	}
+	top, err := w.folders(".")
+	if err != nil {
+		return fail(fmt.Errorf("%w (want one folder of pictures a class)", err))
+	}
+	splits, err := w.splits(top)
+	if err != nil {
+		return fail(err)
 	}
 	var classes []string
-	lists := map[Split][]Item{}
-	for _, e := range entries {
-		info, err := os.Stat(filepath.Join(path, e.Name()))
-		if err != nil || !info.IsDir() || e.Name()[0] == '.' {
-			continue
-		}
-		files, err := pictures(filepath.Join(path, e.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("dataset %s: %w", name, err)
-		}
-		if len(files) == 0 {
-			continue
-		}
-		if len(files) < len(Splits) {
-			return nil, fmt.Errorf("dataset %s: class folder %s has %d pictures, fewer than three splits need",
-				name, filepath.Join(path, e.Name()), len(files))
-		}
-		label := len(classes)
-		classes = append(classes, e.Name())
-		for i, f := range shuffledByHash(files) {
-			split := folderSplit(i, len(files))
-			lists[split] = append(lists[split], Item{Path: e.Name() + "/" + f, Label: label})
+	var lists map[Split][]Item
+	var notes []string
+	if splits == nil {
+		classes, lists, err = w.classFolders(top)
+	} else {
+		classes, lists, notes, err = w.splitClasses(splits)
+		for _, f := range top {
+			if splitFolders[strings.ToLower(f)] == "" {
+				notes = append(notes, fmt.Sprintf("left out: folder %s: beside the folders of splits", f))
+			}
 		}
 	}
-	if len(classes) < 2 {
-		return nil, fmt.Errorf("dataset %s: folder %s has %d folders with pictures; want one folder a class, at least two",
-			name, path, len(classes))
+	if err == nil && len(classes) < 2 {
+		err = w.explain(fmt.Errorf("folder %s has %d folders with pictures; want one folder a class, at least two", path, len(classes)))
+	}
+	if err != nil {
+		return fail(err)
 	}
 	d, err := newFiles(name, "a photo of a {}.", path, classes, lists)
 	if err != nil {
-		return nil, fmt.Errorf("dataset %s: %w", name, err)
+		return fail(err)
 	}
+	d.notes = append(notes, w.leftOut()...)
 	return d, nil
+}
+
+// classFolders lists one folder a class.
+func (w *walker) classFolders(top []string) (classes []string, lists map[Split][]Item, err error) {
+	lists = map[Split][]Item{}
+	var empty []string
+	for _, class := range top {
+		files, err := w.pictures(class)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case len(files) == 0:
+			empty = append(empty, class)
+			continue
+		case len(files) < len(Splits):
+			return nil, nil, w.explain(fmt.Errorf("class folder %s has %d pictures, fewer than three splits need", w.at(class), len(files)))
+		}
+		for i, f := range shuffledByHash(files) {
+			split := folderSplit(i, len(files))
+			lists[split] = append(lists[split], Item{Path: class + "/" + f, Label: len(classes)})
+		}
+		classes = append(classes, class)
+	}
+	if len(empty) > 0 && len(classes) > 0 {
+		return nil, nil, w.explain(fmt.Errorf("%s no pictures that can be read, so it would be a class without pictures: add some, or take the folder away", holds(empty)))
+	}
+	return classes, lists, nil
+}
+
+// holds names folders as the subject of a sentence, ten at most.
+func holds(folders []string) string {
+	if len(folders) == 1 {
+		return "folder " + folders[0] + " holds"
+	}
+	return fmt.Sprintf("each of the %d folders %s holds", len(folders), listed(folders))
+}
+
+// listed joins names, ten at most.
+func listed(names []string) string {
+	const most = 10
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// splits tells which top folders are splits: all that are called so, where train is among them with another one, and hold folders
+// themselves. It returns nil where there are none.
+func (w *walker) splits(top []string) (map[Split]string, error) {
+	found := map[Split]string{}
+	for _, f := range top {
+		if s := splitFolders[strings.ToLower(f)]; s != "" {
+			if found[s] != "" {
+				return nil, fmt.Errorf("folders %s and %s are both the %s split: keep one", found[s], f, s)
+			}
+			found[s] = f
+		}
+	}
+	if len(found) < 2 {
+		return nil, nil
+	}
+	var flat []string
+	for _, s := range Splits {
+		if found[s] == "" {
+			continue
+		}
+		below, err := w.folders(found[s])
+		if err != nil {
+			return nil, err
+		}
+		if len(below) == 0 {
+			flat = append(flat, found[s])
+		}
+	}
+	if found[Train] == "" || slices.Contains(flat, found[Train]) || len(flat) == len(found)-1 {
+		if len(found) == len(flat) && len(top) > len(found) {
+			return nil, nil // classes that happen to be called so
+		}
+		return nil, fmt.Errorf("folders %s are called like splits: want train, and val or test, each with one folder of pictures a class",
+			strings.Join(slices.Sorted(maps.Values(found)), ", "))
+	}
+	for _, f := range flat { // ImageNet's test pictures have no labels
+		delete(found, splitFolders[strings.ToLower(f)])
+		w.odd(f, "pictures without class folders")
+	}
+	return found, nil
+}
+
+// splitClasses lists folders of splits with one folder a class each.
+func (w *walker) splitClasses(splits map[Split]string) (classes []string, lists map[Split][]Item, notes []string, err error) {
+	files := map[Split]map[string][]string{}
+	count := map[string]int{}
+	for _, s := range Splits {
+		if splits[s] == "" {
+			continue
+		}
+		below, err := w.folders(splits[s])
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		files[s] = map[string][]string{}
+		for _, class := range below {
+			list, err := w.pictures(splits[s] + "/" + class)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			files[s][class] = list
+			count[class] += len(list)
+		}
+	}
+	classes = slices.Sorted(maps.Keys(count))
+	for _, s := range Splits {
+		var lacking []string
+		for _, class := range classes {
+			if splits[s] != "" && len(files[s][class]) == 0 {
+				lacking = append(lacking, class)
+			}
+		}
+		switch {
+		case len(lacking) == 0:
+		case s == Train:
+			return nil, nil, nil, w.explain(fmt.Errorf("classes without pictures in %s: %s: add some, or take their folders away", splits[s], listed(lacking)))
+		default:
+			notes = append(notes, fmt.Sprintf("%s has no pictures of %s", splits[s], listed(lacking)))
+		}
+	}
+	if splits[Test] == "" {
+		notes = append(notes, fmt.Sprintf("there is no test folder: the pictures of %s are the test split", splits[Val]))
+		splits, files = map[Split]string{Train: splits[Train], Test: splits[Val]}, map[Split]map[string][]string{Train: files[Train], Test: files[Val]}
+	}
+	lists = map[Split][]Item{}
+	for _, s := range Splits {
+		for label, class := range classes {
+			for _, f := range files[s][class] {
+				lists[s] = append(lists[s], Item{Path: splits[s] + "/" + class + "/" + f, Label: label})
+			}
+		}
+	}
+	return classes, lists, notes, nil
 }
 
 // folderSplit assigns picture i of n: at least one picture goes to each split.
@@ -84,48 +226,10 @@ func shuffledByHash(names []string) []string {
 		sum := sha256.Sum256([]byte(n))
 		list[i] = keyed{hex.EncodeToString(sum[:]), n}
 	}
-	slices.SortFunc(list, func(a, b keyed) int {
-		if a.key < b.key {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(list, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
 	out := make([]string, len(names))
 	for i, k := range list {
 		out[i] = k.name
 	}
 	return out
-}
-
-// pictures lists the picture files at any depth below a folder, as slash-separated relative paths in sorted order. The
-// folder itself may be a symbolic link; links to folders inside it are not followed.
-func pictures(folder string) ([]string, error) {
-	real, err := filepath.EvalSymlinks(folder)
-	if err != nil {
-		return nil, fmt.Errorf("folder %s: %w", folder, reason(err))
-	}
-	var out []string
-	err = filepath.WalkDir(real, func(p string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case e.IsDir() && p != real && e.Name()[0] == '.':
-			return filepath.SkipDir
-		case e.IsDir() || !isPicture(p):
-			return nil
-		case len(out) >= maxFolderFiles:
-			return fmt.Errorf("more than %d pictures", maxFolderFiles)
-		}
-		rel, err := filepath.Rel(real, p)
-		if err != nil {
-			return err
-		}
-		out = append(out, filepath.ToSlash(rel))
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("folder %s: %w", folder, reason(err))
-	}
-	slices.Sort(out)
-	return out, nil
 }

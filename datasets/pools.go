@@ -1,11 +1,12 @@
 package datasets
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -88,29 +89,44 @@ func (p noisePool) Fingerprint() string {
 type FolderPool struct {
 	name, folder string
 	files        []string
-	fingerprint  string
+	notes        []string // what was left out
+	contents     contents
 }
 
 // OpenFolderPool opens every picture (see Extensions) at any depth below a folder as a pool.
 func OpenFolderPool(name, path string) (Pool, error) {
-	files, err := pictures(path)
+	w, err := newWalker(path)
+	if err != nil {
+		err = fmt.Errorf("folder %s: %w", path, err)
+	}
+	var files []string
+	if err == nil {
+		files, err = w.pictures(".")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pool %s: %w; put about 1,000 pictures there that show none of the model's classes", name, err)
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("pool %s: no pictures below %s", name, path)
+		return nil, fmt.Errorf("pool %s: %w", name, w.explain(fmt.Errorf("no pictures below %s", path)))
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "folder pool %d\n", len(files))
-	for _, f := range files {
-		info, err := os.Stat(filepath.Join(path, filepath.FromSlash(f)))
-		if err != nil {
-			return nil, fmt.Errorf("pool %s: image %s: %w", name, filepath.Join(path, f), reason(err))
-		}
-		fmt.Fprintf(h, "%q %d\n", f, info.Size())
-	}
-	return &FolderPool{name: name, folder: path, files: files, fingerprint: hex.EncodeToString(h.Sum(nil))}, nil
+	return &FolderPool{name: name, folder: path, files: files, notes: w.leftOut()}, nil
 }
+
+// paths are the files, in order.
+func (p *FolderPool) paths() []string {
+	out := make([]string, len(p.files))
+	for i := range out {
+		out[i] = p.Path(i)
+	}
+	return out
+}
+
+func (p *FolderPool) hash(ctx context.Context, step func(done, total int)) error {
+	_, err := p.contents.hash(ctx, p.paths, step)
+	return err
+}
+
+func (p *FolderPool) leftOut() []string { return p.notes }
 
 // Name returns the pool's name.
 func (p *FolderPool) Name() string { return p.name }
@@ -128,11 +144,18 @@ func (p *FolderPool) Image(i int) (*RGB, error) {
 	if i < 0 || i >= p.Len() {
 		return nil, poolIndexError(p, i)
 	}
-	return ReadImage(p.Path(i))
+	return readHashed(p.Path(i), &p.contents, i)
 }
 
-// Fingerprint hashes the relative paths and sizes of the files.
-func (p *FolderPool) Fingerprint() string { return p.fingerprint }
+// Fingerprint hashes the relative paths and the bytes of the files; see Hash.
+func (p *FolderPool) Fingerprint() string {
+	return p.contents.fingerprint(p.paths, func(h io.Writer, sums []fileSum) {
+		fmt.Fprintf(h, "folder pool by content %d\n", len(p.files))
+		for i, f := range p.files {
+			fmt.Fprintf(h, "%q %x\n", f, sums[i])
+		}
+	})
+}
 
 var synsetName = regexp.MustCompile(`^n[0-9]{8}_(.*)$`)
 
