@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"gorgonia.org/tensor"
 
@@ -200,10 +201,10 @@ func sameData(w *world.World, f *suite.File, model map[string]any) *world.Set {
 	size, _ := model["size"].(int)
 	for i := range f.Suites {
 		for _, spec := range f.Suites[i].Datasets {
-			if spec.Name != own["name"] || size <= 0 {
+			if size <= 0 || own["name"] != spec.Name && !strings.HasPrefix(fmt.Sprint(own["name"]), "folder:") {
 				continue
 			}
-			if s, err := w.Dataset(&f.Suites[i], spec, size); err == nil && s.Fingerprint() == own["fingerprint"] {
+			if s, err := w.Dataset(&f.Suites[i], spec, size); err == nil && s.ID == own["name"] && s.Fingerprint() == own["fingerprint"] {
 				return s
 			}
 		}

@@ -62,7 +62,7 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	}
 	report, err := d.Inspect(ctx, inspector.Input{
 		Model: m, Pool: images, Settings: job.Detector.Settings, Progress: progress,
-		Seed: random.Number("detection", job.Model.Seed, "/", job.Model.Dataset.Name, "/", job.Model.Attack.Name),
+		Seed: random.Number("detection", job.Model.Seed, "/", job.Model.Set.ID, "/", job.Model.Attack.Name),
 	})
 	if err != nil {
 		return none, err

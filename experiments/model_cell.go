@@ -43,7 +43,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 	if err != nil {
 		return none, err
 	}
-	cell := []any{job.Seed, "/", job.Dataset.Name}
+	cell := []any{job.Seed, "/", job.Set.ID}
 	m, err := prompts.New(c, learner, u.Learner.Settings, job.Set.Prompts, random.Stream("prompts", cell...))
 	if err != nil {
 		return none, err

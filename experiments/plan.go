@@ -109,13 +109,13 @@ func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
 	}
 	job.Target = -1
 	if attack.Backdoors() {
-		job.Target = Target(job.Seed, job.Dataset.Name, job.Attack.Name, len(job.Set.Classes()))
+		job.Target = Target(job.Seed, job.Set.ID, job.Attack.Name, len(job.Set.Classes()))
 	}
 	job.Cell = store.ModelCell{
 		Dataset: job.Set.ResultName(), Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,
 		Order: len(p.Models),
 		Settings: map[string]any{
-			"dataset":     map[string]any{"name": job.Dataset.Name, "classes": len(job.Set.Classes()), "fingerprint": job.Set.Fingerprint()},
+			"dataset":     map[string]any{"name": job.Set.ID, "classes": len(job.Set.Classes()), "fingerprint": job.Set.Fingerprint()},
 			"shots":       u.Shots,
 			"test-images": u.TestImages,
 			"learner":     u.Learner.Map(),
@@ -124,7 +124,7 @@ func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
 			"seed":        job.Seed,
 			"clip":        job.Encoder.Fingerprint(),
 			"size":        size,
-			"ood":         map[string]any{"name": u.OOD.Name, "images": len(job.ood.Indices), "fingerprint": job.ood.Fingerprint},
+			"ood":         map[string]any{"name": job.ood.ID, "images": len(job.ood.Indices), "fingerprint": job.ood.Fingerprint},
 			"version":     ModelVersion,
 		},
 	}
@@ -153,7 +153,7 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 		ModelKey: job.Model.Cell.Key, Detector: job.Detector.Name, Order: len(p.Detections),
 		Settings: map[string]any{
 			"detector": job.Detector.Map(),
-			"pool": map[string]any{"name": u.Pool.Name, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
+			"pool": map[string]any{"name": job.Pool.ID, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
 				"fingerprint": job.Pool.Fingerprint},
 			"engine":  p.Engine,
 			"version": DetectionVersion,
@@ -212,7 +212,7 @@ func (p *Plan) Store(s *store.Store, versions map[string]string) error {
 		detections[i] = d.Cell
 	}
 	if err := s.Plan(store.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
-		Settings: p.File.Settings()}, models, detections); err != nil {
+		Settings: p.settings()}, models, detections); err != nil {
 		return err
 	}
 	repairs := make([]store.RepairCell, len(p.Repairs))

@@ -55,7 +55,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if err != nil {
 		return none, err
 	}
-	cell := []any{model.Seed, "/", model.Dataset.Name, "/", model.Attack.Name}
+	cell := []any{model.Seed, "/", model.Set.ID, "/", model.Attack.Name}
 	fresh, err := prompts.New(m.CLIP, m.Learner, m.Settings, m.Classes, random.Stream("retuned prompts", cell...))
 	if err != nil {
 		return none, err

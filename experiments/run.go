@@ -58,6 +58,7 @@ func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) 
 		return none, err
 	}
 	world := world.New()
+	world.Watch(ctx, o.Report)
 	plan, err := NewPlan(world, f, engines[0].Fingerprint())
 	if err != nil {
 		return none, err
@@ -71,7 +72,14 @@ func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) 
 	}
 	defer results.Close()
 	versions := Versions(engines[0])
+	known, err := results.Models(f.Name)
+	if err != nil {
+		return none, err
+	}
 	if err := plan.Store(results, versions); err != nil {
+		return none, err
+	}
+	if err := plan.verify(world, results); err != nil {
 		return none, err
 	}
 	if _, err := results.RetryFailed(f.Name, attempts); err != nil {
@@ -80,6 +88,9 @@ func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) 
 	report := newReport(o.Report, results, plan, count)
 	if w, ok := engines[0].(interface{ Warning() string }); ok && w.Warning() != "" {
 		report.line("%s", w.Warning())
+	}
+	for _, note := range append(plan.replaced(known), plan.leftOut()...) {
+		report.line("%s", note)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, e := range engines {

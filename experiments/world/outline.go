@@ -71,5 +71,5 @@ func (o *Outlines) pool(spec suite.PoolSpec) *Pool {
 		return nil
 	}
 	o.note("pool %s: %d pictures, as the suite asks", spec.Name, spec.Images)
-	return &Pool{Indices: datasets.All(spec.Images), Fingerprint: "outline of " + spec.Name}
+	return &Pool{Indices: datasets.All(spec.Images), ID: spec.Name, Fingerprint: "outline of " + spec.Name}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ type World struct {
 	pools    map[string]*Pool
 	images   cache
 	Outlines *Outlines // of what is not at hand; nil when everything has to be
+
+	ctx context.Context // see Watch
+	out io.Writer
 }
 
 // NewWorld returns a world with nothing opened.
@@ -55,16 +59,18 @@ func (w *World) Encoder(name string) (*Encoder, error) {
 type Set struct {
 	datasets.Dataset
 	Key     string
-	Size    int // px, of the encoder's input
+	ID      string // under which the set goes into draws and identities; never a path
+	Size    int    // px, of the encoder's input
 	Prompts []string
 }
 
 // ResultName is how results call the set: a copy that is not the published set says so.
 func (s *Set) ResultName() string {
+	name := shortName(s.Name(), s.ID)
 	if len(datasets.Incomplete(s.Dataset)) > 0 {
-		return s.Name() + " (partial)"
+		return name + " (partial)"
 	}
-	return s.Name()
+	return name
 }
 
 func options(d suite.DataSpec, size int) datasets.Options {
@@ -89,6 +95,10 @@ func (w *World) Dataset(u *suite.Suite, spec suite.DatasetSpec, size int) (*Set,
 			return nil, err
 		}
 	}
+	id, err := w.identity(ds, "dataset "+spec.Name) // of the whole set: how many classes are asked for moves no draw
+	if err != nil {
+		return nil, err
+	}
 	if spec.Classes > len(ds.Classes()) {
 		return nil, fmt.Errorf("dataset %s: %d classes were asked for, it has %d", spec.Name, spec.Classes, len(ds.Classes()))
 	}
@@ -100,7 +110,7 @@ func (w *World) Dataset(u *suite.Suite, spec suite.DatasetSpec, size int) (*Set,
 	if u.TestImages > 0 {
 		ds = datasets.Limit(ds, datasets.Test, u.TestImages)
 	}
-	s := &Set{Dataset: ds, Key: key, Size: size}
+	s := &Set{Dataset: ds, Key: key, ID: id, Size: size}
 	for _, c := range ds.Classes() {
 		s.Prompts = append(s.Prompts, datasets.PromptName(c))
 	}
@@ -146,13 +156,22 @@ func (w *World) Shots(ctx context.Context, s *Set, shots, seed, views int, minAr
 type Pool struct {
 	datasets.Pool
 	Indices     []int
+	ID          string // under which the pool goes into identities; never a path
 	size        int
 	Fingerprint string
 }
 
+// ResultName is how results call the pool.
+func (p *Pool) ResultName() string {
+	if p.Pool == nil { // an outline
+		return p.ID
+	}
+	return shortName(p.Name(), p.ID)
+}
+
 // newPool is the pictures of a pool with the given indices, for an encoder that takes images of the given size.
 func NewPool(p datasets.Pool, indices []int, size int) *Pool {
-	return &Pool{Pool: p, Indices: indices, size: size, Fingerprint: digest(p.Fingerprint(), indices, size)}
+	return &Pool{Pool: p, Indices: indices, ID: datasets.Identity(p), size: size, Fingerprint: digest(p.Fingerprint(), indices, size)}
 }
 
 // ownPool names the pool of the test pictures of each model's own dataset: what a detector would see that had pictures in
@@ -187,6 +206,12 @@ func (w *World) Pool(u *suite.Suite, spec suite.PoolSpec, s *Set) (*Pool, error)
 		}
 		return nil, err
 	}
+	id := spec.Name
+	if spec.Name != OwnPool {
+		if id, err = w.identity(opened, "pool "+spec.Name); err != nil {
+			return nil, err
+		}
+	}
 	if !spec.Overlap && spec.Name != OwnPool {
 		if opened, err = withoutClasses(opened, s); err != nil {
 			return nil, err
@@ -210,6 +235,7 @@ func (w *World) Pool(u *suite.Suite, spec suite.PoolSpec, s *Set) (*Pool, error)
 		rng.Shuffle(len(indices), func(i, j int) { indices[i], indices[j] = indices[j], indices[i] })
 	}
 	p := NewPool(opened, indices[:n], s.Size)
+	p.ID = id // of the whole pool
 	w.pools[key] = p
 	return p, nil
 }

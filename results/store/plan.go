@@ -92,8 +92,9 @@ func planModel(tx *sql.Tx, c ModelCell) error {
 		return err
 	}
 	var same bool
-	if err := tx.QueryRow(`SELECT dataset=? AND attack=? AND learner=? AND seed=? AND settings=? FROM model WHERE key=?`,
-		c.Dataset, c.Attack, c.Learner, c.Seed, settings, c.Key).Scan(&same); err != nil {
+	// The dataset's name is for people: the same folder may be called otherwise elsewhere. The settings hold its identity.
+	if err := tx.QueryRow(`SELECT attack=? AND learner=? AND seed=? AND settings=? FROM model WHERE key=?`,
+		c.Attack, c.Learner, c.Seed, settings, c.Key).Scan(&same); err != nil {
 		return err
 	}
 	if !same {
