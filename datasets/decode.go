@@ -11,13 +11,14 @@ import (
 	_ "image/gif"  // register the format
 	_ "image/jpeg" // register the format
 	_ "image/png"  // register the format
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
 	_ "golang.org/x/image/bmp"  // register the format
 	_ "golang.org/x/image/webp" // register the format
+
+	"clipinspector/internal/regular"
 )
 
 // Limits on pictures from strangers, checked before memory is asked for.
@@ -51,15 +52,7 @@ func ReadImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
 // readHashed is ReadImage for file i of a list whose contents may be known: they must still be the same.
 func readHashed(path string, known *contents, i int) (*RGB, error) {
 	fail := func(err error) (*RGB, error) { return nil, fmt.Errorf("image %s: %w", path, err) }
-	f, info, err := openRegular(path)
-	if err != nil {
-		return fail(err)
-	}
-	defer f.Close()
-	if info.Size() > MaxFileBytes {
-		return fail(fmt.Errorf("%d bytes, more than the limit of %d", info.Size(), MaxFileBytes))
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	data, err := regular.Read(path, MaxFileBytes)
 	if err != nil {
 		return fail(reason(err))
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"clipinspector/internal/regular"
 )
 
 // fileSum is the sha256 of a file's bytes.
@@ -36,11 +38,15 @@ var remembered sync.Map // fileID -> fileSum
 
 // hashFile returns the sha256 of a regular file's bytes; from memory where the file was hashed before and lies untouched.
 func hashFile(path string) (fileSum, error) {
-	f, info, err := openRegular(path)
+	f, err := regular.Open(path)
 	if err != nil {
-		return fileSum{}, err
+		return fileSum{}, reason(err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fileSum{}, reason(err)
+	}
 	id, known := identify(path, info)
 	if known {
 		if s, ok := remembered.Load(id); ok {
@@ -67,23 +73,6 @@ func identify(path string, info os.FileInfo) (fileID, bool) {
 	}
 	return fileID{path: path, size: info.Size(), mtime: info.ModTime().UnixNano(), ctime: time.Unix(s.Ctim.Unix()).UnixNano(),
 		device: uint64(s.Dev), inode: s.Ino}, true
-}
-
-// openRegular opens a regular file for reading. Pipes and devices are refused without waiting for them.
-func openRegular(path string) (*os.File, os.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, reason(err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
-	}
-	if err != nil {
-		_ = f.Close() // nothing was written
-		return nil, nil, reason(err)
-	}
-	return f, info, nil
 }
 
 // hashAll hashes files in parallel and returns their sums in the order given, and what went wrong with each that could not be
