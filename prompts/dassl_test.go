@@ -466,7 +466,7 @@ func TestRefusedCheckpoints(t *testing.T) {
 			return file(torchfile.Entry{Key: "ctx", Value: zeros(4, 16)}, torchfile.Entry{Key: "token_suffix", Value: zeros(3, 72, 16)})
 		}, dasslClasses, "[3 72 16]"},
 		{"text", func() string { return raw("prompts, perhaps") }, dasslClasses, "not a checkpoint of any known kind"},
-		{"nothing", func() string { return raw("") }, dasslClasses, "not a checkpoint of any known kind"},
+		{"nothing", func() string { return raw("") }, dasslClasses, "is empty"},
 		{"a folder that points elsewhere", func() string {
 			raw("x")
 			if err := os.WriteFile(filepath.Join(dir, "checkpoint"), []byte("../../etc/passwd\n"), 0o644); err != nil {

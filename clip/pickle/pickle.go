@@ -1,10 +1,10 @@
-// Package pickle reads Python pickles without executing them: the binary opcodes of protocols 2 to 5, as torch.save and
-// TorchScript write them.
+// Package pickle reads Python pickles without executing them: the opcodes of protocols 2 to 5 that Python's picklers and
+// TorchScript's write.
 //
 // A pickle is a program for a small stack machine that may call any function of any Python module. The reader here runs the
-// machine but calls nothing: a class or function is a [Global], what calling it would give is an inert [Object], and who wants
-// a tensor out of one interprets it. Everything is bounded before memory is asked for, and a file that names a function by which
-// pickles take over the machine that loads them (os.system and its kin) is refused, so that somebody hears of it.
+// machine but calls nothing: a class or function is a [Global], and what calling it would give is an inert [Object], or
+// whatever the [Rules] say. Everything is bounded before memory is asked for. What Python would read in another way is refused:
+// a key that comes twice in a dict, frames that do not hold what they say, opcodes that no pickler writes.
 package pickle
 
 import (
@@ -28,24 +28,54 @@ const (
 	maxDigits = 128      // bytes of an integer
 )
 
+// Rules say what a pickle may do. Each may be nil. An error ends the reading.
+type Rules struct {
+	// Persist gives what a persistent id stands for; nil: a [Persistent].
+	Persist func(id any) (any, error)
+	// Name hears of each class and function that is named.
+	Name func(g Global)
+	// Call gives what calling o.Class with o.Args makes, at the time of the call: what they hold may change later. With fresh,
+	// it is the class's __new__ that is called. nil: o, inert.
+	Call func(o *Object, fresh bool) (any, error)
+	// Fill is asked before an object gets a state, keys or items.
+	Fill func(o *Object, with Filling, v any) error
+}
+
+// Filling is what an object is given after it was made.
+type Filling string
+
+// What an object may be given.
+const (
+	State Filling = "state"
+	Keys  Filling = "keys"
+	Items Filling = "items"
+)
+
 type decoder struct {
-	r       *bufio.Reader
-	persist func(id any) (any, error)
+	r     *bufio.Reader
+	rules Rules
 
 	at    int64 // bytes read
+	frame int64 // where the frame ends, 0 outside of one
 	cost  int64
 	stack []any
 	marks []int // heights of the stack at which a MARK was set
 	memo  map[uint32]any
+	keys  map[*Dict]map[any]bool // of each dict, as hashed
 }
 
-// Decode reads one pickle and leaves the reader behind it. persist, which may be nil, replaces each [Persistent] by what its id
-// stands for. Errors say at which byte of the pickle what was wrong.
-func Decode(r *bufio.Reader, persist func(id any) (any, error)) (any, error) {
-	d := &decoder{r: r, persist: persist, memo: map[uint32]any{}}
+// Decode reads one pickle and leaves the reader behind it. Errors say at which byte of the pickle what was wrong.
+func Decode(r *bufio.Reader, rules Rules) (any, error) {
+	d := &decoder{r: r, rules: rules, memo: map[uint32]any{}, keys: map[*Dict]map[any]bool{}}
 	for {
 		at := d.at
+		if at == d.frame {
+			d.frame = 0
+		}
 		op, err := d.byte()
+		if err == nil && op == '.' && d.at < d.frame {
+			err = errFrame
+		}
 		if err == nil && op == '.' {
 			if len(d.stack) != 1 || len(d.marks) > 0 {
 				return nil, fmt.Errorf("pickle: byte %d: STOP with %d values on the stack, want 1", at, len(d.stack))
@@ -58,11 +88,16 @@ func Decode(r *bufio.Reader, persist func(id any) (any, error)) (any, error) {
 		if err == nil {
 			err = d.step(op)
 		}
+		if err == nil && d.frame > 0 && d.at > d.frame {
+			err = errFrame
+		}
 		if err != nil {
 			return nil, fmt.Errorf("pickle: opcode 0x%02x at byte %d: %w", op, at, err)
 		}
 	}
 }
+
+var errFrame = errors.New("a frame that does not end where it says")
 
 func (d *decoder) charge(bytes int64) error {
 	if bytes < 0 || bytes > maxCost-d.cost {
@@ -154,8 +189,8 @@ func (d *decoder) line() (string, error) {
 // global pushes a class or function.
 func (d *decoder) global(module, name string) error {
 	g := Global{module, name}
-	if err := g.check(); err != nil {
-		return err
+	if d.rules.Name != nil {
+		d.rules.Name(g)
 	}
 	d.push(g)
 	return d.charge(64)
@@ -171,6 +206,9 @@ func (d *decoder) appendTo(items []any) error {
 	case *List:
 		v.Items = append(v.Items, items...)
 	case *Object:
+		if err := d.fill(v, Items, nil); err != nil {
+			return err
+		}
 		v.List.Items = append(v.List.Items, items...)
 	default:
 		return fmt.Errorf("appends to %s", TypeName(v))
@@ -189,6 +227,9 @@ func (d *decoder) assignTo(items []any) error {
 	case *Dict:
 		dict = v
 	case *Object:
+		if err := d.fill(v, Keys, nil); err != nil {
+			return err
+		}
 		dict = &v.Dict
 	default:
 		return fmt.Errorf("assigns to a key of %s", TypeName(v))
@@ -200,19 +241,50 @@ func (d *decoder) assign(dict *Dict, items []any) error {
 	if len(items)%2 != 0 {
 		return errors.New("a key without a value")
 	}
+	if err := d.charge(96 * int64(len(items))); err != nil {
+		return err
+	}
+	seen := d.keys[dict]
+	if seen == nil {
+		seen = map[any]bool{}
+		d.keys[dict] = seen
+	}
 	for i := 0; i < len(items); i += 2 {
+		key, err := hashed(items[i])
+		if err != nil {
+			return err
+		}
+		if seen[key] {
+			return fmt.Errorf("the key %.80v comes twice in a dict", items[i])
+		}
+		seen[key] = true
 		dict.Keys, dict.Values = append(dict.Keys, items[i]), append(dict.Values, items[i+1])
 	}
-	return d.charge(32 * int64(len(items)))
+	return nil
+}
+
+func (d *decoder) fill(o *Object, with Filling, v any) error {
+	if d.rules.Fill == nil {
+		return nil
+	}
+	return d.rules.Fill(o, with, v)
 }
 
 // object pushes what calling a class with a tuple would give.
-func (d *decoder) object(class, args any) error {
+func (d *decoder) object(class, args any, fresh bool) error {
 	tuple, ok := args.(Tuple)
 	if !ok {
 		return fmt.Errorf("calls %s with %s, want a tuple", TypeName(class), TypeName(args))
 	}
-	d.push(&Object{Class: class, Args: tuple})
+	o := &Object{Class: class, Args: tuple}
+	v := any(o)
+	if d.rules.Call != nil {
+		var err error
+		if v, err = d.rules.Call(o, fresh); err != nil {
+			return err
+		}
+	}
+	d.push(v)
 	return d.charge(256)
 }
 
@@ -234,7 +306,11 @@ func (d *decoder) step(op byte) error {
 		}
 		return err
 	case 0x95: // FRAME
-		_, err := d.natural(8)
+		n, err := d.natural(8)
+		if err == nil && (d.frame > 0 || n > maxCost) {
+			err = fmt.Errorf("a frame of %d bytes, or within another", n)
+		}
+		d.frame = d.at + int64(n)
 		return err
 
 	case 'N': // NONE
@@ -267,11 +343,11 @@ func (d *decoder) step(op byte) error {
 		}
 		d.push(s)
 	case 'T', 'U': // BINSTRING, SHORT_BINSTRING: Python 2's str
-		b, err := d.bytes(map[byte]int{'T': 4, 'U': 1}[op])
+		s, err := d.text(map[byte]int{'T': 4, 'U': 1}[op])
 		if err != nil {
 			return err
 		}
-		d.push(string(b))
+		d.push(s)
 	case 'B', 'C', 0x8e, 0x96: // BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
 		b, err := d.bytes(map[byte]int{'B': 4, 'C': 1, 0x8e: 8, 0x96: 8}[op])
 		if err != nil {
@@ -284,23 +360,6 @@ func (d *decoder) step(op byte) error {
 			return fmt.Errorf("nested deeper than %d", maxDepth)
 		}
 		d.marks = append(d.marks, len(d.stack))
-	case '0': // POP, which takes a mark where one is on top
-		if n := len(d.marks); n > 0 && d.marks[n-1] == len(d.stack) {
-			d.marks = d.marks[:n-1]
-			return nil
-		}
-		_, err := d.pop()
-		return err
-	case '1': // POP_MARK
-		_, err := d.popMark()
-		return err
-	case '2': // DUP
-		v, err := d.top()
-		if err != nil {
-			return err
-		}
-		d.push(v)
-
 	case ')': // EMPTY_TUPLE
 		d.push(Tuple{})
 	case 0x85, 0x86, 0x87: // TUPLE1, TUPLE2, TUPLE3
@@ -315,38 +374,48 @@ func (d *decoder) step(op byte) error {
 			return err
 		}
 		d.push(Tuple(items))
-	case ']', 0x8f: // EMPTY_LIST, EMPTY_SET
+	case ']': // EMPTY_LIST
 		d.push(&List{})
 		return d.charge(32)
-	case 'l', 0x91: // LIST, FROZENSET
+	case 0x8f: // EMPTY_SET
+		d.push(&Set{})
+		return d.charge(32)
+	case 0x91: // FROZENSET
 		items, err := d.popMark()
 		if err != nil {
 			return err
 		}
-		d.push(&List{items})
+		d.push(&Set{items})
 	case 'a': // APPEND
 		v, err := d.pop()
 		if err != nil {
 			return err
 		}
 		return d.appendTo([]any{v})
-	case 'e', 0x90: // APPENDS, ADDITEMS
+	case 'e': // APPENDS
 		items, err := d.popMark()
 		if err != nil {
 			return err
 		}
 		return d.appendTo(items)
-	case '}': // EMPTY_DICT
-		d.push(&Dict{})
-		return d.charge(64)
-	case 'd': // DICT
+	case 0x90: // ADDITEMS
 		items, err := d.popMark()
 		if err != nil {
 			return err
 		}
-		dict := &Dict{}
-		d.push(dict)
-		return d.assign(dict, items)
+		v, err := d.top()
+		if err != nil {
+			return err
+		}
+		set, ok := v.(*Set)
+		if !ok {
+			return fmt.Errorf("adds to %s", TypeName(v))
+		}
+		set.Items = append(set.Items, items...)
+		return d.charge(32 * int64(len(items)))
+	case '}': // EMPTY_DICT
+		d.push(&Dict{})
+		return d.charge(64)
 	case 's': // SETITEM
 		items, err := d.popN(2, false)
 		if err != nil {
@@ -386,25 +455,7 @@ func (d *decoder) step(op byte) error {
 		if err != nil {
 			return err
 		}
-		return d.object(class, args)
-	case 0x92: // NEWOBJ_EX: keyword arguments are dropped
-		if _, err := d.pop(); err != nil {
-			return err
-		}
-		class, args, err := d.two()
-		if err != nil {
-			return err
-		}
-		return d.object(class, args)
-	case 'o': // OBJ
-		items, err := d.popMark()
-		if err != nil {
-			return err
-		}
-		if len(items) == 0 {
-			return errStack
-		}
-		return d.object(items[0], Tuple(items[1:]))
+		return d.object(class, args, op == 0x81)
 	case 'b': // BUILD
 		state, err := d.pop()
 		if err != nil {
@@ -418,6 +469,9 @@ func (d *decoder) step(op byte) error {
 		if !ok {
 			return fmt.Errorf("sets the state of %s", TypeName(v))
 		}
+		if err := d.fill(o, State, state); err != nil {
+			return err
+		}
 		o.State = state
 	case 'Q': // BINPERSID
 		id, err := d.pop()
@@ -425,8 +479,8 @@ func (d *decoder) step(op byte) error {
 			return err
 		}
 		var v any = &Persistent{id}
-		if d.persist != nil {
-			if v, err = d.persist(id); err != nil {
+		if d.rules.Persist != nil {
+			if v, err = d.rules.Persist(id); err != nil {
 				return err
 			}
 		}

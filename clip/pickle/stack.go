@@ -83,6 +83,12 @@ func (d *decoder) get(index uint64) error {
 	if !ok || index > math.MaxUint32 {
 		return fmt.Errorf("memo %d was never filled", index)
 	}
+	switch v := v.(type) {
+	case *Dict:
+		v.Shared = true
+	case *Object:
+		v.Shared = true
+	}
 	d.push(v)
 	return nil
 }

@@ -2,7 +2,9 @@ package pickle
 
 import (
 	"fmt"
+	"math"
 	"math/big"
+	"strings"
 )
 
 // What [Decode] returns is built of nil, bool, int64, *big.Int (where 64 bits are too few), float64, string, and these. Values
@@ -12,10 +14,16 @@ type (
 	Bytes []byte
 	// Tuple is a tuple.
 	Tuple []any
-	// List is a list, or a set in the order of the file.
+	// List is a list.
 	List struct{ Items []any }
-	// Dict is a dict in the order of the file; of equal keys the last counts.
-	Dict struct{ Keys, Values []any }
+	// Set is a set or a frozenset, in the order of the file.
+	Set struct{ Items []any }
+	// Dict is a dict in the order of the file. Of those that [Decode] returns no two keys are equal.
+	Dict struct {
+		Keys, Values []any
+		// Shared tells that the pickle refers to the dict more than once.
+		Shared bool
+	}
 	// Global is a class or function by its name.
 	Global struct{ Module, Name string }
 	// Object is what Python would make by calling Class with Args. State is what it would hand to __setstate__, List and Dict
@@ -26,6 +34,8 @@ type (
 		State any
 		List  List
 		Dict  Dict
+		// Shared tells that the pickle refers to the object more than once.
+		Shared bool
 	}
 	// Persistent is an object that lies outside the pickle, such as a tensor's storage, by its id.
 	Persistent struct{ ID any }
@@ -75,6 +85,8 @@ func TypeName(v any) string {
 		return "a tuple"
 	case *List:
 		return "a list"
+	case *Set:
+		return "a set"
 	case *Dict:
 		return "a dict"
 	case Global:
@@ -88,4 +100,45 @@ func TypeName(v any) string {
 		return "a persistent object"
 	}
 	return "something unknown"
+}
+
+// hashed returns what two keys of a dict have in common when Python takes them for equal: True is 1 is 1.0.
+func hashed(key any) (any, error) {
+	type number string
+	switch k := key.(type) {
+	case bool:
+		if k {
+			return int64(1), nil
+		}
+		return int64(0), nil
+	case float64:
+		if k == math.Trunc(k) && math.Abs(k) < 1<<62 {
+			return int64(k), nil
+		}
+	case *big.Int:
+		return number(k.String()), nil
+	case Bytes:
+		return struct{ bytes string }{string(k)}, nil
+	case Tuple:
+		if len(k) > 16 {
+			return nil, fmt.Errorf("a key of a dict that is a tuple of %d", len(k))
+		}
+		var b strings.Builder
+		for _, x := range k {
+			h, err := hashed(x)
+			if err != nil {
+				return nil, err
+			}
+			switch h.(type) {
+			case nil, int64, float64, string, number:
+				fmt.Fprintf(&b, "%T%.256v,", h, h)
+			default:
+				return nil, fmt.Errorf("a key of a dict that is a tuple with %s", TypeName(x))
+			}
+		}
+		return struct{ tuple string }{b.String()}, nil
+	case *List, *Dict, *Set:
+		return nil, fmt.Errorf("a key of a dict that is %s", TypeName(k))
+	}
+	return key, nil
 }

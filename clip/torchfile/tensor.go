@@ -1,10 +1,8 @@
 package torchfile
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
@@ -22,39 +20,18 @@ type Tensor struct {
 
 const maxRank = 16
 
-// rebuilders are the functions by which a pickle makes tensors; each takes the tensor, or what it is made of, first.
-var rebuilders = map[string]bool{"_rebuild_tensor": true, "_rebuild_tensor_v2": true}
-
-// AsTensor returns the tensor that a value of a pickle stands for, and whether it is one: a tensor or a parameter. A tensor
-// that leaves its storage, or has more numbers than it, is an error.
+// AsTensor returns the tensor that a value of a pickle stands for, and whether it is one: a tensor or a parameter.
 func AsTensor(v any) (*Tensor, bool, error) {
-	for range 4 { // a parameter holds a tensor
-		o, ok := v.(*pickle.Object)
-		if !ok {
-			return nil, false, nil
-		}
-		g, ok := o.Class.(pickle.Global)
-		if !ok || g.Module != "torch._utils" || len(o.Args) == 0 {
-			return nil, false, nil
-		}
-		switch {
-		case strings.HasPrefix(g.Name, "_rebuild_parameter"):
-			v = o.Args[0]
-		case rebuilders[g.Name]:
-			t, err := newTensor(o.Args)
-			return t, true, err
-		default:
-			return nil, false, nil
-		}
-	}
-	return nil, false, errors.New("parameters within parameters")
+	t, ok := v.(*Tensor)
+	return t, ok, nil
 }
 
-// newTensor reads (storage, offset, shape, stride, ...).
+// identity tells apart tensors that are not the same numbers of the same storage.
+func (t *Tensor) identity() string { return fmt.Sprint(t.from.key, t.offset, t.Shape, t.stride) }
+
+// newTensor reads (storage, offset, shape, stride, ...). A tensor that leaves its storage, or has more numbers than it, is an
+// error.
 func newTensor(args pickle.Tuple) (*Tensor, error) {
-	if len(args) < 4 {
-		return nil, fmt.Errorf("a tensor of %d arguments, want storage, offset, shape and strides", len(args))
-	}
 	s, ok := args[0].(*storage)
 	if !ok {
 		return nil, fmt.Errorf("a tensor whose storage is %s", pickle.TypeName(args[0]))
@@ -74,9 +51,6 @@ func newTensor(args pickle.Tuple) (*Tensor, error) {
 	if len(shape) != len(stride) {
 		return nil, fmt.Errorf("shape of %d axes, strides of %d", len(shape), len(stride))
 	}
-	if err := s.file.checkStorage(s); err != nil { // a legacy file may have no bytes for it
-		return nil, err
-	}
 	t := &Tensor{DType: s.dtype, stride: stride, offset: offset[0], count: 1, from: s, Shape: make([]int, len(shape))}
 	last := t.offset // the place of the last number
 	for i, d := range shape {
@@ -95,22 +69,17 @@ func newTensor(args pickle.Tuple) (*Tensor, error) {
 			return nil, fmt.Errorf("offset %d and strides %v: leave the storage %.40q", t.offset, stride, s.key)
 		}
 	}
-	if t.count > 0 && last >= s.size {
+	if t.count > 0 && last >= s.size || t.offset > s.size {
 		return nil, fmt.Errorf("offset %d, shape %v and strides %v: leave the %d numbers of the storage %.40q",
 			t.offset, shape, stride, s.size, s.key)
 	}
 	return t, nil
 }
 
-// naturals reads a tuple or list of at most 16 non-negative integers.
+// naturals reads a tuple of at most 16 non-negative integers.
 func naturals(what string, v any) ([]uint64, error) {
-	var items []any
-	switch v := v.(type) {
-	case pickle.Tuple:
-		items = v
-	case *pickle.List:
-		items = v.Items
-	default:
+	items, ok := v.(pickle.Tuple)
+	if !ok {
 		return nil, fmt.Errorf("%s: %s, want a tuple", what, pickle.TypeName(v))
 	}
 	if len(items) > maxRank {
@@ -179,7 +148,12 @@ func (t *Tensor) rowMajor() bool {
 // read reads numbers from a place of the storage on.
 func (t *Tensor) read(out []float32, from uint64) error {
 	f, width := t.from.file, safetensors.Size(t.DType)
-	at := f.places[t.from.key].begin + int64(from*width)
+	if t.from.sum != nil {
+		if err := t.from.sum(); err != nil {
+			return fmt.Errorf("torch file %s: storage %.40q: %w", f.path, t.from.key, err)
+		}
+	}
+	at := t.from.begin + int64(from*width)
 	buf := make([]byte, min(len(out), chunk)*int(width))
 	for part := range slices.Chunk(out, chunk) {
 		b := buf[:len(part)*int(width)]

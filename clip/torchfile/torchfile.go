@@ -1,8 +1,10 @@
 // Package torchfile reads the files of torch.save, in the zip format (PyTorch 1.6 and later) and the legacy one before it, and
 // TorchScript archives as far as their weights go; and writes the zip format.
 //
-// The files come from strangers. Nothing in them is executed (see package pickle), every size is checked against the bytes that
-// are really there before memory is asked for, and tensors are read when somebody wants them, not before.
+// The files come from strangers, who may have read this code and want PyTorch to load something else than what is audited. So
+// only what trainers' files really are is read, and what PyTorch could read in another way is refused: see allowed.go for
+// pickles, zip.go for archives; the folder differential holds this against PyTorch. Nothing is executed, every size is checked
+// against the bytes that are really there before memory is asked for, and tensors are read when somebody wants them.
 //
 // github.com/nlpodyssey/gopickle was tried and set aside: it reads neither parameters nor TorchScript nor pickles with classes it
 // does not know, and bounds no memory.
@@ -10,16 +12,23 @@ package torchfile
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"maps"
 	"math/big"
-	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/regular"
 )
 
 // File is an open file.
@@ -29,23 +38,26 @@ type File struct {
 	// Format is "zip", "legacy" or "TorchScript".
 	Format string
 
-	path   string
-	r      io.ReaderAt
-	closer io.Closer
-	size   int64
-	places map[string]section // where the storages' bytes are, by key
-	widths map[string]uint64  // bytes of one number of each storage of a legacy file
+	path      string
+	r         io.ReaderAt
+	closer    io.Closer
+	size      int64
+	storages  map[string]*storage // by key
+	strangers []string            // what the file names outside of the list of allowed.go
+	runs      bool                // optimisers and the like, which have code of their own, are given a state
 }
-
-// section is a part of the file.
-type section struct{ begin, size int64 }
 
 // storage is a tensor's memory in the file; of a legacy file its place is known once the pickle has been read.
 type storage struct {
-	file  *File
-	key   string
-	dtype safetensors.DType
-	size  uint64 // numbers
+	file     *File
+	key      string
+	class    pickle.Global
+	dtype    safetensors.DType
+	location string
+	size     uint64 // numbers
+	begin    int64  // place in the file
+	located  bool
+	sum      func() error // checks the bytes once, where the file has a sum; nil: it has none
 }
 
 // storageTypes are the types of numbers by the names of PyTorch's storage classes.
@@ -64,45 +76,90 @@ func Is(head []byte) bool {
 	return len(head) >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && (len(head) < 9 || head[8] != '{')
 }
 
-// Head returns the first 16 bytes of a regular file, or all where it is shorter: what [Is] asks for.
+// Head returns the first 512 bytes of a regular file, or all where it is shorter: what [Is] asks for. A file that is something
+// else than anybody's weights, such as a web page that was saved in their place, is an error that says so.
 func Head(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	head := make([]byte, 16)
+	head := make([]byte, 512)
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if what := strange(head[:n]); what != "" {
+		return nil, fmt.Errorf("%s: %s", path, what)
+	}
 	return head[:n], nil
+}
+
+// strange says what a file is that somebody took for weights, and what to do, "" for what may be weights.
+func strange(head []byte) string {
+	text := strings.ToLower(strings.TrimLeft(strings.TrimPrefix(string(head), "\ufeff"), " \t\r\n"))
+	switch begins := func(s string) bool { return strings.HasPrefix(text, s) }; {
+	case len(head) == 0:
+		return "is empty: download or copy it again"
+	case begins("version https://git-lfs"):
+		return "is a pointer of git-lfs, not the file itself: run `git lfs pull` where it was cloned"
+	case begins("<!doctype") || begins("<html") || begins("<?xml") || begins("<head"):
+		return "is a web page, not the file itself: the download gave a page to log in or an error; download it again"
+	case begins("{\"error") || begins("not found") || begins("access denied") || begins("entry not found"):
+		return "is a server's error message, not the file itself: download it again"
+	case strings.HasPrefix(string(head), "\x1f\x8b") || strings.HasPrefix(string(head), "7z\xbc\xaf") || strings.HasPrefix(string(head), "BZh") ||
+		strings.HasPrefix(string(head), "\xfd7zXZ") || strings.HasPrefix(string(head), "Rar!"):
+		return "is compressed: unpack it first"
+	case isTar(head):
+		return "is a tar archive: unpack it, or ask for safetensors where torch.save wrote it (PyTorch 0.1)"
+	case strings.HasPrefix(string(head), "\x89HDF"):
+		return "is an HDF5 file, of TensorFlow or Keras: weights of PyTorch or safetensors are read"
+	}
+	return ""
+}
+
+// isTar tells whether a file begins as a tar archive: PyTorch looks for one before it takes a file for a pickle. Its header has a
+// sum, as octal digits, of its other bytes.
+func isTar(head []byte) bool {
+	if len(head) < 512 {
+		return false
+	}
+	unsigned, signed := int64(8*' '), int64(8*' ')
+	for i, b := range head[:512] {
+		if i < 148 || i >= 156 {
+			unsigned, signed = unsigned+int64(b), signed+int64(int8(b))
+		}
+	}
+	field := head[148:156]
+	if field[0] == 0o200 || field[0] == 0o377 { // a number of 7 bytes, as GNU tar has it
+		n := int64(0)
+		for _, b := range field[1:] {
+			n = n<<8 | int64(b)
+		}
+		return n == unsigned || n == signed || n-1<<56 == signed
+	}
+	digits, _, _ := strings.Cut(string(field), "\x00")
+	n, err := strconv.ParseInt(strings.ReplaceAll("0"+strings.TrimSpace(digits), "_", ""), 8, 64) // Python's int allows _
+	return err == nil && (n == unsigned || n == signed)
 }
 
 // Open reads the structure of a file, but no tensor yet. Errors name the file, the part and the reason.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	if _, err := Head(path); err != nil {
+		return nil, fmt.Errorf("torch file: %w", err)
+	}
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("torch file: %w", err)
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("no regular file")
-	}
 	var out *File
 	if err == nil {
 		out, err = open(path, f, info.Size())
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("torch file %s: %w", path, err)
+		return nil, fmt.Errorf("torch file %s: %w; ask for it as safetensors", path, err)
 	}
 	out.closer = f
 	return out, nil
@@ -112,88 +169,154 @@ func Open(path string) (*File, error) {
 func (f *File) Close() error { return f.closer.Close() }
 
 func open(path string, r io.ReaderAt, size int64) (*File, error) {
-	f := &File{path: path, r: r, size: size, places: map[string]section{}}
-	head := make([]byte, 4)
-	if _, err := r.ReadAt(head, 0); err != nil {
+	f := &File{path: path, r: r, size: size, storages: map[string]*storage{}}
+	head := make([]byte, min(size, 512))
+	if _, err := r.ReadAt(head, 0); err != nil && err != io.EOF || len(head) < 4 {
 		return nil, errors.New("too short to be one of torch.save")
 	}
-	if string(head) == "PK\x03\x04" {
+	switch {
+	case string(head[:4]) == "PK\x03\x04":
 		return f, f.openZip()
-	}
-	if head[0] == 0x80 {
+	case isTar(head):
+		return nil, errors.New("begins as a tar archive, which PyTorch would read instead of the pickle")
+	case head[0] == 0x80:
 		return f, f.openLegacy()
 	}
 	return nil, errors.New("neither a zip file nor a pickle, as torch.save writes")
 }
+
+// maxPickle bounds the pickle of a zip file, in bytes; that of a CLIP has 100 KB.
+const maxPickle = 16 << 20
 
 func (f *File) openZip() error {
 	entries, err := readDirectory(f.r, f.size)
 	if err != nil {
 		return err
 	}
-	root := ""
-	for name := range entries {
-		if stem, rest, ok := strings.Cut(name, "/"); ok && rest == "data.pkl" {
-			if root != "" {
-				return errors.New("zip: two entries */data.pkl")
-			}
-			root = stem + "/"
-		}
+	read := func(name string, limit uint64) (string, error) {
+		b, err := entries[name].content(f.r, limit)
+		return string(b), err
 	}
-	if root == "" {
+	data, ok := entries["data.pkl"]
+	if !ok {
 		return errors.New("zip: no entry */data.pkl: not a file of torch.save")
 	}
 	f.Format = "zip"
-	if _, script := entries[root+"constants.pkl"]; script {
+	if _, script := entries["constants.pkl"]; script {
 		f.Format = "TorchScript"
-	}
-	if e, there := entries[root+"byteorder"]; there {
-		s, err := e.locate(f.r, f.size)
-		order := make([]byte, min(s.size, 6))
-		if err == nil {
-			_, err = f.r.ReadAt(order, s.begin)
-		}
-		if err != nil || string(order) != "little" {
-			return fmt.Errorf("byteorder: %.10q (%v); only little-endian files are read", order, err)
+		if err := f.checkCode(entries); err != nil {
+			return err
 		}
 	}
-	data, err := entries[root+"data.pkl"].locate(f.r, f.size)
+	version := "version"
+	if _, new := entries[".data/version"]; new {
+		version = ".data/version"
+	}
+	if _, there := entries[version]; !there {
+		return errors.New("zip: no entry */version: not a file of torch.save")
+	}
+	v, err := read(version, 16)
+	if n, bad := strconv.Atoi(strings.TrimSuffix(v, "\n")); err == nil && (bad != nil || n < 1 || n > 10) {
+		err = fmt.Errorf("version %q; 1 to 10 are read", v)
+	}
 	if err != nil {
 		return err
 	}
-	f.Root, err = pickle.Decode(bufio.NewReader(io.NewSectionReader(f.r, data.begin, data.size)), func(id any) (any, error) {
-		s, err := f.storage(id)
-		if err != nil || s == nil {
-			return &pickle.Persistent{ID: id}, err
+	if _, there := entries["byteorder"]; there {
+		if order, err := read("byteorder", 16); err != nil || order != "little" {
+			return fmt.Errorf("byteorder: %.10q (%v); only little-endian files are read", order, err)
 		}
-		if _, known := f.places[s.key]; !known {
-			e, there := entries[root+"data/"+s.key]
-			if !there {
-				return nil, fmt.Errorf("storage %.40q: the zip file has no entry of that name", s.key)
-			}
-			if f.places[s.key], err = e.locate(f.r, f.size); err != nil {
-				return nil, fmt.Errorf("storage %.40q: %w", s.key, err)
-			}
+	}
+	raw, err := data.content(f.r, maxPickle)
+	if err != nil {
+		return err
+	}
+	r := bufio.NewReader(bytes.NewReader(raw))
+	f.Root, err = f.decode(r, 5, func(s *storage) error {
+		e, there := entries["data/"+s.key]
+		if !there {
+			return fmt.Errorf("storage %.40q: the zip file has no entry of that name", s.key)
 		}
-		return s, f.checkStorage(s)
+		s.sum = sync.OnceValue(func() error {
+			h := crc32.NewIEEE()
+			_, err := io.Copy(h, io.NewSectionReader(f.r, s.begin, int64(e.size)))
+			if err == nil && h.Sum32() != e.sum {
+				err = errors.New("its sum (CRC-32) is wrong: damaged, or written without sums")
+			}
+			return err
+		})
+		return s.locate(int64(e.begin), e.size)
 	})
+	if err == nil {
+		if _, more := r.ReadByte(); more == nil {
+			err = errors.New("something follows the pickle")
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("data.pkl: %w", err)
 	}
 	return nil
 }
 
-// storage reads a persistent id ("storage", class, key, location, numbers[, view]); nil for other things.
-func (f *File) storage(id any) (*storage, error) {
+// checkCode refuses a TorchScript archive whose classes make their attributes by code of their own when they are loaded.
+func (f *File) checkCode(entries map[string]entry) error {
+	left := uint64(maxCode)
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		e := entries[name]
+		if !strings.HasPrefix(name, "code/") {
+			continue
+		}
+		code, err := e.content(f.r, left)
+		if err != nil {
+			return err
+		}
+		left -= e.size
+		if bytes.Contains(code, []byte("__setstate__")) {
+			return fmt.Errorf("zip: entry %.80q: a class with code that runs when it is loaded (__setstate__)", name)
+		}
+	}
+	return nil
+}
+
+// decode reads the pickle of an object. found is called with each storage when it first comes up, whose id has so many parts.
+func (f *File) decode(r *bufio.Reader, parts int, found func(*storage) error) (any, error) {
+	v, err := pickle.Decode(r, pickle.Rules{Name: f.name, Call: f.call, Fill: f.fill, Persist: func(id any) (any, error) {
+		s, err := f.storage(id, parts)
+		if err != nil {
+			return nil, err
+		}
+		if known := f.storages[s.key]; known != nil {
+			if known.class != s.class || known.size != s.size || known.location != s.location {
+				return nil, fmt.Errorf("storage %.40q: of two types, sizes or places", s.key)
+			}
+			return known, nil
+		}
+		f.storages[s.key] = s
+		return s, found(s)
+	}})
+	if strangers := f.namesStrangers(); strangers != nil {
+		return nil, strangers
+	}
+	return v, err
+}
+
+var (
+	digits = regexp.MustCompile(`^[0-9]{1,20}$`)
+	places = regexp.MustCompile(`^(cpu|mps|(cuda|xpu|npu|hpu|mlu)(:[0-9]{1,3})?)$`) // not meta, which has no numbers
+)
+
+// storage reads a persistent id ("storage", class, key, location, numbers) and, of legacy files, None: it is no view.
+func (f *File) storage(id any, parts int) (*storage, error) {
 	t, ok := id.(pickle.Tuple)
-	if !ok || len(t) < 5 || t[0] != "storage" {
-		return nil, nil
+	if !ok || len(t) != parts || t[0] != "storage" {
+		return nil, errors.New("a persistent object that is no storage as torch.save writes it")
 	}
 	class, ok1 := t[1].(pickle.Global)
 	key, ok2 := t[2].(string)
-	size, ok3 := t[4].(int64)
-	if !ok1 || !ok2 || !ok3 || size < 0 {
-		return nil, errors.New("a storage without type, key and size")
+	location, ok3 := t[3].(string)
+	size, ok4 := t[4].(int64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || size < 0 || !digits.MatchString(key) || !places.MatchString(location) {
+		return nil, errors.New("a storage without a type, key, place and size as torch.save writes them")
 	}
 	dtype, known := storageTypes[class.Name]
 	if !known || class.Module != "torch" && class.Module != "torch.cuda" {
@@ -202,15 +325,15 @@ func (f *File) storage(id any) (*storage, error) {
 	if len(t) > 5 && t[5] != nil {
 		return nil, fmt.Errorf("storage %.40q: a view of another storage, which PyTorch 0.3 and older wrote", key)
 	}
-	return &storage{f, key, dtype, uint64(size)}, nil
+	return &storage{file: f, key: key, class: class, dtype: dtype, location: location, size: uint64(size)}, nil
 }
 
-// checkStorage holds a storage's size against the bytes that are there.
-func (f *File) checkStorage(s *storage) error {
-	have, width := uint64(f.places[s.key].size), safetensors.Size(s.dtype)
-	if s.size > have/width {
-		return fmt.Errorf("storage %.40q: %d numbers of %s do not fit into its %d bytes: truncated", s.key, s.size, s.dtype, have)
+// locate notes where a storage's bytes are and holds its size against theirs.
+func (s *storage) locate(begin int64, bytes uint64) error {
+	if width := safetensors.Size(s.dtype); bytes%width != 0 || s.size != bytes/width {
+		return fmt.Errorf("storage %.40q: %d numbers of %s where the file has %d bytes: truncated, or of another type", s.key, s.size, s.dtype, bytes)
 	}
+	s.begin, s.located = begin, true
 	return nil
 }
 
@@ -221,23 +344,12 @@ func (f *File) openLegacy() error {
 	stream := io.NewSectionReader(f.r, 0, f.size)
 	r := bufio.NewReader(stream)
 	next := func(what string) (any, error) {
-		v, err := pickle.Decode(r, func(id any) (any, error) {
-			s, err := f.storage(id)
-			if err != nil || s == nil {
-				return &pickle.Persistent{ID: id}, err
-			}
-			if w, known := f.widths[s.key]; known && w != safetensors.Size(s.dtype) {
-				return nil, fmt.Errorf("storage %.40q: of two types", s.key)
-			}
-			f.widths[s.key] = safetensors.Size(s.dtype)
-			return s, nil
-		})
+		v, err := f.decode(r, 6, func(*storage) error { return nil })
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		return v, nil
 	}
-	f.widths = map[string]uint64{}
 	magic, err := next("magic number")
 	if err != nil {
 		return err
@@ -256,20 +368,24 @@ func (f *File) openLegacy() error {
 	if err != nil {
 		return err
 	}
-	if d, ok := pickle.AsDict(system); ok {
-		if little, _ := d.Get("little_endian"); little != true {
-			return errors.New("little_endian: is not True; only little-endian files are read")
-		}
+	if d, ok := system.(*pickle.Dict); !ok {
+		return fmt.Errorf("system: %s, want a dict", pickle.TypeName(system))
+	} else if little, _ := d.Get("little_endian"); little != true {
+		return errors.New("little_endian: is not True; only little-endian files are read")
+	}
+	if len(f.storages) > 0 {
+		return errors.New("system: has storages")
 	}
 	if f.Root, err = next("object"); err != nil {
 		return err
 	}
+	known := len(f.storages)
 	keys, err := next("keys of the storages")
 	if err != nil {
 		return err
 	}
 	list, ok := keys.(*pickle.List)
-	if !ok {
+	if !ok || len(f.storages) != known {
 		return fmt.Errorf("keys of the storages: %s, want a list", pickle.TypeName(keys))
 	}
 	at, err := stream.Seek(0, io.SeekCurrent)
@@ -278,21 +394,29 @@ func (f *File) openLegacy() error {
 	}
 	at -= int64(r.Buffered())
 	for _, k := range list.Items {
-		key, ok := k.(string)
-		width := f.widths[key]
-		if !ok || width == 0 || f.places[key].size != 0 {
+		key, _ := k.(string)
+		s := f.storages[key]
+		if s == nil || s.located {
 			return errors.New("keys of the storages: a key that no tensor has, or that comes twice")
 		}
 		var b [8]byte
 		if _, err := f.r.ReadAt(b[:], at); err != nil {
 			return fmt.Errorf("storage %.40q: the file ends before it: truncated", key)
 		}
-		n, left := binary.LittleEndian.Uint64(b[:]), uint64(f.size-at-8)
+		n, left, width := binary.LittleEndian.Uint64(b[:]), uint64(f.size-at-8), safetensors.Size(s.dtype)
 		if n > left/width {
 			return fmt.Errorf("storage %.40q: %d numbers of %d bytes where the file has %d bytes left: truncated", key, n, width, left)
 		}
-		f.places[key] = section{at + 8, int64(n * width)}
+		if err := s.locate(at+8, n*width); err != nil {
+			return err
+		}
 		at += 8 + int64(n*width)
+	}
+	if len(list.Items) != known {
+		return fmt.Errorf("keys of the storages: %d, but there are %d storages", len(list.Items), known)
+	}
+	if at != f.size {
+		return fmt.Errorf("%d bytes follow the last storage", f.size-at)
 	}
 	return nil
 }
@@ -303,12 +427,21 @@ const (
 	maxVisits  = 1 << 17 // entries; a ViT-L/14 has a thousand
 )
 
+// maxTied is how often a tensor may come up under other names, on the average of a file's bytes.
+const maxTied = 8
+
 // StateDict returns the tensors of a state dict by their names, or those of a module of a TorchScript archive. Entries that
-// are no tensors are left out. Tensors that together have more bytes than the file are an error.
+// are no tensors are left out. One tensor may have several names (tied weights); different ones that together have more bytes
+// than the file are an error, and so are names that are the same but for case or for the prefixes that trainers' wrappers put
+// before them (module., _orig_mod. and the like): which of them counts would depend on who loads them.
 func (f *File) StateDict(v any) (map[string]*Tensor, error) {
-	fail := func(err error) (map[string]*Tensor, error) { return nil, fmt.Errorf("torch file %s: %w", f.path, err) }
+	fail := func(err error) (map[string]*Tensor, error) {
+		return nil, fmt.Errorf("torch file %s: %w; ask for it as safetensors", f.path, err)
+	}
 	out := map[string]*Tensor{}
-	left, visits := uint64(f.size), 0
+	left, tied, visits := uint64(f.size), maxTied*uint64(f.size), 0
+	seen := map[string]bool{} // tensors by what they are
+	alike := map[string]string{}
 	var walk func(prefix string, v any, depth int) error
 	walk = func(prefix string, v any, depth int) error {
 		d, ok := pickle.AsDict(v)
@@ -323,6 +456,9 @@ func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 				return fmt.Errorf("%s, want a state dict", pickle.TypeName(v))
 			}
 			return nil
+		}
+		if f.runs && (d.Shared || isShared(v)) { // whose code could change it
+			return fmt.Errorf("%.80q: the dict of the tensors is part of something else as well", prefix)
 		}
 		if depth > maxModules {
 			return fmt.Errorf("%.80q: modules nested deeper than %d", prefix, maxModules)
@@ -344,12 +480,19 @@ func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 				return fmt.Errorf("tensor %.80q: %w", name, err)
 			}
 			if ok {
-				size := t.count * safetensors.Size(t.DType)
-				if size > left {
+				size, id := t.count*safetensors.Size(t.DType), t.identity()
+				if size > tied || !seen[id] && size > left {
 					return fmt.Errorf("tensor %.80q: the tensors have more bytes than the file", name)
 				}
-				left -= size
-				out[name] = t
+				if tied -= size; !seen[id] {
+					left -= size
+				}
+				seen[id] = true
+				bare := bareName(name)
+				if other, twice := alike[bare]; twice && (out[other].identity() != id || strings.EqualFold(other, name)) {
+					return fmt.Errorf("tensors %.80q and %.80q: names that are the same but for case or a wrapper's prefix", other, name)
+				}
+				alike[bare], out[name] = name, t
 			} else if f.Format == "TorchScript" {
 				if err := walk(name+".", d.Values[i], depth+1); err != nil {
 					return err
@@ -362,4 +505,25 @@ func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 		return fail(err)
 	}
 	return out, nil
+}
+
+func isShared(v any) bool {
+	o, ok := v.(*pickle.Object)
+	return ok && o.Shared
+}
+
+// wrappers are the prefixes that wrappers of a model put before its tensors' names, and that readers take off.
+var wrappers = []string{"module.", "_orig_mod.", "model.", "clip_model.", "state_dict.", "model_state_dict.", "_forward_module.", "0."}
+
+// bareName is a name without wrappers' prefixes and case.
+func bareName(name string) string {
+	name = strings.ToLower(name)
+	for i := 0; i < len(wrappers); {
+		if short, ok := strings.CutPrefix(name, wrappers[i]); ok {
+			name, i = short, 0
+		} else {
+			i++
+		}
+	}
+	return name
 }

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -235,8 +236,13 @@ func stateDict(x any) []byte {
 	return b.Bytes()
 }
 
-// zipped is a zip file of entries in turn: name, content, name, ...
+// zipped is a zip file of entries in turn: name, content, name, ..., and the version that PyTorch wants.
 func zipped(method uint16, entries ...string) []byte {
+	folder, _, _ := strings.Cut(entries[0], "/")
+	return zippedAlone(method, append(entries, folder+"/version", "3\n")...)
+}
+
+func zippedAlone(method uint16, entries ...string) []byte {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for i := 0; i < len(entries); i += 2 {
@@ -279,51 +285,49 @@ func hostile() map[string]hostileFile {
 		}
 		return bytes.ReplaceAll(slices.Clone(raw), []byte(from), []byte(to))
 	}
-	deep := any(nil)
-	for range 400 {
-		deep = &pickle.List{Items: []any{deep}}
-	}
 	f32 := "FloatStorage"
 	m := map[string]hostileFile{
 		"os.system": {zipped(zip.Store, "a/data.pkl", "\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."), `"os.system"`},
 		"os.system in the optimiser of a true checkpoint": {
 			patched(read("dassl-legacy.pt"), "ctorch.optim.sgd\nSGD\n", "cposix\nsystem\n"), `"posix.system"`},
-		"a storage that is shorter than it says":  {file(rebuild(f32, 5, int64(0), one(5), one(1))), "truncated"},
-		"a storage of 2^62 numbers":               {file(rebuild(f32, 1<<62, int64(0), one(4), one(1))), "truncated"},
-		"a tensor of 2^40 numbers by stride 0":    {file(rebuild(f32, 4, int64(0), one(1<<40), one(0))), "more numbers than the 4"},
-		"a shape whose product overflows":         {file(rebuild(f32, 4, int64(0), pickle.Tuple{int64(1 << 32), int64(1 << 32), int64(2)}, pickle.Tuple{int64(1), int64(1), int64(1)})), "more numbers"},
-		"an offset beyond the storage":            {file(rebuild(f32, 4, int64(3), one(2), one(1))), "leave the 4 numbers"},
-		"a stride that overflows":                 {file(rebuild(f32, 4, int64(0), one(3), one(math.MaxInt64))), "leave"},
-		"a negative stride":                       {file(rebuild(f32, 4, int64(3), one(4), one(-1))), "no natural number"},
-		"a shape of strings":                      {file(rebuild(f32, 4, int64(0), pickle.Tuple{"4"}, one(1))), "no natural number"},
-		"a shape of 17 axes":                      {file(rebuild(f32, 4, int64(0), make(pickle.Tuple, 17), one(1))), "17 numbers"},
-		"more strides than axes":                  {file(rebuild(f32, 4, int64(0), one(4), pickle.Tuple{int64(1), int64(1)})), "axes"},
-		"an unknown type of numbers":              {file(rebuild("QInt8Storage", 4, int64(0), one(4), one(1))), "unknown type"},
-		"a storage of another module":             {file(&pickle.Object{Class: pickle.Global{Module: "torch._utils", Name: "_rebuild_tensor_v2"}, Args: pickle.Tuple{int64(1), int64(0), one(4), one(1)}}), "storage is an int"},
-		"a tensor of doubles that are floats":     {file(rebuild("DoubleStorage", 4, int64(0), one(4), one(1))), "truncated"},
-		"a storage that is not there":             {zipped(zip.Store, "a/data.pkl", string(stateDict(rebuild(f32, 4, int64(0), one(4), one(1))))), "no entry of that name"},
-		"no data.pkl":                             {zipped(zip.Store, "a/version", "3"), "no entry */data.pkl"},
-		"two of them":                             {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "b/data.pkl", "\x80\x02N."), "two entries"},
-		"an entry that comes twice":               {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "a/data.pkl", "\x80\x02N."), "twice"},
-		"a compressed pickle":                     {zipped(zip.Deflate, "a/data.pkl", "\x80\x02N."), "compressed"},
-		"a big-endian file":                       {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "a/byteorder", "big"), "little-endian"},
-		"a zip file cut in the middle":            {numbers[:len(numbers)/2], "no directory"},
-		"a zip file without its first kilobyte":   {append([]byte("PK\x03\x04"), numbers[1024:]...), ""},
-		"a legacy file cut in its storages":       {legacy[:len(legacy)-100], "truncated"},
-		"a legacy file cut in its pickle":         {legacy[:700], "ends in the middle"},
-		"a legacy file whose storage is huge":     {patched(legacy, "\x0c\x00\x00\x00\x00\x00\x00\x00", "\x0c\x00\x00\x00\x00\x00\x00\x40"), "truncated"},
-		"another pickle":                          {[]byte("\x80\x02N."), "magic number"},
-		"text":                                    {[]byte("hello, world"), "neither"},
-		"nothing":                                 {nil, "too short"},
-		"a list of lists, 400 deep, for a tensor": {file(deep), "no ctx"},
-		"a number for a tensor":                   {file(int64(7)), "no ctx"},
-		"a number for a state dict":               {zipped(zip.Store, "a/data.pkl", "\x80\x02K\x07."), "an int, want a state dict"},
-		"a state dict with numbers for names":     {zipped(zip.Store, "a/data.pkl", "\x80\x02}K\x01K\x02s."), "a key that is an int"},
+		"a storage that is shorter than it says": {file(rebuild(f32, 5, int64(0), one(5), one(1))), "truncated"},
+		"a storage of 2^62 numbers":              {file(rebuild(f32, 1<<62, int64(0), one(4), one(1))), "truncated"},
+		"a tensor of 2^40 numbers by stride 0":   {file(rebuild(f32, 4, int64(0), one(1<<40), one(0))), "more numbers than the 4"},
+		"a shape whose product overflows":        {file(rebuild(f32, 4, int64(0), pickle.Tuple{int64(1 << 32), int64(1 << 32), int64(2)}, pickle.Tuple{int64(1), int64(1), int64(1)})), "more numbers"},
+		"an offset beyond the storage":           {file(rebuild(f32, 4, int64(3), one(2), one(1))), "leave the 4 numbers"},
+		"a stride that overflows":                {file(rebuild(f32, 4, int64(0), one(3), one(math.MaxInt64))), "leave"},
+		"a negative stride":                      {file(rebuild(f32, 4, int64(3), one(4), one(-1))), "no natural number"},
+		"a shape of strings":                     {file(rebuild(f32, 4, int64(0), pickle.Tuple{"4"}, one(1))), "no natural number"},
+		"a shape of 17 axes":                     {file(rebuild(f32, 4, int64(0), make(pickle.Tuple, 17), one(1))), "17 numbers"},
+		"more strides than axes":                 {file(rebuild(f32, 4, int64(0), one(4), pickle.Tuple{int64(1), int64(1)})), "axes"},
+		"an unknown type of numbers":             {file(rebuild("QInt8Storage", 4, int64(0), one(4), one(1))), "QInt8Storage"},
+		"a tensor without a storage":             {file(&pickle.Object{Class: pickle.Global{Module: "torch._utils", Name: "_rebuild_tensor_v2"}, Args: pickle.Tuple{int64(1), int64(0), one(4), one(1), false, orderedDict()}}), "storage is an int"},
+		"a tensor of doubles that are floats":    {file(rebuild("DoubleStorage", 4, int64(0), one(4), one(1))), "truncated"},
+		"a storage that is not there":            {zipped(zip.Store, "a/data.pkl", string(stateDict(rebuild(f32, 4, int64(0), one(4), one(1))))), "no entry of that name"},
+		"no data.pkl":                            {zippedAlone(zip.Store, "a/version", "3"), "no entry */data.pkl"},
+		"two of them":                            {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "b/data.pkl", "\x80\x02N."), "into an archive"},
+		"an entry that comes twice":              {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "a/data.pkl", "\x80\x02N."), "twice"},
+		"a compressed pickle":                    {zipped(zip.Deflate, "a/data.pkl", "\x80\x02N."), "compressed"},
+		"a big-endian file":                      {zipped(zip.Store, "a/data.pkl", "\x80\x02N.", "a/byteorder", "big"), "little-endian"},
+		"a zip file cut in the middle":           {numbers[:len(numbers)/2], "no directory"},
+		"a zip file without its first kilobyte":  {append([]byte("PK\x03\x04"), numbers[1024:]...), ""},
+		"a legacy file cut in its storages":      {legacy[:len(legacy)-100], "truncated"},
+		"a legacy file cut in its pickle":        {legacy[:700], "ends in the middle"},
+		"a legacy file whose storage is huge":    {patched(legacy, "\x0c\x00\x00\x00\x00\x00\x00\x00", "\x0c\x00\x00\x00\x00\x00\x00\x40"), "truncated"},
+		"another pickle":                         {[]byte("\x80\x02N."), "magic number"},
+		"text":                                   {[]byte("hello, world"), "neither"},
+		"nothing":                                {nil, "too short"},
+		"a number for a tensor":                  {file(int64(7)), "no ctx"},
+		"a number for a state dict":              {zipped(zip.Store, "a/data.pkl", "\x80\x02K\x07."), "an int, want a state dict"},
+		"a state dict with numbers for names":    {zipped(zip.Store, "a/data.pkl", "\x80\x02}K\x01K\x02s."), "a key that is an int"},
 		"a module that holds itself": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb.", "a/constants.pkl", "\x80\x02)."),
 			"modules nested deeper"},
 		"modules that hold the next one twice, 60 deep": {zipped(zip.Store, "a/data.pkl", doubled(60), "a/constants.pkl", "\x80\x02)."),
 			"more than 131072 entries"},
-		"a parameter of a parameter without end": {file(nested(6)), "parameters within parameters"},
+		"a parameter of a parameter without end": {file(nested(6)), "in a way that torch.save does not write"},
+	}
+	for what, x := range odd() {
+		m[what] = x
 	}
 	const each, tensors = 1 << 12, 1 << 10 // a thousand tensors of one storage
 	var names, values []any
@@ -344,6 +348,125 @@ func hostile() map[string]hostileFile {
 	big = append(binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(big, 0xfffffffe), 0), 0, 0)
 	m["a directory of 4 GB"] = hostileFile{big, "directory of 4294967294 bytes"}
 	return m
+}
+
+// odd are files that PyTorch reads, in another way than one might: each is refused.
+func odd() map[string]hostileFile {
+	const four = "\x00\x00\x80?\x00\x00\x00@\x00\x00@@\x00\x00\x80@" // 1, 2, 3, 4
+	// A tensor over storage KEY of so many numbers, in the memo at 9; ctx and x are names.
+	tensor := func(class, key string) string {
+		return "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n" + class + "\nX\x01\x00\x00\x00" + key + "X\x03\x00\x00\x00cpuK\x04tQK\x00" +
+			"K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRq\x09"
+	}
+	text := func(s string) string { return "X" + string(rune(len(s))) + "\x00\x00\x00" + s }
+	const f32 = "FloatStorage"
+	x, y := tensor(f32, "0"), tensor(f32, "1")
+	raw := func(program string, more ...string) []byte {
+		return zipped(zip.Store, append([]string{"a/data.pkl", "\x80\x02" + program, "a/data/0", four, "a/data/1", four}, more...)...)
+	}
+	dict := func(pairs string) string { return "}(" + pairs + "u." }
+	good := raw(dict(text("ctx") + x))
+	const method = "a way that torch.save does not write"
+	m := map[string]hostileFile{
+		"a name twice":                            {raw(dict(text("ctx") + x + text("ctx") + y)), "twice"},
+		"names that differ in case":               {raw(dict(text("ctx") + x + text("CTX") + y)), "but for case"},
+		"a name with and without a prefix":        {raw(dict(text("ctx") + x + text("module.ctx") + y)), "wrapper's prefix"},
+		"a name with two prefixes":                {raw(dict(text("0.ctx") + x + text("_orig_mod.module.ctx") + y)), "wrapper's prefix"},
+		"a state put on a tensor":                 {raw("}" + text("ctx") + x + "}" + text("data") + y + "sbs."), "state of"},
+		"a parameter with state":                  {raw(dict(text("ctx") + "ctorch._utils\n_rebuild_parameter_with_state\n(" + x + "\x89ccollections\nOrderedDict\n)R}tR")), "_rebuild_parameter_with_state"},
+		"one storage under two types":             {raw(dict(text("ctx") + x + text("x") + tensor("IntStorage", "0"))), "of two types"},
+		"a method of a tensor":                    {raw(dict(text("ctx") + x + text("x") + "ctorch\nTensor.copy_\nh\x09" + y + "\x86R")), "Tensor.copy_"},
+		"a method of a dict":                      {raw(dict(text("ctx") + "ccollections\nOrderedDict.update\n}}\x86R")), "OrderedDict.update"},
+		"an OrderedDict that is made of pairs":    {raw("ccollections\nOrderedDict\n]" + text("ctx") + x + "\x86a\x85R."), method},
+		"an OrderedDict whose methods are hidden": {raw("ccollections\nOrderedDict\n)R(" + text("ctx") + x + "u}" + text("items") + "K\x01sb."), "gives state"},
+		"a tensor with hooks":                     {raw("ccollections\nOrderedDict\n)Rq\x01K\x00K\x00s0."), "unknown"},
+		"a tensor whose shape is a list":          {raw(dict(text("ctx") + strings.Replace(x, "K\x04\x85K\x01\x85", "]K\x04aK\x01\x85", 1))), "want a tuple"},
+		"a tensor with metadata":                  {raw(dict(text("ctx") + strings.Replace(x, ")RtR", ")R}"+text("neg")+"\x88stR", 1))), method},
+		"a storage on no device":                  {raw(dict(text("ctx") + strings.Replace(x, "X\x03\x00\x00\x00cpu", text("meta"), 1))), "as torch.save writes them"},
+		"a storage that is larger than it says":   {raw(dict(text("ctx")+x), "a/data/2", ""), ""},
+		"an object of NumPy that is a tensor":     {raw(dict(text("ctx") + x + text("x") + "cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tRh\x09\x86R")), method},
+		"something behind the pickle":             {raw(dict(text("ctx")+x) + "N."), "follows the pickle"},
+		"bytes in front":                          {append([]byte("PK\x03\x04 "), good...), "zip"},
+		"bytes behind":                            {append(slices.Clone(good), 0), "no directory at the end"},
+		"a second archive in front":               {append(slices.Clone(good), good...), ""},
+		"entries that differ in case":             {raw(dict(text("ctx")+x), "a/DATA.pkl", "\x80\x02}."), "comes twice"},
+		"an entry of another kind":                {raw(dict(text("ctx")+x), "a/other", "1"), "none that torch.save writes"},
+		"an entry outside":                        {raw(dict(text("ctx")+x), "b/data/7", "1"), "none that torch.save writes"},
+		"no version":                              {zippedAlone(zip.Store, "a/data.pkl", "\x80\x02}."), "*/version"},
+		"a class with code":                       {raw(dict(text("ctx")+x), "a/constants.pkl", "\x80\x02).", "a/code/__torch__.py", "def __setstate__(self):"), "__setstate__"},
+		"an optimiser that holds the state dict": {raw("}(" + text("state_dict") + "}q\x05(" + text("ctx") + x + "u" + text("o") +
+			"ctorch.optim.adam\nAdam\n)\x81}" + text("defaults") + "h\x05sbu."), "part of something else"},
+	}
+	delete(m, "a storage that is larger than it says")
+	m["a storage that is larger than it says"] = hostileFile{raw(dict(text("ctx") + strings.Replace(x, "K\x04tQ", "K\x03tQ", 1))), "or of another type"}
+	patch := func(what, want string, change func(b []byte)) {
+		b := slices.Clone(good)
+		change(b)
+		m[what] = hostileFile{b, want}
+	}
+	local, central, end := 0, bytes.Index(good, []byte("PK\x01\x02")), bytes.LastIndex(good, []byte("PK\x05\x06"))
+	patch("an encrypted entry", "encrypted", func(b []byte) { b[central+8] |= 1 })
+	patch("a header with another name", "contradicts", func(b []byte) { b[local+30] = 'b' })
+	patch("a header with another flag", "contradicts", func(b []byte) { b[local+7] ^= 8 })
+	patch("a wrong sum of the pickle", "CRC-32", func(b []byte) { b[bytes.Index(b, []byte("ctx"))] = 'd' })
+	patch("a wrong sum of the numbers", "CRC-32", func(b []byte) { b[bytes.Index(b, []byte(four))+2] ^= 1 })
+	patch("fewer entries than there are", "bytes more", func(b []byte) { b[end+8]--; b[end+10]-- })
+	patch("a directory elsewhere", "directory", func(b []byte) { b[end+16]++ })
+	patch("a comment", "comment", func(b []byte) { b[end+20]++ })
+	tar := make([]byte, 1024)
+	copy(tar, read("numbers-legacy.pt"))
+	copy(tar[148:], "        ")
+	sum := 0
+	for _, v := range tar[:512] {
+		sum += int(v)
+	}
+	copy(tar[148:], fmt.Sprintf("%06o\x00 ", sum))
+	m["a tar archive that is a pickle"] = hostileFile{tar, "tar archive"}
+	legacy := read("numbers-legacy.pt")
+	m["a legacy file with bytes behind"] = hostileFile{append(slices.Clone(legacy), 0), "follow the last storage"}
+	return m
+}
+
+// What is odd is refused in every run, in the same words: no order of a map decides.
+func TestRefusalsRepeat(t *testing.T) {
+	for what, x := range odd() {
+		first := use("x.pt", x.raw)
+		for range 100 {
+			if err := use("x.pt", x.raw); err == nil || err.Error() != first.Error() {
+				t.Fatalf("%s: %v, then %v", what, first, err)
+			}
+		}
+	}
+}
+
+// What people take for weights and is none is named.
+func TestNotWeights(t *testing.T) {
+	for content, want := range map[string]string{
+		"": "is empty", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n": "git lfs pull", "\n<!DOCTYPE html><html>": "web page",
+		"<?xml version='1.0'?><Error>": "web page", "{\"error\":\"Invalid credentials\"}": "error message", "\x1f\x8b\x08\x00": "compressed"} {
+		path := filepath.Join(t.TempDir(), "ViT-B-16.pt")
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, open := range []func() error{func() error { _, err := Head(path); return err }, func() error { _, err := Open(path); return err }} {
+			if err := open(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%.20q: %v, want an error that says %q", content, err, want)
+			}
+		}
+	}
+}
+
+// Weights under two names count once.
+func TestTiedWeights(t *testing.T) {
+	x := rebuild("FloatStorage", 4, int64(0), pickle.Tuple{int64(4)}, pickle.Tuple{int64(1)})
+	var b bytes.Buffer
+	if err := pickle.Encode(&b, &pickle.Dict{Keys: []any{"clip_model.visual.proj", "image_encoder.proj", "ctx"}, Values: []any{x, x, x}}); err != nil {
+		t.Fatal(err)
+	}
+	raw := zipped(zip.Store, "a/data.pkl", b.String(), "a/data/0", strings.Repeat("x", 16))
+	if err := use("tied.pt", raw); err != nil {
+		t.Error(err)
+	}
 }
 
 // doubled is a module that holds a module twice, which holds one twice, and so on: 2^depth in all, from a few bytes each.
@@ -374,7 +497,13 @@ func use(path string, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	d, err := f.StateDict(f.Root)
+	root := f.Root
+	if d, ok := pickle.AsDict(root); ok {
+		if inner, ok := d.Get("state_dict"); ok {
+			root = inner
+		}
+	}
+	d, err := f.StateDict(root)
 	if err != nil {
 		return err
 	}
