@@ -1,17 +1,22 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
 
 	"clipinspector/datasets"
+	"clipinspector/experiments/world"
 )
 
-// CheckDatasets prints what is there of the published datasets of the given names, or of all when there are none. It fails when
-// a named one is not complete.
-func CheckDatasets(w io.Writer, root string, names []string) error {
-	findings, err := datasets.Check(datasets.Options{Root: root}, names...)
+// CheckDatasets prints what is there of the datasets of the given names (published sets and folders), or of all published sets when
+// there are none. Of named ones it decodes every picture, with progress on tell. It fails when a named one is not complete.
+func CheckDatasets(ctx context.Context, w, tell io.Writer, root string, names []string) error {
+	world := world.New()
+	world.Watch(ctx, tell)
+	steps := func(name string) func(done, total int) { return world.Steps("looking at", name) }
+	findings, err := datasets.Check(ctx, datasets.Options{Root: root}, steps, names...)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,9 @@ func textLines(folder, file string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	if data, err = plainText(data); err != nil {
+		return nil, fmt.Errorf("%s %w", file, err)
+	}
 	var out []string
 	for line := range bytes.Lines(data) {
 		if s := strings.TrimSpace(string(line)); s != "" {

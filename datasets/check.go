@@ -1,6 +1,7 @@
 package datasets
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,36 +21,93 @@ const (
 	Broken   State = "broken" // there, but not readable
 )
 
-// Finding is what Check says of one published set.
+// Finding is what Check says of one set.
 type Finding struct {
 	Name    string
 	Folder  string // where it is looked for
 	State   State
 	Classes int
 	Counts  [3]int // pictures: train, val, test
-	// Notes say what is missing or differs and, when the set is absent, where it comes from and how to lay it out.
+	// Notes say what is missing, differs, cannot be read or is left out and, when the set is absent, where it comes from and how
+	// to lay it out.
 	Notes []string
 }
 
-// Check looks for the published sets of the given names, or for all of the paper when there are none, below Options.Root. It
-// stats every picture and opens none. An unknown name is an error.
-func Check(o Options, names ...string) ([]Finding, error) {
+// Check looks for the sets of the given names below Options.Root: published sets, and folders as Open takes them. It decodes every
+// picture of them and lists all that cannot be read; steps, which may be nil, gives for a name what hears how many are done. Without
+// names it looks for all sets of the paper, and for their files alone. An unknown name is an error.
+func Check(ctx context.Context, o Options, steps func(name string) func(done, total int), names ...string) ([]Finding, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	var out []Finding
-	for _, s := range coopSets {
-		if len(names) == 0 || slices.Contains(names, s.name) {
-			out = append(out, s.check(o.Root))
+	if len(names) == 0 {
+		for _, s := range coopSets {
+			f, _ := s.check(o.Root)
+			out = append(out, f)
 		}
+		return out, nil
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(coopSets, func(s coopSet) bool { return s.name == name }) {
-			return nil, fmt.Errorf("no published set is called %.60q; there are %s", name, strings.Join(publishedNames(), ", "))
+		var f Finding
+		var d *Files
+		if i := slices.IndexFunc(coopSets, func(s coopSet) bool { return s.name == name }); i >= 0 {
+			f, d = coopSets[i].check(o.Root)
+		} else if path, ok := folderPath(name, o); ok {
+			f, d = checkFolder(name, path)
+		} else {
+			return nil, fmt.Errorf("no published set is called %.60q; there are %s, and folder:PATH", name, strings.Join(publishedNames(), ", "))
 		}
+		if d != nil {
+			var step func(done, total int)
+			if steps != nil {
+				step = steps(name)
+			}
+			broken, err := d.unreadable(ctx, step)
+			if err != nil {
+				return nil, err
+			}
+			if len(broken) > 0 {
+				f.State = Partial
+				f.Notes = append(f.Notes, fmt.Sprintf("%d pictures cannot be read", len(broken)))
+			}
+			for _, e := range broken {
+				f.Notes = append(f.Notes, e.Error())
+			}
+			f.Notes = append(f.Notes, d.notes...)
+		}
+		out = append(out, f)
 	}
 	return out, nil
+}
+
+// unreadable decodes all pictures.
+func (d *Files) unreadable(ctx context.Context, step func(done, total int)) ([]error, error) {
+	paths := d.paths()
+	return Unreadable(ctx, func(i int) (*RGB, error) { return ReadImage(paths[i]) }, All(len(paths)), step)
+}
+
+func checkFolder(name, path string) (Finding, *Files) {
+	f := Finding{Name: name, Folder: path, State: Complete}
+	d, err := OpenFolder(name, path)
+	if err != nil {
+		f.State, f.Notes = Broken, []string{err.Error()}
+		if errors.Is(err, fs.ErrNotExist) {
+			f.State = Absent
+		}
+		return f, nil
+	}
+	f.measure(d)
+	return f, d
+}
+
+// measure notes the numbers of classes and pictures.
+func (f *Finding) measure(d *Files) {
+	f.Classes = len(d.classes)
+	for k, split := range Splits {
+		f.Counts[k] = d.Len(split)
+	}
 }
 
 func publishedNames() []string {
@@ -60,7 +118,7 @@ func publishedNames() []string {
 	return names
 }
 
-func (s coopSet) check(root string) Finding {
+func (s coopSet) check(root string) (Finding, *Files) {
 	f := Finding{Name: s.name, Folder: filepath.Join(root, s.folder), State: Complete}
 	d, err := openCoOp(s, root)
 	switch {
@@ -69,15 +127,13 @@ func (s coopSet) check(root string) Finding {
 	case err != nil:
 		f.State, f.Notes = Broken, []string{err.Error()}
 	default:
-		f.Classes = len(d.classes)
-		for k, split := range Splits {
-			f.Counts[k] = d.Len(split)
-		}
-		if f.Notes = d.problems; !d.Complete() {
+		f.measure(d)
+		if f.Notes = slices.Clone(d.problems); !d.Complete() {
 			f.State = Partial
 		}
+		return f, d
 	}
-	return f
+	return f, nil
 }
 
 // Incomplete returns in what the copy behind a dataset differs from the published set, through subsets and limits; nothing for

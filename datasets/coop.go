@@ -55,7 +55,7 @@ func init() {
 			Family: "coop",
 			Doc: fmt.Sprintf("%s; %d classes, %d/%d/%d pictures", s.source, s.classes,
 				s.counts[0], s.counts[1], s.counts[2]),
-			Open: func(o Options) (Dataset, error) { return asDataset(openCoOp(s, o.Root)) },
+			Open: func(o Options) (Dataset, error) { return asDataset(openTuned(s, o.Root)) },
 		})
 	}
 }
@@ -77,6 +77,10 @@ func openCoOp(s coopSet, root string) (*Files, error) {
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
+		if n := count(folder); n > 0 {
+			return nil, fmt.Errorf("dataset %s: %d pictures are in %s, only the lists are missing (%w): get %s as CoOp's DATASETS.md "+
+				"(github.com/KaiyangZhou/CoOp) says and put them there", s.name, n, folder, notThere{err}, s.lists())
+		}
 		return nil, s.absent(folder, err)
 	}
 	if err != nil {
@@ -85,9 +89,28 @@ func openCoOp(s coopSet, root string) (*Files, error) {
 	images := filepath.Join(folder, s.images)
 	d, err := newFiles(s.name, s.template, images, classes, lists)
 	if err != nil {
-		return nil, s.absent(folder, err)
+		if count(folder) == 0 {
+			return nil, s.absent(folder, err)
+		}
+		return nil, fmt.Errorf("dataset %s: %w; %s", s.name, err, found(folder, images, lists))
 	}
 	d.problems = s.compare(d, lists)
+	return d, nil
+}
+
+// notThere is a file that does not exist beside others that do.
+type notThere struct{ error }
+
+// openTuned is openCoOp for use: classes without a training picture would be tuned on nothing.
+func openTuned(s coopSet, root string) (*Files, error) {
+	d, err := openCoOp(s, root)
+	if err != nil {
+		return nil, err
+	}
+	if lacking := d.untuned(); len(lacking) > 0 {
+		return nil, fmt.Errorf("dataset %s: classes without a training picture in %s: %s: their pictures are missing (datasets check %s says more)",
+			s.name, d.folder, listed(lacking), s.name)
+	}
 	return d, nil
 }
 
@@ -101,6 +124,9 @@ func (s coopSet) compare(d *Files, lists map[Split][]Item) []string {
 		if d.Len(split) != s.counts[k] {
 			out = append(out, fmt.Sprintf("%d of %d %s pictures", d.Len(split), s.counts[k], split))
 		}
+	}
+	if lacking := d.untuned(); len(lacking) > 0 {
+		out = append(out, fmt.Sprintf("classes without a training picture: %s", listed(lacking)))
 	}
 	if d.missing > 0 {
 		out = append(out, fmt.Sprintf("%d pictures that the lists name are not there", d.missing))
@@ -151,10 +177,14 @@ func (s coopSet) absent(folder string, err error) error {
 
 // layout says where a set comes from and where its files belong below the folder of the data.
 func (s coopSet) layout() string {
-	lists := s.split
-	if lists == "" {
-		lists = "variants.txt and images_variant_{train,val,test}.txt"
-	}
 	return fmt.Sprintf("get %s and lay it out as CoOp's DATASETS.md (github.com/KaiyangZhou/CoOp) says: the pictures in %s, %s in %s",
-		s.source, filepath.Join(s.folder, s.images), lists, s.folder)
+		s.source, filepath.Join(s.folder, s.images), s.lists(), s.folder)
+}
+
+// lists are the names of the files that say which picture belongs to which split and class.
+func (s coopSet) lists() string {
+	if s.split == "" {
+		return "variants.txt and images_variant_{train,val,test}.txt"
+	}
+	return s.split
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	_ "golang.org/x/image/bmp"  // register the format
+	_ "golang.org/x/image/tiff" // register the format
 	_ "golang.org/x/image/webp" // register the format
 
 	"clipinspector/internal/regular"
@@ -28,7 +29,7 @@ const (
 )
 
 // Extensions are the file name endings, in lower case, that count as pictures.
-var Extensions = []string{".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
+var Extensions = []string{".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 // isPicture tells by its name whether a file is a picture; hidden files are none.
 func isPicture(name string) bool {
@@ -45,7 +46,7 @@ func isPicture(name string) bool {
 	return false
 }
 
-// ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, GIF's first frame) as RGB. Alpha is dropped as
+// ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's first frame) as RGB. Alpha is dropped as
 // PIL's convert("RGB") does, not blended. Dimensions are checked before decoding. Errors name the file and the reason.
 func ReadImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
 
@@ -73,7 +74,10 @@ func Decode(data []byte) (img *RGB, err error) {
 	cfg, format, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil {
 		if errors.Is(err, image.ErrFormat) {
-			return nil, errors.New("not a JPEG, PNG, WebP, BMP or GIF picture")
+			if err := notText(data); err != nil {
+				return nil, err
+			}
+			return nil, errors.New("not a JPEG, PNG, WebP, BMP, TIFF or GIF picture")
 		}
 		return nil, fmt.Errorf("damaged picture: %w", err)
 	}

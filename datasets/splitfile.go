@@ -1,9 +1,11 @@
 package datasets
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"clipinspector/internal/regular"
 )
@@ -23,30 +25,45 @@ type splitItem struct {
 
 // UnmarshalJSON reads the heterogeneous list of three.
 func (s *splitItem) UnmarshalJSON(data []byte) error {
+	var flat bytes.Buffer
+	if err := json.Compact(&flat, data); err != nil {
+		return err
+	}
+	data = flat.Bytes()
 	var raw []json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil || len(raw) != 3 {
 		return fmt.Errorf("item %.80s: want [path, label, class name]", data)
 	}
 	var label *int
 	var path, class *string
-	if json.Unmarshal(raw[0], &path) != nil || json.Unmarshal(raw[1], &label) != nil ||
-		json.Unmarshal(raw[2], &class) != nil || path == nil || label == nil || class == nil {
+	switch {
+	case json.Unmarshal(raw[1], &label) != nil || label == nil:
+		return fmt.Errorf("item %.80s: the label is %.20s: want a whole number", data, raw[1])
+	case json.Unmarshal(raw[0], &path) != nil || json.Unmarshal(raw[2], &class) != nil || path == nil || class == nil:
 		return fmt.Errorf("item %.80s: want [path, label, class name]", data)
 	}
-	s.Path, s.Label, s.class = *path, *label, *class
+	s.Path, s.Label, s.class = strings.ReplaceAll(*path, `\`, "/"), *label, *class // Windows writes backslashes
 	return nil
 }
 
 // ParseSplit reads a split file as CoOp writes it (split_zhou_*.json): an object with the lists train, val and test of
 // [relative path, label, class name]. It returns the class names by label and the lists in the file's order. Labels
-// must run from 0 without a gap and keep one name each; paths must stay inside the image folder.
+// must run from 0 without a gap and keep one name each; paths must stay inside the image folder. Backslashes between folders and
+// byte order marks, as Windows writes them, are read.
 func ParseSplit(data []byte) (classes []string, lists map[Split][]Item, err error) {
 	var file struct {
 		Train []splitItem `json:"train"`
 		Val   []splitItem `json:"val"`
 		Test  []splitItem `json:"test"`
 	}
+	if data, err = plainText(data); err != nil {
+		return nil, nil, err
+	}
 	if err := json.Unmarshal(data, &file); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			err = fmt.Errorf("is no JSON text at byte %d of %d (%w): download it again", syntax.Offset, len(data), err)
+		}
 		return nil, nil, err
 	}
 	lists = map[Split][]Item{}

@@ -94,11 +94,11 @@ func TestPartialCopyKeepsWhatIsThere(t *testing.T) {
 	root := t.TempDir()
 	writeTree(t, root, map[string]string{"dtd/split_zhou_DescribableTextures.json": goodSplit})
 	writePNG(t, filepath.Join(root, "dtd/images/a/1.jpg"), 10) // the ending does not decide the format
-	ds, err := Open("dtd", Options{Root: root})
+	ds, err := openCoOp(coopSets[slices.IndexFunc(coopSets, func(s coopSet) bool { return s.name == "dtd" })], root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := ds.(*Files)
+	files := ds
 	if ds.Len(Train) != 1 || ds.Len(Test) != 0 || len(ds.Classes()) != 3 || files.missing != 3 || files.Complete() {
 		t.Errorf("%d train, %d classes, %d missing, complete %v", ds.Len(Train), len(ds.Classes()), files.missing, files.Complete())
 	}
