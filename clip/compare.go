@@ -3,6 +3,7 @@ package clip
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/clip/torchfile"
@@ -80,6 +81,15 @@ func (w Weights) Compare(tensors map[string]*torchfile.Tensor, openAI func(name 
 		}
 	}
 	return c, nil
+}
+
+// dropped tells the buffers that are no weights.
+func dropped(name string) bool {
+	switch name {
+	case "input_resolution", "context_length", "vocab_size", "attn_mask":
+		return true
+	}
+	return strings.HasSuffix(name, ".position_ids")
 }
 
 // roundsTo tells whether b is a, all of it in one precision.

@@ -16,23 +16,23 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
 	"clipinspector/internal/regular"
 )
 
-// Names of the files of a model's folder. Of the weights and of the vocabularies the first that is there counts.
+// Names of the files of a model's folder. Of the weights the first that is there counts.
 const (
-	configFile   = "config.json"           // Hugging Face's CLIPModel
-	openCLIPFile = "open_clip_config.json" // open_clip's models on Hugging Face's hub
-	weightsFile  = "model.safetensors"
-	indexFile    = "model.safetensors.index.json"
+	configFile    = "config.json"           // Hugging Face's CLIPModel
+	openCLIPFile  = "open_clip_config.json" // open_clip's models on Hugging Face's hub
+	weightsFile   = "model.safetensors"
+	indexFile     = "model.safetensors.index.json"
+	tokenizerFile = "tokenizer.json" // Hugging Face's, since transformers 5 the only one
 )
 
 var (
-	weightsFiles = []string{weightsFile, indexFile, "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"}
-	vocabularies = []string{"bpe.txt", "bpe_simple_vocab_16e6.txt.gz", "merges.txt"}
+	weightsFiles = []string{weightsFile, indexFile, "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_model.safetensors",
+		"open_clip_pytorch_model.bin"}
+	vocabularies = []string{"bpe.txt", "bpe_simple_vocab_16e6.txt.gz", "merges.txt", tokenizerFile}
 )
 
 // published are the sha256 of the files that OpenAI published, which its own code checks against (github.com/openai/CLIP,
@@ -47,45 +47,64 @@ var published = map[string]string{
 // LoadPretrained reads a model from a folder, or from a file of weights in one. The threat model rests on encoders that nobody
 // touched: [FileFingerprint] tells whether they are the published ones. Known are
 //
-//   - Hugging Face's layout: config.json and model.safetensors (or its parts with model.safetensors.index.json) or
-//     pytorch_model.bin; [SavePretrained] writes it;
+//   - Hugging Face's layout: config.json and model.safetensors or pytorch_model.bin, or the parts of either with their
+//     *.index.json; [SavePretrained] writes it;
 //   - OpenAI's TorchScript archives, such as ViT-B-16.pt;
-//   - state dicts under OpenAI's names, which open_clip writes as well, as a file of torch.save, by itself or as "state_dict" of
-//     a training checkpoint, or as safetensors. Such a file does not say its activation: open_clip_config.json beside it must.
+//   - state dicts under OpenAI's names, which open_clip writes as well, as a file of torch.save or as safetensors. Such a file
+//     does not say its activation: open_clip_config.json beside it must.
+//
+// Weights may lie within a checkpoint's dict, under any name, and their names may have a prefix (module., _orig_mod., model. and
+// the like). Every tensor is used, or known and harmless (see [Pretrained].LeftAlone), or the file is refused.
 //
 // Beside the weights lies the vocabulary: bpe.txt (as SavePretrained writes), bpe_simple_vocab_16e6.txt.gz (OpenAI) or merges.txt
-// (Hugging Face). Numbers of half precision become float32; position_ids and other buffers are dropped. What does not fit is an
-// error that names the file and the tensor.
+// or tokenizer.json (Hugging Face). How pictures are prepared is read from preprocessor_config.json, processor_config.json or open_clip_config.json,
+// see [Normalization]; CLIP's way where none is there. Numbers of half precision become float32. What does not fit is an error that
+// names the file and the tensor.
 func LoadPretrained(path string) (Config, Weights, *bpe.Tokenizer, error) {
-	fail := func(err error) (Config, Weights, *bpe.Tokenizer, error) {
-		return Config{}, nil, nil, fmt.Errorf("CLIP model: %w", err)
+	p, err := ReadPretrained(path)
+	if err != nil {
+		return Config{}, nil, nil, err
 	}
+	return p.Config, p.Weights, p.Tokenizer, nil
+}
+
+// ReadPretrained is [LoadPretrained], and says as LeftAlone what the file holds beyond the weights and why that is harmless.
+func ReadPretrained(path string) (*Pretrained, error) {
+	p, err := readPretrained(path)
+	if err != nil {
+		return nil, fmt.Errorf("CLIP model: %w", err)
+	}
+	return p, nil
+}
+
+func readPretrained(path string) (*Pretrained, error) {
 	file, err := findWeights(path)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	t, err := readVocabulary(filepath.Dir(file))
+	dir := filepath.Dir(file)
+	t, err := readVocabulary(dir)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	c, w, err := readWeights(file)
+	c, w, leftAlone, err := readWeights(file)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if t.Size() != c.Text.VocabSize {
-		return fail(fmt.Errorf("%s: the vocabulary has %d tokens, the model %d", path, t.Size(), c.Text.VocabSize))
+		return nil, fmt.Errorf("%s: the vocabulary has %d tokens, the model %d", path, t.Size(), c.Text.VocabSize)
 	}
 	if eos := c.Text.EOS; eos != 2 && eos != t.EOT() {
-		return fail(fmt.Errorf("%s: text_config.eos_token_id is %d; the vocabulary's end of text is %d, and only there, or at the largest id, "+
-			"which 2 stands for, the features are read", filepath.Join(filepath.Dir(file), configFile), eos, t.EOT()))
+		return nil, fmt.Errorf("%s: text_config.eos_token_id is %d; the vocabulary's end of text is %d, and only there, or at the largest id, "+
+			"which 2 stands for, the features are read", filepath.Join(dir, configFile), eos, t.EOT())
 	}
-	if c.Normalization, err = readNormalization(filepath.Dir(file), c.Vision.ImageSize); err != nil {
-		return fail(err)
+	if c.Normalization, err = readNormalization(dir, c.Vision.ImageSize); err != nil {
+		return nil, err
 	}
 	if err := w.Check(c); err != nil {
-		return fail(fmt.Errorf("%s: %w", file, err))
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return c, w, t, nil
+	return &Pretrained{Config: c, Weights: w, Tokenizer: t, LeftAlone: leftAlone}, nil
 }
 
 // findWeights returns the file of weights of a folder, or the file that path names.
@@ -111,139 +130,33 @@ func escape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
+// readVocabulary reads the vocabularies of a folder. Where there are several they must be the same: which counts depends on who reads.
 func readVocabulary(dir string) (*bpe.Tokenizer, error) {
+	var t *bpe.Tokenizer
+	first := ""
 	for _, name := range vocabularies {
-		t, err := bpe.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		path := filepath.Join(dir, name)
+		read := bpe.ReadFile
+		if name == tokenizerFile {
+			read = bpe.ReadTokenizerJSON
 		}
-		return t, err
-	}
-	return nil, fmt.Errorf("%s: no vocabulary; one of %s should be there (OpenAI's CLIP repository has it in the folder clip)", dir,
-		strings.Join(vocabularies, ", "))
-}
-
-// stored are the tensors of a file, of whatever format, before they are read.
-type stored struct {
-	shapes map[string][]int
-	read   func(name string) ([]float32, error)
-	script bool // from a TorchScript archive
-	close  func() error
-}
-
-// openStored opens a file of weights by its content.
-func openStored(path string) (*stored, error) {
-	if strings.HasSuffix(path, ".json") {
-		f, err := safetensors.ReadSharded(path)
-		return ofSafetensors(path, f, err)
-	}
-	head, err := torchfile.Head(path)
-	if err != nil {
-		return nil, err
-	}
-	if !torchfile.Is(head) {
-		f, err := safetensors.Read(path)
-		return ofSafetensors(path, f, err)
-	}
-	f, err := torchfile.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	root := f.Root
-	if d, ok := pickle.AsDict(root); ok { // a training checkpoint of open_clip
-		if inner, ok := d.Get("state_dict"); ok {
-			root = inner
+		other, err := read(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, err
+		case t == nil:
+			t, first = other, name
+		case !t.Equal(other):
+			return nil, fmt.Errorf("%s: another vocabulary than %s beside it: keep the one that the model was trained with", path, first)
 		}
 	}
-	tensors, err := f.StateDict(root)
-	if err != nil {
-		f.Close()
-		return nil, err
+	if t == nil {
+		return nil, fmt.Errorf("%s: no vocabulary; one of %s should be there (OpenAI's CLIP repository has it in the folder clip)", dir,
+			strings.Join(vocabularies, ", "))
 	}
-	s := &stored{shapes: map[string][]int{}, script: f.Format == "TorchScript", close: f.Close}
-	for name, t := range tensors {
-		s.shapes[name] = t.Shape
-	}
-	s.read = func(name string) ([]float32, error) { return tensors[name].Float32() }
-	s.unwrap("module.") // of a model that was trained on several devices
-	return s, nil
+	return t, nil
 }
-
-func ofSafetensors(path string, f *safetensors.File, err error) (*stored, error) {
-	if err != nil {
-		return nil, err
-	}
-	s := &stored{shapes: map[string][]int{}, close: func() error { return nil }}
-	for name, dtype := range f.Skipped {
-		if !dropped(name) {
-			return nil, fmt.Errorf("%s: tensor %.80q is %s; F32, F16 and BF16 are supported", path, name, dtype)
-		}
-	}
-	for name, t := range f.Tensors {
-		s.shapes[name] = t.Shape()
-	}
-	s.read = func(name string) ([]float32, error) { return safetensors.Values(f.Tensors[name]), nil }
-	return s, nil
-}
-
-// unwrap takes a prefix off all names, where all have it.
-func (s *stored) unwrap(prefix string) {
-	for name := range s.shapes {
-		if !strings.HasPrefix(name, prefix) {
-			return
-		}
-	}
-	shapes := map[string][]int{}
-	for name, shape := range s.shapes {
-		shapes[name[len(prefix):]] = shape
-	}
-	read := s.read
-	s.shapes, s.read = shapes, func(name string) ([]float32, error) { return read(prefix + name) }
-}
-
-// dropped tells the buffers that are no weights.
-func dropped(name string) bool {
-	switch name {
-	case "input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask":
-		return true
-	}
-	return strings.HasSuffix(name, ".position_ids")
-}
-
-// readWeights reads the weights of a file and finds out their architecture. The result is yet to be checked.
-func readWeights(path string) (Config, Weights, error) {
-	fail := func(err error) (Config, Weights, error) { return Config{}, nil, err }
-	s, err := openStored(path)
-	if err != nil {
-		return fail(err)
-	}
-	defer s.close()
-	maps.DeleteFunc(s.shapes, func(name string, _ []int) bool { return dropped(name) })
-	var c Config
-	var w Weights
-	dir := filepath.Dir(path)
-	switch {
-	case s.has("visual.conv1.weight"):
-		if c, err = s.openAIConfig(dir); err == nil {
-			if w, err = s.openAIWeights(c); err != nil {
-				err = fmt.Errorf("%s: %w", path, err)
-			}
-		} else {
-			err = fmt.Errorf("%s: %w", path, err)
-		}
-	case s.has("visual.layer1.0.conv1.weight"):
-		err = fmt.Errorf("%s: a CLIP with a ResNet; only vision transformers are supported", path)
-	default:
-		if c, err = ReadConfig(filepath.Join(dir, configFile)); err == nil {
-			if w, err = s.weights(c); err != nil {
-				err = fmt.Errorf("%s: %w", path, err)
-			}
-		}
-	}
-	return c, w, err
-}
-
-func (s *stored) has(name string) bool { return s.shapes[name] != nil }
 
 // weights reads tensors under Hugging Face's names. Shapes are checked first.
 func (s *stored) weights(c Config) (Weights, error) {
@@ -279,18 +192,6 @@ func unknownTensor(name string) error {
 
 func shapeError(name string, got, want []int) error {
 	return fmt.Errorf("tensor %s has shape %v; the config asks for %v", name, got, want)
-}
-
-// shape returns the shape of a tensor of so many axes.
-func (s *stored) shape(name string, axes int) ([]int, error) {
-	shape, ok := s.shapes[name]
-	if !ok {
-		return nil, fmt.Errorf("tensor %s is missing", name)
-	}
-	if len(shape) != axes {
-		return nil, fmt.Errorf("tensor %s has shape %v; %d axes were expected", name, shape, axes)
-	}
-	return shape, nil
 }
 
 // FileFingerprint returns the sha256 of a model's weights as they lie on disk, in 64 hexadecimal digits, and the name of the

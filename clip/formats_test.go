@@ -231,7 +231,7 @@ func TestViTsOfEveryFormatAgreeWithTransformers(t *testing.T) {
 			},
 		} {
 			write()
-			c, got, err := readWeights(filepath.Join(dir, format))
+			c, got, _, err := readWeights(filepath.Join(dir, format))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -271,7 +271,7 @@ func TestTorchScriptAtFullSize(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, file := range []string{"openai.pt", "open_clip.pt", "model.safetensors.index.json"} {
-			got, w, err := readWeights(filepath.Join(dir, file))
+			got, w, _, err := readWeights(filepath.Join(dir, file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -338,8 +338,7 @@ func TestRefusedFormats(t *testing.T) {
 		"block 10000": {modelFolder(t, map[string]string{"x.pt": spoiled(func(d map[string]*tensor.Dense) { d["transformer.resblocks.9999.ln_1.bias"] = zeros(16) })}, config),
 			"num_hidden_layers is 10000"},
 		"a ResNet": {modelFolder(t, map[string]string{"x.pt": spoiled(func(d map[string]*tensor.Dense) {
-			delete(d, "visual.conv1.weight")
-			d["visual.layer1.0.conv1.weight"] = zeros(1)
+			d["visual.layer1.0.conv1.weight"] = zeros(24, 24, 1, 1)
 		})}, config), "ResNet"},
 		"a config without model_cfg": {modelFolder(t, map[string]string{"x.pt": "testdata/formats/open_clip.pt"}, map[string]string{openCLIPFile: "{}"}), "model_cfg"},
 	} {
@@ -400,7 +399,7 @@ func FuzzReadWeights(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if c, w, err := readWeights(filepath.Join(dir, "w.pt")); err == nil {
+		if c, w, _, err := readWeights(filepath.Join(dir, "w.pt")); err == nil {
 			w.Check(c)
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"math"
@@ -19,7 +18,6 @@ import (
 // openAIConfig finds the architecture as OpenAI's build_model does (clip/model.py), from names and shapes: heads are 64 wide, or
 // there is one. The activation is QuickGELU in OpenAI's archives; of other files open_clip_config.json says it.
 func (s *stored) openAIConfig(dir string) (Config, error) {
-	s.unwrapText()
 	c := ViTB32()
 	t, v := &c.Text, &c.Vision
 	var err error
@@ -59,21 +57,6 @@ func (s *stored) openAIConfig(dir string) (Config, error) {
 	return c, c.Validate()
 }
 
-// unwrapText takes the prefix "text." off the names of open_clip's models with a text tower of their own.
-func (s *stored) unwrapText() {
-	if !s.has("text.token_embedding.weight") {
-		return
-	}
-	shapes := map[string][]int{}
-	from := map[string]string{}
-	for name, shape := range s.shapes {
-		short := strings.TrimPrefix(name, "text.")
-		shapes[short], from[short] = shape, name
-	}
-	read := s.read
-	s.shapes, s.read = shapes, func(name string) ([]float32, error) { return read(from[name]) }
-}
-
 // blocks counts the blocks of a tower: one more than the largest number there is.
 func (s *stored) blocks(prefix string) int {
 	n := 0
@@ -88,9 +71,9 @@ func (s *stored) blocks(prefix string) int {
 	return n
 }
 
-// openCLIPConfig reads what the tensors do not tell.
+// openCLIPConfig reads what the tensors do not tell, and holds what both tell against them.
 func (s *stored) openCLIPConfig(path string, c *Config) error {
-	f, err := regular.Open(path)
+	raw, err := regular.Read(path, maxConfigBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		if s.script {
 			return nil // OpenAI's: ViTB32's activation
@@ -98,38 +81,83 @@ func (s *stored) openCLIPConfig(path string, c *Config) error {
 		return fmt.Errorf("a state dict does not say which activation it was trained with: put a file %s beside it that holds "+
 			`{"model_cfg": {"quick_gelu": true}} for OpenAI's weights, false for most of open_clip's`, openCLIPFile)
 	}
+	if err == nil {
+		err = readOpenCLIPModel(raw, c)
+	}
 	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var given struct {
-		Model *struct {
-			QuickGELU bool `json:"quick_gelu"`
-			Vision    struct {
-				HeadWidth int `json:"head_width"`
-			} `json:"vision_cfg"`
-			Text struct {
-				Heads int `json:"heads"`
-			} `json:"text_cfg"`
-		} `json:"model_cfg"`
-	}
-	if err := json.NewDecoder(io.LimitReader(f, maxConfigBytes)).Decode(&given); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
-	}
-	if given.Model == nil {
-		return fmt.Errorf("%s: model_cfg is missing", path)
-	}
-	if !given.Model.QuickGELU {
-		c.Text.Activation, c.Vision.Activation = "gelu", "gelu"
-	}
-	if w := given.Model.Vision.HeadWidth; w > 0 {
-		c.Vision.Heads = c.Vision.Width / w
-	}
-	if h := given.Model.Text.Heads; h > 0 {
-		c.Text.Heads = h
 	}
 	return nil
 }
+
+func readOpenCLIPModel(raw []byte, c *Config) error {
+	top, err := openCLIP.check("", raw)
+	if err != nil {
+		return err
+	}
+	if !given(top["model_cfg"]) {
+		return errors.New("model_cfg is missing")
+	}
+	model, err := openCLIPModel.check("model_cfg", top["model_cfg"])
+	if err != nil {
+		return err
+	}
+	vision, err := openCLIPVision.check("vision_cfg", model["vision_cfg"])
+	if err != nil {
+		return err
+	}
+	text, err := openCLIPText.check("text_cfg", model["text_cfg"])
+	if err != nil {
+		return err
+	}
+	quick := false
+	if value := model["quick_gelu"]; given(value) {
+		if err := json.Unmarshal(value, &quick); err != nil {
+			return fmt.Errorf("quick_gelu: %w", err)
+		}
+	}
+	if !quick {
+		c.Text.Activation, c.Vision.Activation = "gelu", "gelu"
+	}
+	if value := vision["head_width"]; given(value) {
+		var width int
+		if err := json.Unmarshal(value, &width); err != nil || width < 1 || c.Vision.Width%width != 0 {
+			return fmt.Errorf("vision_cfg.head_width is %.40s; the tower is %d wide", value, c.Vision.Width)
+		}
+		c.Vision.Heads = c.Vision.Width / width
+	}
+	if value := text["heads"]; given(value) {
+		if err := json.Unmarshal(value, &c.Text.Heads); err != nil || c.Text.Heads < 1 {
+			return fmt.Errorf("text_cfg.heads is %.40s", value)
+		}
+	} else if given(text["width"]) && c.Text.Heads != openCLIPHeads {
+		return fmt.Errorf("text_cfg.heads is missing: open_clip would take %d, OpenAI %d; say which", openCLIPHeads, c.Text.Heads)
+	}
+	size := c.Vision.ImageSize
+	for _, x := range []struct {
+		name string
+		raw  json.RawMessage
+		want string
+	}{
+		{"embed_dim", model["embed_dim"], fmt.Sprint(c.ProjectionDim)},
+		{"vision_cfg.width", vision["width"], fmt.Sprint(c.Vision.Width)},
+		{"vision_cfg.layers", vision["layers"], fmt.Sprint(c.Vision.Layers)},
+		{"vision_cfg.patch_size", vision["patch_size"], fmt.Sprint(c.Vision.PatchSize)},
+		{"vision_cfg.image_size", vision["image_size"], fmt.Sprintf("%d | [%d,%d]", size, size, size)},
+		{"text_cfg.width", text["width"], fmt.Sprint(c.Text.Width)},
+		{"text_cfg.layers", text["layers"], fmt.Sprint(c.Text.Layers)},
+		{"text_cfg.context_length", text["context_length"], fmt.Sprint(c.Text.ContextLength)},
+		{"text_cfg.vocab_size", text["vocab_size"], fmt.Sprint(c.Text.VocabSize)},
+	} {
+		if given(x.raw) && !anyOf(x.raw, x.want) {
+			return fmt.Errorf("%s is %.40s; the tensors are those of %s", x.name, x.raw, x.want)
+		}
+	}
+	return nil
+}
+
+// openCLIPHeads is open_clip's default for the heads of a text tower.
+const openCLIPHeads = 8
 
 // openAIName returns where OpenAI's state dicts have a parameter of Hugging Face's name, which third of the rows of that tensor
 // it is (0 of 1 where it is all), and whether it is transposed there (transformers, convert_clip_original_pytorch_to_hf.py).

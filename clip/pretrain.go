@@ -54,6 +54,8 @@ type Pretrained struct {
 	Weights   Weights
 	Tokenizer *bpe.Tokenizer
 	Loss      float64 // mean over the last Report steps
+	// LeftAlone says, of a model that was read, what its file holds beyond the weights, and why that is harmless.
+	LeftAlone []string
 }
 
 // Pretrain trains a CLIP of architecture c from scratch with the contrastive loss of Radford et al. (2021): both
@@ -137,7 +139,7 @@ func pretrain(ctx context.Context, e engine.Engine, c Config, o PretrainOptions,
 	if err != nil {
 		return nil, err
 	}
-	return &Pretrained{t.config, w, t.tokenizer, loss}, nil
+	return &Pretrained{Config: t.config, Weights: w, Tokenizer: t.tokenizer, Loss: loss}, nil
 }
 
 // trainer holds the recorded training step and what it works on.

@@ -91,9 +91,10 @@ var (
 	openCLIPModel = all(honoured, "embed_dim", "quick_gelu", "vision_cfg", "text_cfg").with(
 		all(harmless, "init_logit_scale", "init_logit_bias", "nonscalar_logit_scale", "cast_dtype", "output_dict", "custom_text"),
 		keys{"multimodal_cfg": "null"})
-	openCLIPTower = all(honoured, "layers", "width", "mlp_ratio").with(
-		// Tokens are normalised one by one, so that it does not matter whether that is before or after one is picked.
-		all(harmless, "final_ln_after_pool"),
+	openCLIPTower = all(honoured, "layers", "width").with(
+		// The tensors tell the MLP's width. Tokens are normalised one by one, so that it does not matter whether that is before or
+		// after one is picked.
+		all(harmless, "mlp_ratio", "final_ln_after_pool"),
 		keys{"ls_init_value": "null", "act_kwargs": `null | {} | {"approximate": "none"}`, "norm_kwargs": `null | {} | {"eps": 1e-5}`,
 			"output_tokens": "false | null", "block_type": `null | "default"`, "qk_norm": "false", "scaled_cosine_attn": "false",
 			"scale_heads": "false", "scale_attn_inner": "false", "scale_attn": "false", "scale_fc": "false"})
@@ -111,7 +112,7 @@ var (
 		keys{"mode": `"RGB"`, "interpolation": `"bicubic"`, "resize_mode": `"shortest"`})
 )
 
-// check reads a JSON object whose name in errors is what, "" for the file itself. null is an object without keys. A key that
+// check reads a JSON object whose name in errors is what, "" for the file itself. One that is missing or null is an object without keys. A key that
 // stands twice is refused, since readers differ in which they take.
 func (k keys) check(what string, raw []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -119,6 +120,9 @@ func (k keys) check(what string, raw []byte) (map[string]json.RawMessage, error)
 		what += "."
 	}
 	values := map[string]json.RawMessage{}
+	if what != "" && len(raw) == 0 {
+		return values, nil
+	}
 	open, err := d.Token()
 	if err != nil {
 		return nil, err

@@ -193,7 +193,13 @@ func TestLoadRefusals(t *testing.T) {
 		"no weights":    {remove(weightsFile), "no weights; one of"},
 		"no config":     {remove(configFile), configFile},
 		"no vocabulary": {remove("bpe.txt", "merges.txt"), "no vocabulary"},
+		"two vocabularies": {func(dir string) error {
+			return safetensors.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write)
+		}, "another vocabulary than bpe.txt"},
 		"vocabulary": {func(dir string) error {
+			if err := remove("merges.txt")(dir); err != nil {
+				return err
+			}
 			return safetensors.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write)
 		}, "vocabulary has 514"},
 	} {

@@ -20,6 +20,9 @@ func DescribeEncoder(w io.Writer, name string) error {
 		c.Vision.ImageSize, c.Vision.PatchSize, c.Vision.Activation)
 	fmt.Fprintf(w, "text tower    %d layers of %d, %d heads, %d tokens of %d, %s\n", c.Text.Layers, c.Text.Width, c.Text.Heads,
 		c.Text.ContextLength, c.Text.VocabSize, c.Text.Activation)
+	if c.Normalization != (clip.Normalization{}) {
+		fmt.Fprintf(w, "pixels        %v (not CLIP's)\n", c.Normalization)
+	}
 	fmt.Fprintf(w, "features      %d\n", c.ProjectionDim)
 	fmt.Fprintf(w, "parameters    %d\n", c.Parameters())
 	fmt.Fprintf(w, "weights       sha256 %s (of the numbers, whatever the format)\n", e.Weights.Fingerprint())
@@ -36,5 +39,8 @@ func DescribeEncoder(w io.Writer, name string) error {
 	}
 	fmt.Fprintf(w, "file          sha256 %s\n", sum)
 	fmt.Fprintf(w, "published     %s\n", published)
+	for _, why := range e.LeftAlone {
+		fmt.Fprintf(w, "left alone    %s\n", why)
+	}
 	return nil
 }

@@ -39,7 +39,7 @@ const (
 // DType is the type of a tensor's numbers in a file.
 type DType string
 
-// The types that are read into float32. [Write] writes the first two.
+// The types of weights; [Decode] reads others too. [Write] writes the first two.
 const (
 	F32  DType = "F32"
 	F16  DType = "F16"
@@ -57,7 +57,7 @@ var bytesOf = map[DType]uint64{
 type File struct {
 	Tensors  map[string]*tensor.Dense
 	Metadata map[string]string
-	// Skipped names the tensors that are of no type this package reads, such as the position_ids (I64) of older CLIP files.
+	// Skipped names the tensors that are of no type that [Decode] reads.
 	// Write ignores it.
 	Skipped map[string]DType
 }
@@ -126,9 +126,9 @@ func read(r io.ReaderAt, size int64) (*File, error) {
 		return nil, err
 	}
 	f := &File{Tensors: map[string]*tensor.Dense{}, Metadata: metadata, Skipped: map[string]DType{}}
-	buf := make([]byte, chunk)
+	buf := make([]byte, 2*chunk)
 	for _, e := range entries {
-		if e.dtype != F32 && e.dtype != F16 && e.dtype != BF16 {
+		if !Decode(nil, nil, e.dtype) {
 			f.Skipped[e.name] = e.dtype
 			continue
 		}
@@ -143,7 +143,7 @@ func read(r io.ReaderAt, size int64) (*File, error) {
 			if _, err := io.ReadFull(section, b); err != nil {
 				return nil, fmt.Errorf("tensor %.80q: %w", e.name, err)
 			}
-			decode(rest[:k], b, e.dtype)
+			Decode(rest[:k], b, e.dtype)
 			rest = rest[k:]
 		}
 		f.Tensors[e.name] = tensor.New(tensor.WithShape(e.shape...), tensor.WithBacking(values))
@@ -382,6 +382,15 @@ func ReadSharded(index string) (*File, error) {
 		}
 	}
 	return out, nil
+}
+
+// WeightMap returns what an index says: the name of the file beside it that has each tensor.
+func WeightMap(index string) (map[string]string, error) {
+	in, err := readIndex(index)
+	if err != nil {
+		return nil, err
+	}
+	return in.WeightMap, nil
 }
 
 // Shards returns the paths of the files that an index names, in order of their names.

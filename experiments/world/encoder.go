@@ -34,6 +34,7 @@ type Encoder struct {
 	fingerprint string
 	Weights     clip.Weights
 	Tokenizer   *bpe.Tokenizer
+	LeftAlone   []string // see [clip.Pretrained]
 }
 
 // OpenEncoder loads "builtin:NAME", or a folder or a file of weights that [clip.LoadPretrained] reads.
@@ -56,7 +57,10 @@ func OpenEncoder(name string) (*Encoder, error) {
 			return nil, fmt.Errorf("encoder %s: no such folder or file: name one that holds CLIP's weights (config.json and "+
 				"model.safetensors, or OpenAI's ViT-B-16.pt), or make one with `clip-inspector pretrain --out %s`", name, name)
 		}
-		e.Config, e.Weights, e.Tokenizer, err = clip.LoadPretrained(name)
+		var p *clip.Pretrained
+		if p, err = clip.ReadPretrained(name); err == nil {
+			e.Config, e.Weights, e.Tokenizer, e.LeftAlone = p.Config, p.Weights, p.Tokenizer, p.LeftAlone
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("encoder %s: %w", name, err)
@@ -73,7 +77,7 @@ func OpenEncoder(name string) (*Encoder, error) {
 	return e, nil
 }
 
-// Fingerprint identifies architecture, weights and vocabulary.
+// Fingerprint identifies architecture, weights, normalisation of the pixels and vocabulary.
 func (e *Encoder) Fingerprint() string { return e.fingerprint }
 
 // On puts the encoder on a device.
