@@ -201,7 +201,18 @@ func (p *Plan) basis(kind store.Kind, key string) *DetectionJob {
 	return p.detections[key]
 }
 
-// store writes the plan into the store.
+// has tells whether a cell is one of the plan's.
+func (p *Plan) has(kind store.Kind, key string) bool {
+	switch kind {
+	case store.KindModel:
+		return p.models[key] != nil
+	case store.KindDetection:
+		return p.detections[key] != nil
+	}
+	return p.repairs[key] != nil
+}
+
+// Store writes the plan into the store.
 func (p *Plan) Store(s *store.Store, versions map[string]string) error {
 	models := make([]store.ModelCell, len(p.Models))
 	for i, m := range p.Models {

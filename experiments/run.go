@@ -82,6 +82,7 @@ func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) 
 	if err := plan.verify(world, results); err != nil {
 		return none, err
 	}
+	results = results.Only(plan.has) // others may plan into the same suite, for other seeds say
 	if _, err := results.RetryFailed(f.Name, attempts); err != nil {
 		return none, err
 	}

@@ -94,9 +94,6 @@ func (k *worker) work(ctx context.Context) error {
 
 func (k *worker) model(ctx context.Context, key string) error {
 	job := k.plan.models[key]
-	if job == nil {
-		return k.foreign(store.KindModel, key)
-	}
 	return k.cell(ctx, store.KindModel, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runModel(ctx, job, step)
 		if err != nil {
@@ -108,9 +105,6 @@ func (k *worker) model(ctx context.Context, key string) error {
 
 func (k *worker) detection(ctx context.Context, key string) error {
 	job := k.plan.detections[key]
-	if job == nil {
-		return k.foreign(store.KindDetection, key)
-	}
 	return k.cell(ctx, store.KindDetection, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runDetection(ctx, job, step)
 		if err != nil {
@@ -122,9 +116,6 @@ func (k *worker) detection(ctx context.Context, key string) error {
 
 func (k *worker) repair(ctx context.Context, key string) error {
 	job := k.plan.repairs[key]
-	if job == nil {
-		return k.foreign(store.KindRepair, key)
-	}
 	return k.cell(ctx, store.KindRepair, key, job, func(ctx context.Context, step func(done, total int)) error {
 		r, err := k.runRepair(ctx, job, step)
 		if err != nil {
@@ -132,13 +123,6 @@ func (k *worker) repair(ctx context.Context, key string) error {
 		}
 		return k.store.FinishRepair(key, k.name, r)
 	})
-}
-
-// foreign gives back a cell that this plan does not have.
-func (k *worker) foreign(kind store.Kind, key string) error {
-	err := fmt.Errorf("suite %s: another process has planned it anew with other settings; start this one again, or use another --out",
-		k.plan.File.Name)
-	return errors.Join(err, k.store.Release(kind, key, k.name))
 }
 
 var errLeaseLost = errors.New("another worker has taken over the cell")

@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Kind says which of the three kinds of cells is meant.
 type Kind string
@@ -105,25 +108,147 @@ type DetectionResult struct {
 	Versions    map[string]string
 }
 
-// ModelRow is a model cell with its state; Result is meaningful when State is
-// Finished, Message when it is or was Failed.
-type ModelRow struct {
-	Cell     ModelCell
-	State    State
-	Attempts int // leases given so far
-	Failures int
-	Message  string
-	Result   ModelResult
+// RepairCell names one repair: the detection whose recovered trigger it uses, and its settings.
+type RepairCell struct {
+	Key          string // identity; empty when planned: see Identity
+	DetectionKey string
+	Suite        string
+	Settings     map[string]any // everything that decides the repaired model beside the detection; read back, integers are int
+	Order        int            // place in the suite's plan
 }
 
-// DetectionRow is a detection cell with its state.
-type DetectionRow struct {
-	Cell     DetectionCell
-	State    State
-	Attempts int
-	Failures int
-	Message  string
-	Result   DetectionResult
+// Arm is one model that a repair compares: the delivered one, or what came of it. Rates lie in [0,1]; NaN says that a figure
+// does not exist.
+type Arm struct {
+	Name         string
+	ACC          float64 // accuracy on clean test images
+	ASR          float64 // success of the true trigger on test images of the other classes
+	ASRAll       float64 // on all test images
+	ASRRecovered float64 // success of the suspect's recovered trigger on test images of classes other than the suspect
+}
+
+// The arms of a repair. Repaired and control take the same steps from the delivered model, retuned takes them from fresh
+// prompts on clean images.
+const (
+	ArmDelivered = "delivered"
+	ArmRepaired  = "repaired"
+	ArmControl   = "control"
+	ArmRetuned   = "retuned"
+)
+
+// Arms lists the arms in the order of the tables.
+var Arms = []string{ArmDelivered, ArmRepaired, ArmControl, ArmRetuned}
+
+// RepairResult is what a repair did.
+type RepairResult struct {
+	Arms     []Arm
+	Path     string // where the repaired model lies
+	Hash     string // SHA-256 of its file
+	Seconds  float64
+	Versions map[string]string
+}
+
+// Arm returns the arm of a name; ok is false when there is none.
+func (r RepairResult) Arm(name string) (arm Arm, ok bool) {
+	i := slices.IndexFunc(r.Arms, func(a Arm) bool { return a.Name == name })
+	if i < 0 {
+		return Arm{}, false
+	}
+	return r.Arms[i], true
+}
+
+// ModelRow, DetectionRow and RepairRow are cells with their states.
+type (
+	ModelRow     = Row[ModelCell, ModelResult]
+	DetectionRow = Row[DetectionCell, DetectionResult]
+	RepairRow    = Row[RepairCell, RepairResult]
+)
+
+var models = declaration[ModelCell, ModelResult]{
+	family: family{kind: KindModel, named: "attack||' '||learner||' '||seed||' '||dataset", file: true},
+	head:   func(c *ModelCell) head { return head{&c.Key, &c.Suite, &c.Order, &c.Settings} },
+	own: []column[ModelCell]{
+		// The same folder may be called otherwise elsewhere; the settings hold its identity.
+		col("dataset", func(c *ModelCell) any { return &c.Dataset }).forPeople(),
+		col("attack", func(c *ModelCell) any { return &c.Attack }),
+		col("learner", func(c *ModelCell) any { return &c.Learner }),
+		col("seed", func(c *ModelCell) any { return &c.Seed }),
+	},
+	result: []column[ModelResult]{
+		col("backdoored", func(r *ModelResult) any { return &r.Backdoored }),
+		col("target", func(r *ModelResult) any { return &r.Target }),
+		col("classes", func(r *ModelResult) any { return &r.Classes }),
+		col("acc", func(r *ModelResult) any { return &r.ACC }),
+		col("asr", func(r *ModelResult) any { return &r.ASR }),
+		col("asr_all", func(r *ModelResult) any { return &r.ASRAll }),
+		col("asr_ood", func(r *ModelResult) any { return &r.ASROOD }),
+		col("psnr", func(r *ModelResult) any { return &r.PSNR }),
+		col("ssim", func(r *ModelResult) any { return &r.SSIM }),
+		col("hash", func(r *ModelResult) any { return &r.Hash }),
+		col("path", func(r *ModelResult) any { return &r.Path }).as(""),
+		col("seconds", func(r *ModelResult) any { return &r.Seconds }).as(""),
+		col("versions", func(r *ModelResult) any { return &r.Versions }).as(""),
+	},
+	id: func(c *ModelCell) any { return nonNil(c.Settings) },
+}
+
+var detections = declaration[DetectionCell, DetectionResult]{
+	family: family{kind: KindDetection, parent: KindModel, named: "detector", parts: "class_score"},
+	head:   func(c *DetectionCell) head { return head{&c.Key, &c.Suite, &c.Order, &c.Settings} },
+	own: []column[DetectionCell]{
+		col("model", func(c *DetectionCell) any { return &c.ModelKey }),
+		col("detector", func(c *DetectionCell) any { return &c.Detector }),
+	},
+	result: []column[DetectionResult]{
+		col("idx", func(r *DetectionResult) any { return &r.Index }).as("index"),
+		col("backdoored", func(r *DetectionResult) any { return &r.Backdoored }),
+		col("suspect", func(r *DetectionResult) any { return &r.Suspect }),
+		col("image_passes", func(r *DetectionResult) any { return &r.ImagePasses }),
+		col("path", func(r *DetectionResult) any { return &r.Path }).as(""),
+		col("seconds", func(r *DetectionResult) any { return &r.Seconds }).as(""),
+		col("versions", func(r *DetectionResult) any { return &r.Versions }).as(""),
+	},
+	parts: partsOf("class_score", "classes", func(r *DetectionResult) *[]ClassScore { return &r.Classes }, []column[ClassScore]{
+		col("class", func(c *ClassScore) any { return &c.Class }),
+		col("loss", func(c *ClassScore) any { return &c.Loss }),
+		col("asr", func(c *ClassScore) any { return &c.ASR }),
+		col("score", func(c *ClassScore) any { return &c.Score }),
+		col("idx", func(c *ClassScore) any { return &c.Index }).as("index"),
+		col("norm", func(c *ClassScore) any { return &c.Norm }),
+		col("reached", func(c *ClassScore) any { return &c.Reached }),
+	}),
+	id: func(c *DetectionCell) any {
+		return map[string]any{"model": c.ModelKey, "detector": c.Detector, "settings": nonNil(c.Settings)}
+	},
+}
+
+var repairs = declaration[RepairCell, RepairResult]{
+	family: family{kind: KindRepair, parent: KindDetection, named: "''", parts: "repair_arm"},
+	head:   func(c *RepairCell) head { return head{&c.Key, &c.Suite, &c.Order, &c.Settings} },
+	own:    []column[RepairCell]{col("detection", func(c *RepairCell) any { return &c.DetectionKey })},
+	result: []column[RepairResult]{
+		col("hash", func(r *RepairResult) any { return &r.Hash }),
+		col("path", func(r *RepairResult) any { return &r.Path }).as(""),
+		col("seconds", func(r *RepairResult) any { return &r.Seconds }).as(""),
+		col("versions", func(r *RepairResult) any { return &r.Versions }).as(""),
+	},
+	parts: partsOf("repair_arm", "arms", func(r *RepairResult) *[]Arm { return &r.Arms }, []column[Arm]{
+		col("name", func(a *Arm) any { return &a.Name }),
+		col("acc", func(a *Arm) any { return &a.ACC }),
+		col("asr", func(a *Arm) any { return &a.ASR }),
+		col("asr_all", func(a *Arm) any { return &a.ASRAll }),
+		col("asr_recovered", func(a *Arm) any { return &a.ASRRecovered }),
+	}),
+	id: func(c *RepairCell) any {
+		return map[string]any{"detection": c.DetectionKey, "repair": nonNil(c.Settings)}
+	},
+}
+
+func nonNil(m map[string]any) map[string]any {
+	if m == nil {
+		return map[string]any{}
+	}
+	return m
 }
 
 // Counts says how many cells are in which state; Pending includes the Leased

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -269,19 +270,82 @@ func TestReopenedModelReopensDetectionsOnlyWhenItDiffers(t *testing.T) {
 	}
 }
 
-func TestNewPlanReplacesTheOld(t *testing.T) {
+// A suite is the union of what was planned under its name; a cell that asks what an older one asked,
+// with another version, engine or fingerprint, takes its place.
+func TestPlansOfOneNameJoin(t *testing.T) {
 	s := openTemp(t)
-	planGrid(t, s, "grid", 4)
-	if _, err := work(s, "grid", "w"); err != nil {
-		t.Fatal(err)
+	cell := func(seed, version int) ModelCell {
+		c := modelCell("", "pets", "clean", seed, 0)
+		c.Settings["version"] = version
+		c.Dataset = fmt.Sprintf("folder:pets#%d", version)
+		c.Settings["dataset"] = map[string]any{"name": fmt.Sprintf("folder:sha256:%d", version), "fingerprint": fmt.Sprint("bytes", version)}
+		return c
 	}
-	for _, n := range []int{2, 6} {
-		planGrid(t, s, "grid", n)
-		p, err := s.Progress("grid")
-		if err != nil || p.Models.Planned != n || p.Models.Finished != min(n, 4) || p.Detections.Finished != 2*min(n, 4) {
-			t.Fatalf("plan of %d: %+v %v", n, p, err)
+	plan := func(m ModelCell) {
+		t.Helper()
+		var err error
+		if m.Key, err = m.Identity(); err != nil {
+			t.Fatal(err)
+		}
+		d := DetectionCell{ModelKey: m.Key, Detector: "ci", Settings: map[string]any{"k": 2, "engine": fmt.Sprint(m.Settings["version"])}}
+		if d.Key, err = d.Identity(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Plan(Suite{Name: "grid"}, []ModelCell{m}, []DetectionCell{d}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PlanRepairs("grid", []RepairCell{{DetectionKey: d.Key}}); err != nil {
+			t.Fatal(err)
 		}
 	}
+	for _, c := range []struct{ seed, version, want int }{{1, 1, 1}, {2, 1, 2}, {1, 1, 2}, {1, 2, 2}, {3, 2, 3}} {
+		plan(cell(c.seed, c.version))
+		p, err := s.Progress("grid")
+		if err != nil || p.Models.Planned != c.want || p.Detections.Planned != c.want || p.Repairs.Planned != c.want {
+			t.Errorf("after seed %d, version %d: got %+v %v, want %d of each", c.seed, c.version, p, err, c.want)
+		}
+	}
+	models, err := s.Models("grid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[int]any{}
+	for _, m := range models {
+		got[m.Cell.Seed] = m.Cell.Settings["version"]
+	}
+	if want := (map[int]any{1: 2, 2: 1, 3: 2}); !maps.Equal(got, want) {
+		t.Errorf("versions by seed: got %v, want %v", got, want)
+	}
+}
+
+// A view leases and counts the cells of one plan alone.
+func TestOnlyTheCellsOfOnePlan(t *testing.T) {
+	s := openTemp(t)
+	planGrid(t, s, "grid", 4)
+	models, err := s.Models("grid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := models[2].Cell.Key
+	view := s.Only(func(kind Kind, key string) bool { return kind == KindModel && key == own })
+	c, ok, err := view.LeaseModel("grid", "w", time.Minute)
+	if err != nil || !ok || c.Key != own {
+		t.Errorf("leased %v %v %v, want %s", c.Key, ok, err, own)
+	}
+	if err := view.FinishModel(own, "w", fakeModel(c)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := view.LeaseModel("grid", "w", time.Minute); ok || err != nil {
+		t.Errorf("a second cell is leased: %v %v", ok, err)
+	}
+	if p, err := view.Progress("grid"); err != nil || !p.Done() || p.Models.Planned != 1 || p.Detections.Planned != 0 {
+		t.Errorf("got %+v %v, want one model, done", p, err)
+	}
+}
+
+func TestTwoCellsUnderOneKeyAreRefused(t *testing.T) {
+	s := openTemp(t)
+	planGrid(t, s, "grid", 1)
 	c := modelCell("grid", "d0", "clean", 0, 0)
 	var err error
 	if c.Key, err = c.Identity(); err != nil {

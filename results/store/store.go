@@ -16,7 +16,8 @@ import (
 type Store struct {
 	db   *sql.DB
 	path string
-	now  func() time.Time // replaced by tests
+	now  func() time.Time                 // replaced by tests
+	only func(kind Kind, key string) bool // nil for all cells
 }
 
 // busyTimeout is how long a statement waits for another writer. Transactions
@@ -144,14 +145,8 @@ func (s *Store) Suites() ([]Suite, error) {
 	var out []Suite
 	for rows.Next() {
 		var u Suite
-		var settings, versions, created string
-		if err := rows.Scan(&u.Name, &u.YAML, &settings, &versions, &created); err != nil {
-			return nil, s.fail(doing, err)
-		}
-		if u.Settings, err = decodeSettings(settings); err != nil {
-			return nil, s.fail(doing, err)
-		}
-		if u.Versions, err = decodeVersions(versions); err != nil {
+		var created string
+		if err := rows.Scan(&u.Name, &u.YAML, (*settingsText)(&u.Settings), (*versionsText)(&u.Versions), &created); err != nil {
 			return nil, s.fail(doing, err)
 		}
 		if u.Created, err = time.Parse(time.RFC3339Nano, created); err != nil {

@@ -1,0 +1,726 @@
+package store
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Row is a cell with its state. Result is meaningful when State is Finished, Message when it is or
+// was Failed.
+type Row[C, R any] struct {
+	Cell     C
+	State    State
+	Attempts int // leases given so far
+	Failures int
+	Message  string
+	Result   R
+}
+
+// declaration says how the cells of one kind are kept: in a table of the kind's name, linked to
+// suites by a table suite_KIND. C names a cell and R is its result. A further kind of cell is a
+// declaration, its tables in a migration, and an entry in kinds.
+type declaration[C, R any] struct {
+	family
+	head   func(*C) head
+	own    []column[C] // what names the cell beside its settings; the parent's key under the name of its kind
+	result []column[R]
+	parts  *parts[R]
+	id     func(*C) any // what the key is the hash of
+}
+
+// family is what is known of a kind without its types.
+type family struct {
+	kind   Kind
+	parent Kind   // whose cell must be finished first; empty for none
+	named  string // SQL of what tells the kind's cells apart beside parent and settings
+	parts  string // table of the result's parts; empty for none
+	file   bool   // the result is a file with a hash: children are computed again only when it differs
+}
+
+// kinds lists all kinds, parents first.
+var kinds = []*family{&models.family, &detections.family, &repairs.family}
+
+// head points to what cells of every kind have.
+type head struct {
+	key, suite *string
+	order      *int
+	settings   *map[string]any
+}
+
+// column is one column of a table and where its value lies: a *string, *bool, *int, *int64,
+// *float64 (NaN is NULL) or a map (JSON).
+type column[T any] struct {
+	name   string
+	export string // name in the canonical export; empty for what depends on where and when it was computed
+	label  bool   // for people: no part of what the cell is
+	at     func(*T) any
+}
+
+// col is a column that is exported under its own name, as one under another or, empty, not at all.
+func col[T any](name string, at func(*T) any) column[T] {
+	return column[T]{name: name, export: name, at: at}
+}
+
+func (c column[T]) as(export string) column[T] { c.export = export; return c }
+
+func (c column[T]) forPeople() column[T] { c.label = true; return c }
+
+// parts are the rows of a result in a table of their own, in order.
+type parts[R any] struct {
+	table, name string
+	write       func(tx *sql.Tx, key string, r *R) error
+	read        func(q queryer, where string, args ...any) (fill func(key string, r *R), err error)
+	export      func(r *R) []any
+}
+
+func partsOf[R, P any](table, name string, at func(*R) *[]P, columns []column[P]) *parts[R] {
+	return &parts[R]{table, name,
+		func(tx *sql.Tx, key string, r *R) error {
+			stmt, err := tx.Prepare(`INSERT INTO ` + table + `(key, pos, ` + names(columns, ", ") + `) VALUES(?,?` +
+				strings.Repeat(",?", len(columns)) + `)`)
+			if err != nil {
+				return err
+			}
+			defer stmt.Close()
+			for i := range *at(r) {
+				v, err := values(columns, &(*at(r))[i])
+				if err != nil {
+					return err
+				}
+				if _, err := stmt.Exec(append([]any{key, i}, v...)...); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		func(q queryer, where string, args ...any) (func(string, *R), error) {
+			rows, err := q.Query(`SELECT key, `+names(columns, ", ")+` FROM `+table+` WHERE `+where+` ORDER BY key, pos`, args...)
+			if err != nil {
+				return nil, err
+			}
+			defer rows.Close()
+			byKey := map[string][]P{}
+			for rows.Next() {
+				var key string
+				var p P
+				if err := rows.Scan(append([]any{&key}, targets(columns, &p)...)...); err != nil {
+					return nil, err
+				}
+				byKey[key] = append(byKey[key], p)
+			}
+			return func(key string, r *R) { *at(r) = byKey[key] }, rows.Err()
+		},
+		func(r *R) []any {
+			out := make([]any, len(*at(r)))
+			for i := range out {
+				out[i] = public(columns, &(*at(r))[i])
+			}
+			return out
+		}}
+}
+
+func names[T any](columns []column[T], separator string) string {
+	var out []string
+	for _, c := range columns {
+		out = append(out, c.name)
+	}
+	return strings.Join(out, separator)
+}
+
+// values are what the columns of v store.
+func values[T any](columns []column[T], v *T) ([]any, error) {
+	var out []any
+	for _, c := range columns {
+		switch p := c.at(v).(type) {
+		case *string:
+			out = append(out, *p)
+		case *bool:
+			out = append(out, *p)
+		case *int:
+			out = append(out, *p)
+		case *int64:
+			out = append(out, *p)
+		case *float64:
+			out = append(out, null(*p))
+		case *map[string]any:
+			text, err := encodeMap(*p)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, text)
+		case *map[string]string:
+			text, err := encodeMap(*p)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, text)
+		default:
+			panic(fmt.Sprintf("store: column %s of type %T", c.name, p))
+		}
+	}
+	return out, nil
+}
+
+// targets are what the columns of v are read into.
+func targets[T any](columns []column[T], v *T) []any {
+	var out []any
+	for _, c := range columns {
+		switch p := c.at(v).(type) {
+		case *float64:
+			out = append(out, (*nullable)(p))
+		case *map[string]any:
+			out = append(out, (*settingsText)(p))
+		case *map[string]string:
+			out = append(out, (*versionsText)(p))
+		default:
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// public are the columns of v that the canonical export shows.
+func public[T any](columns []column[T], v *T) map[string]any {
+	out := map[string]any{}
+	for _, c := range columns {
+		switch p := c.at(v).(type) {
+		case *string:
+			out[c.export] = *p
+		case *bool:
+			out[c.export] = *p
+		case *int:
+			out[c.export] = *p
+		case *int64:
+			out[c.export] = *p
+		case *float64:
+			out[c.export] = exact(*p)
+		}
+	}
+	delete(out, "")
+	return out
+}
+
+func (d *declaration[C, R]) columns() string {
+	return `SELECT c.key, COALESCE(l.suite, ''), COALESCE(l.ord, 0), c.settings, c.state, c.attempts, c.failures, c.message, c.` +
+		names(d.own, ", c.") + `, c.` + names(d.result, ", c.") + ` `
+}
+
+// query selects cells, with the alias c, and their places in suites, with the alias l.
+func (d *declaration[C, R]) query(where string) string {
+	return d.columns() + fmt.Sprintf(`FROM %[1]s c LEFT JOIN suite_%[1]s l ON l.key=c.key WHERE `, d.kind) + where
+}
+
+func (d *declaration[C, R]) scan(row scanner) (Row[C, R], error) {
+	var r Row[C, R]
+	h := d.head(&r.Cell)
+	to := []any{h.key, h.suite, h.order, (*settingsText)(h.settings), &r.State, &r.Attempts, &r.Failures, &r.Message}
+	to = append(append(to, targets(d.own, &r.Cell)...), targets(d.result, &r.Result)...)
+	if err := row.Scan(to...); err != nil {
+		if *h.key != "" {
+			err = fmt.Errorf("%s cell %s: %w", d.kind, ShortKey(*h.key), err)
+		}
+		return Row[C, R]{}, err
+	}
+	return r, nil
+}
+
+// read reads the cells that query(where) selects, with the parts of finished ones.
+func (d *declaration[C, R]) read(q queryer, where string, args ...any) ([]Row[C, R], error) {
+	rows, err := q.Query(d.query(where), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Row[C, R]
+	for rows.Next() {
+		r, err := d.scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	if err := rows.Err(); err != nil || d.parts == nil {
+		return out, err
+	}
+	// Parts first would miss those of a cell that finishes in between; read after the rows they can
+	// only be too many.
+	fill, err := d.parts.read(q, `key IN (SELECT c.key `+strings.TrimPrefix(d.query(where), d.columns())+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		if out[i].State == Finished {
+			fill(*d.head(&out[i].Cell).key, &out[i].Result)
+		}
+	}
+	return out, nil
+}
+
+// one reads the cell of a key; ok is false when there is none.
+func (d *declaration[C, R]) one(q queryer, key string) (row Row[C, R], ok bool, err error) {
+	rows, err := d.read(q, `c.key=? ORDER BY l.suite LIMIT 1`, key)
+	if err != nil || len(rows) == 0 {
+		return row, false, err
+	}
+	return rows[0], true, nil
+}
+
+// ofSuite lists the cells of a suite by (Order, Key), whatever their state.
+func (d *declaration[C, R]) ofSuite(s *Store, suite string) ([]Row[C, R], error) {
+	rows, err := d.read(s.db, `l.suite=? ORDER BY l.ord, c.key`, suite)
+	return rows, s.fail(fmt.Sprintf("read the %ss of suite %q", d.kind, suite), err)
+}
+
+// find is one, outside a transaction.
+func (d *declaration[C, R]) find(s *Store, key string) (Row[C, R], bool, error) {
+	row, ok, err := d.one(s.db, key)
+	return row, ok, s.fail(fmt.Sprintf("read %s cell %s", d.kind, ShortKey(key)), err)
+}
+
+func (d *declaration[C, R]) identity(c *C) (string, error) { return Key(d.id(c)) }
+
+// plan adds the cells to a suite: new ones are pending, those that are in the store keep their
+// state. Cells of the suite that ask what a new one asks (see question) leave it.
+func (d *declaration[C, R]) plan(tx *sql.Tx, suite string, cells []C) error {
+	planned := map[string]bool{}
+	asked := map[string]bool{}
+	for _, c := range cells {
+		h := d.head(&c)
+		*h.suite = suite
+		if *h.key == "" {
+			var err error
+			if *h.key, err = d.identity(&c); err != nil {
+				return err
+			}
+		}
+		if err := d.put(tx, &c); err != nil {
+			return fmt.Errorf("%s cell %s (%s): %w", d.kind, ShortKey(*h.key), d.describe(&c), err)
+		}
+		q, err := question(tx, &d.family, *h.key)
+		if err != nil {
+			return err
+		}
+		planned[*h.key], asked[q] = true, true
+	}
+	keys, err := list(tx, `SELECT key FROM suite_`+string(d.kind)+` WHERE suite=?`, suite)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if planned[key] {
+			continue
+		}
+		q, err := question(tx, &d.family, key)
+		if err != nil {
+			return err
+		}
+		if !asked[q] {
+			continue
+		}
+		if _, err := tx.Exec(`DELETE FROM suite_`+string(d.kind)+` WHERE suite=? AND key=?`, suite, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put adds one cell, or makes sure that the one in the store is the same.
+func (d *declaration[C, R]) put(tx *sql.Tx, c *C) error {
+	h := d.head(c)
+	columns := append([]column[C]{col("settings", func(c *C) any { return d.head(c).settings })}, d.own...)
+	v, err := values(columns, c)
+	if err != nil {
+		return err
+	}
+	if d.parent != "" {
+		i := slices.IndexFunc(columns, func(x column[C]) bool { return x.name == string(d.parent) })
+		var there bool
+		if err := tx.QueryRow(`SELECT count(*) FROM `+string(d.parent)+` WHERE key=?`, v[i]).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			return fmt.Errorf("its %s %s is not planned", d.parent, ShortKey(fmt.Sprint(v[i])))
+		}
+	}
+	if _, err := tx.Exec(`INSERT INTO `+string(d.kind)+`(key, `+names(columns, ", ")+`) VALUES(?`+strings.Repeat(",?", len(v))+
+		`) ON CONFLICT(key) DO NOTHING`, append([]any{*h.key}, v...)...); err != nil {
+		return err
+	}
+	columns = slices.DeleteFunc(columns, func(x column[C]) bool { return x.label })
+	if v, err = values(columns, c); err != nil {
+		return err
+	}
+	var same bool
+	if err := tx.QueryRow(`SELECT `+names(columns, "=? AND ")+`=? FROM `+string(d.kind)+` WHERE key=?`,
+		append(v, *h.key)...).Scan(&same); err != nil {
+		return err
+	}
+	if !same {
+		return errors.New("the store has another cell under this key: the settings must name all that the cell is told by")
+	}
+	_, err = tx.Exec(`INSERT INTO suite_`+string(d.kind)+`(suite, key, ord) VALUES(?,?,?)
+		ON CONFLICT(suite, key) DO UPDATE SET ord=excluded.ord`, *h.suite, *h.key, *h.order)
+	return err
+}
+
+func (d *declaration[C, R]) describe(c *C) string {
+	var out []string
+	for _, x := range d.own {
+		switch p := x.at(c).(type) {
+		case *string:
+			if x.name == string(d.parent) {
+				out = append(out, x.name+" "+ShortKey(*p))
+			} else {
+				out = append(out, *p)
+			}
+		case *int:
+			out = append(out, fmt.Sprintf("%s %d", x.name, *p))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// lease gives the worker the first cell of the suite, in plan order, that is pending, that nobody
+// holds and whose parent is finished.
+func (d *declaration[C, R]) lease(s *Store, suite, worker string, ttl time.Duration) (cell C, ok bool, err error) {
+	doing := fmt.Sprintf("lease a %s cell", d.kind)
+	if worker == "" {
+		return cell, false, s.fail(doing, errors.New("a worker needs a name"))
+	}
+	if ttl <= 0 {
+		return cell, false, s.fail(doing, fmt.Errorf("a lease of %v is none", ttl))
+	}
+	// Named exactly, the suite's index gives its cells in order and the search ends at the first
+	// free one: hence also CROSS JOIN, which keeps the plan outermost.
+	query := fmt.Sprintf(`FROM suite_%[1]s l CROSS JOIN %[1]s c ON c.key=l.key WHERE c.state='pending' AND c.lease_until<=? AND l.suite`, d.kind)
+	if suite == "" {
+		query += `>=?`
+	} else {
+		query += `=?`
+	}
+	if d.parent != "" {
+		query += fmt.Sprintf(` AND EXISTS (SELECT 1 FROM %[1]s p WHERE p.key=c.%[1]s AND p.state='finished')`, d.parent)
+	}
+	query += ` ORDER BY l.ord, l.key`
+	err = s.write(func(tx *sql.Tx) error {
+		ok = false
+		now := s.now()
+		key, err := s.first(tx, d.kind, `SELECT c.key `+query, now.UnixMilli(), suite)
+		if err != nil || key == "" {
+			return err
+		}
+		row, err := d.scan(tx.QueryRow(d.query(`c.key=? AND (?2='' OR l.suite=?2) ORDER BY l.suite LIMIT 1`), key, suite))
+		if err != nil {
+			return err
+		}
+		cell, ok = row.Cell, true
+		_, err = tx.Exec(`UPDATE `+string(d.kind)+` SET worker=?, lease_until=?, attempts=attempts+1 WHERE key=?`,
+			worker, now.Add(ttl).UnixMilli(), key)
+		return err
+	})
+	return cell, ok && err == nil, s.fail(doing, err)
+}
+
+// first is the first key of a query that the store's view covers; empty when there is none.
+func (s *Store) first(tx *sql.Tx, kind Kind, query string, args ...any) (string, error) {
+	rows, err := tx.Query(query, args...)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return "", err
+		}
+		if s.covers(kind, key) {
+			return key, nil
+		}
+	}
+	return "", rows.Err()
+}
+
+// finish records a result in one transaction.
+func (d *declaration[C, R]) finish(s *Store, key, worker string, r R) error {
+	return s.fail(fmt.Sprintf("finish %s cell %s", d.kind, ShortKey(key)), s.write(func(tx *sql.Tx) error {
+		old, ok, err := d.one(tx, key)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return errors.New("no suite has such a cell")
+		}
+		if old.State == Finished {
+			return sameResult(d.exportResult(&old.Result), d.exportResult(&r))
+		}
+		v, err := values(d.result, &r)
+		if err != nil {
+			return err
+		}
+		args := append(append([]any{worker}, v...), s.now().UTC().Format(time.RFC3339Nano), key)
+		if _, err := tx.Exec(`UPDATE `+string(d.kind)+` SET state='finished', lease_until=0, message='', worker=?, `+
+			names(d.result, "=?, ")+`=?, finished_at=? WHERE key=?`, args...); err != nil {
+			return err
+		}
+		if d.parts != nil {
+			if _, err := tx.Exec(`DELETE FROM `+d.parts.table+` WHERE key=?`, key); err != nil {
+				return err
+			}
+			if err := d.parts.write(tx, key, &r); err != nil {
+				return err
+			}
+		}
+		if was := d.hash(&old.Result); was != "" && was != d.hash(&r) {
+			return d.reopenChildren(tx, `?`, key)
+		}
+		return nil
+	}))
+}
+
+// hash is that of the result's file; empty where there is none.
+func (d *declaration[C, R]) hash(r *R) string {
+	for _, c := range d.result {
+		if c.name == "hash" {
+			return *c.at(r).(*string)
+		}
+	}
+	return ""
+}
+
+func (d *declaration[C, R]) exportResult(r *R) map[string]any {
+	out := public(d.result, r)
+	if d.parts != nil {
+		out[d.parts.name] = d.parts.export(r)
+	}
+	return out
+}
+
+// export writes the suite's cells to line, by (Order, Key).
+func (d *declaration[C, R]) export(s *Store, suite string, line func(any) error) error {
+	rows, err := d.ofSuite(s, suite)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		r := &rows[i]
+		h := d.head(&r.Cell)
+		v := public(d.own, &r.Cell)
+		v["kind"], v["key"], v["order"], v["state"], v["settings"] = d.kind, *h.key, *h.order, r.State, *h.settings
+		if r.State == Finished {
+			v["result"] = d.exportResult(&r.Result)
+		}
+		if err := line(v); err != nil {
+			return fmt.Errorf("export %s cell %s: %w", d.kind, ShortKey(*h.key), err)
+		}
+	}
+	return nil
+}
+
+// reopen makes cells pending again, and children that need them.
+func (f *family) reopen(tx *sql.Tx, where string, args ...any) error {
+	if f.parts != "" {
+		if _, err := tx.Exec(`DELETE FROM `+f.parts+` WHERE key IN (SELECT key FROM `+string(f.kind)+` WHERE `+where+`)`, args...); err != nil {
+			return err
+		}
+	}
+	keys, err := list(tx, `UPDATE `+string(f.kind)+` SET state='pending', worker='', lease_until=0 WHERE `+where+` RETURNING key`, args...)
+	if err != nil || f.file {
+		return err
+	}
+	for _, key := range keys {
+		if err := f.reopenChildren(tx, `? AND state='finished'`, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *family) reopenChildren(tx *sql.Tx, where string, key string) error {
+	for _, child := range kinds {
+		if child.parent == f.kind {
+			if err := child.reopen(tx, string(f.kind)+`=`+where, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// family finds what is known of a kind.
+func (k Kind) family() (*family, error) {
+	for _, f := range kinds {
+		if f.kind == k {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("no kind of cell is called %q", string(k))
+}
+
+// count counts the cells of a suite by state.
+func (s *Store) count(f *family, suite string) (Counts, error) {
+	// A pending cell is blocked when a parent has failed, or waits for one that is blocked.
+	joins, blocked, open := "", "0", "c"
+	for up, n := f, 0; up.parent != ""; n++ {
+		p := fmt.Sprintf("p%d", n)
+		joins += fmt.Sprintf(" JOIN %s %s ON %s.key=%s.%s", up.parent, p, p, open, up.parent)
+		if n == 0 {
+			blocked = p + ".state='failed'"
+		} else {
+			blocked += fmt.Sprintf(" OR %s.state='pending' AND %s.state='failed'", open, p)
+		}
+		open = p
+		for _, g := range kinds {
+			if g.kind == up.parent {
+				up = g
+				break
+			}
+		}
+	}
+	var c Counts
+	rows, err := s.db.Query(fmt.Sprintf(`SELECT c.key, c.state, c.lease_until, %[1]s FROM suite_%[2]s l JOIN %[2]s c ON c.key=l.key%[3]s
+		WHERE l.suite=?`, blocked, f.kind, joins), suite)
+	if err != nil {
+		return c, err
+	}
+	defer rows.Close()
+	now := s.now().UnixMilli()
+	for rows.Next() {
+		var key string
+		var state State
+		var until int64
+		var isBlocked bool
+		if err := rows.Scan(&key, &state, &until, &isBlocked); err != nil {
+			return c, err
+		}
+		if !s.covers(f.kind, key) {
+			continue
+		}
+		c.Planned++
+		switch state {
+		case Finished:
+			c.Finished++
+		case Failed:
+			c.Failed++
+		case Pending:
+			c.Pending++
+			if until > now {
+				c.Leased++
+			}
+			if isBlocked {
+				c.Blocked++
+			}
+		}
+	}
+	return c, rows.Err()
+}
+
+// question is what a cell asks: its settings and its parent's without what says by which program and
+// of which bytes. A cell of the same question and another key was planned by an older program, on another
+// engine, or of data that has changed since: it is not to be mixed with the new one.
+func question(tx *sql.Tx, f *family, key string) (string, error) {
+	columns := "settings, " + f.named + ", "
+	if f.parent == "" {
+		columns += "''"
+	} else {
+		columns += string(f.parent)
+	}
+	var settings settingsText
+	var named, parent string
+	if err := tx.QueryRow(`SELECT `+columns+` FROM `+string(f.kind)+` WHERE key=?`, key).Scan(&settings, &named, &parent); err != nil {
+		return "", err
+	}
+	text, err := encodeMap(asked(settings))
+	text = plainLabel(named) + " " + text
+	if err != nil || f.parent == "" {
+		return text, err
+	}
+	up, err := f.parent.family()
+	if err != nil {
+		return "", err
+	}
+	above, err := question(tx, up, parent)
+	return text + "\n" + above, err
+}
+
+// asked is a copy of settings without fingerprints, method versions and engines.
+func asked(settings map[string]any) map[string]any {
+	out := map[string]any{}
+	for name, v := range settings {
+		switch sub, ok := v.(map[string]any); {
+		case name == "fingerprint" || name == "version" || name == "engine":
+		case ok:
+			out[name] = asked(sub)
+		default:
+			if text, ok := v.(string); ok && strings.HasPrefix(text, "folder:") {
+				v = "folder:" // followed by a sum of its content, or a path in older stores
+			}
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// plainLabel is a label that ends with a dataset without what tells folders of one name apart.
+func plainLabel(label string) string {
+	label = strings.TrimSuffix(label, " (partial)")
+	if before, folder, ok := strings.Cut(label, "folder:"); ok {
+		folder, _, _ = strings.Cut(folder, "#")
+		return before + "folder:" + path.Base(folder)
+	}
+	return label
+}
+
+func list(q queryer, query string, args ...any) (out []string, err error) {
+	rows, err := q.Query(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var v string
+		if err := rows.Scan(&v); err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
+
+// settingsText and versionsText read maps from their JSON.
+type (
+	settingsText map[string]any
+	versionsText map[string]string
+)
+
+// Scan implements sql.Scanner.
+func (m *settingsText) Scan(src any) error {
+	text, ok := src.(string)
+	if !ok {
+		return fmt.Errorf("settings: %T and not a text", src)
+	}
+	v, err := decodeSettings(text)
+	*m = v
+	return err
+}
+
+// Scan implements sql.Scanner.
+func (m *versionsText) Scan(src any) error {
+	text, ok := src.(string)
+	if !ok {
+		return fmt.Errorf("versions: %T and not a text", src)
+	}
+	*m = versionsText{}
+	if text == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(text), m); err != nil {
+		return fmt.Errorf("versions: %w", err)
+	}
+	return nil
+}
