@@ -3,11 +3,14 @@
 # ./run.sh VERB ...        sets up and builds what is missing, then clip-inspector VERB ...; see ./run.sh --help
 # ./run.sh build-cuda      builds bin/clip-inspector-cuda, which --device cuda:N needs; no GPU and no CUDA toolkit is needed for it
 # ./run.sh test            what CI runs: formatting, vet, staticcheck, all tests
+# ./run.sh check [DIR]     whether a finished run of the default suite (default runs/mini) is the published one, byte for byte,
+#                          and README shows its table
 #
 # A fresh Debian 12 or Ubuntu 22.04 needs Go 1.24 or newer and gcc. Everything a run writes lies below --out (default runs/).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 program=$here/bin/clip-inspector
+export GOAMD64=v1 # from v3 on Go rounds a product and a sum once, and results would be other bytes
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "run.sh: $*"; exit 1; }
@@ -22,24 +25,6 @@ need_tools() {
     [[ $version == go1.* && ${minor:-0} -ge 24 ]] || die "$version is too old: install Go 1.24 or newer (https://go.dev/dl)"
     command -v "$(go env CC | cut -d' ' -f1)" >/dev/null || command -v gcc >/dev/null ||
         die "gcc is missing: type  apt-get install gcc libc6-dev  (Debian, Ubuntu) or  dnf install gcc  (Fedora)"
-}
-
-# need_blas installs OpenBLAS where that is allowed, and says how to do it elsewhere; the program runs without it, slower.
-need_blas() {
-    [[ ${CLIPINSPECTOR_BLAS:-} == none ]] && return
-    PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep 'libopenblas[^ ]*\.so\.0' >/dev/null && return
-    local as_root=()
-    if [[ $EUID -ne 0 ]]; then
-        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo -n); else as_root=(false); fi
-    fi
-    if [[ ${as_root[*]} != false ]] && command -v apt-get >/dev/null; then
-        say "run.sh: installing libopenblas0-pthread (matrix products are several times faster with it)"
-        if { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y --no-install-recommends libopenblas0-pthread; } >/dev/null 2>&1; then return; fi
-        say "run.sh: that did not work; going on with the slower built-in product"
-        return
-    fi
-    say "run.sh: OpenBLAS is missing, going on with the slower built-in product; to install it type  sudo apt-get install libopenblas0-pthread"
 }
 
 # build makes the program when a source is newer than it.
@@ -119,7 +104,6 @@ staticcheck() {
 
 run_tests() {
     need_tools
-    need_blas
     cd "$here"
     local status=0 unformatted tool packages
     unformatted=$(gofmt -l .)
@@ -150,9 +134,15 @@ build-cuda)
 test)
     run_tests
     ;;
+check)
+    need_tools
+    run=$(realpath -m "${2:-$here/runs/mini}")
+    [[ -f $run/scores.jsonl ]] || die "$run holds no finished run (no scores.jsonl): type  ./run.sh  first"
+    cd "$here"
+    CLIPINSPECTOR_RUN=$run exec go test -count=1 -v -run Published ./cmd/clip-inspector
+    ;;
 "")
     cd "$here"
-    need_blas
     build
     "$program" run --out runs/mini >/dev/null || { status=$?; [[ $status -eq 1 && -f runs/mini/table.md ]] || exit $status; }
     "$program" table --out runs/mini
@@ -163,7 +153,6 @@ test)
     exit "${status:-0}"
     ;;
 *)
-    need_blas
     build
     exec "$program" "$@"
     ;;

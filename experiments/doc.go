@@ -7,11 +7,11 @@
 // once, and a run that was killed goes on where it was.
 //
 // A cell's seed decides everything in it: the export of a suite is the same bytes for any number of threads, workers and
-// resumptions on one engine.
+// resumptions, on any processor.
 package experiments
 
 // ModelVersion is raised when the same settings give another model: it is part of every model cell's identity.
-const ModelVersion = 2
+const ModelVersion = 3
 
 // DetectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
 // detection cell's identity.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"clipinspector/engine/cpu"
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/results/store"
@@ -39,7 +40,7 @@ func exported(t testing.TB, out, suite string) []byte {
 	return b.Bytes()
 }
 
-func TestSameBytesForAnyThreadsAndWorkers(t *testing.T) {
+func TestSameBytesForAnyThreadsWorkersAndProcessors(t *testing.T) {
 	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
 	want := runTiny(t, f, Options{Out: t.TempDir(), Workers: 1, Threads: 1})
 	if n := bytes.Count(want, []byte(`"state":"finished"`)); n != 6+18 {
@@ -49,6 +50,18 @@ func TestSameBytesForAnyThreadsAndWorkers(t *testing.T) {
 		o.Out = t.TempDir()
 		if got := runTiny(t, f, o); !bytes.Equal(got, want) {
 			t.Errorf("workers %d, threads %d: another export: %s", o.Workers, o.Threads, experimentstest.FirstDifference(got, want))
+		}
+	}
+	for _, simd := range []string{"v2", "v3", "v4"} { // what other processors have
+		t.Setenv(cpu.SIMDEnv, simd)
+		if e, err := cpu.New(cpu.Options{}); err != nil {
+			t.Logf("%s is not compared: %v", simd, err)
+			continue
+		} else {
+			e.Close()
+		}
+		if got := runTiny(t, f, Options{Workers: 1, Threads: 2, Out: t.TempDir()}); !bytes.Equal(got, want) {
+			t.Errorf("%s: another export: %s", simd, experimentstest.FirstDifference(got, want))
 		}
 	}
 }

@@ -3,7 +3,6 @@ package cpu
 import (
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -152,35 +151,6 @@ func report(b *testing.B, flop, cpu float64) {
 var shapes = []struct{ m, n, k int }{{800, 2304, 768}, {800, 768, 768}, {800, 3072, 768}, {800, 768, 3072},
 	{2368, 288, 96}, {2368, 96, 96}, {2368, 192, 96}, {2368, 96, 192}}
 
-// BenchmarkLibrary is OpenBLAS itself: two goroutines, half of the rows each.
-func BenchmarkLibrary(b *testing.B) {
-	for _, back := range []bool{false, true} {
-		for _, s := range shapes {
-			b.Run(fmt.Sprintf("%v/%dx%dx%d", map[bool]string{false: "NT", true: "NN"}[back], s.m, s.n, s.k), func(b *testing.B) {
-				x, w, y := make([]float32, s.m*s.k), make([]float32, s.n*s.k), make([]float32, s.m*s.n)
-				ldb := s.k
-				if back {
-					ldb = s.n
-				}
-				lib, half := loadBLAS(), s.m/2
-				var wg sync.WaitGroup
-				start := cpuTime()
-				for t := range 2 {
-					wg.Add(1)
-					go func() {
-						defer wg.Done()
-						for range b.N {
-							lib.sgemm(false, !back, half, s.n, s.k, x[t*half*s.k:], s.k, w, ldb, y[t*half*s.n:], s.n)
-						}
-					}()
-				}
-				wg.Wait()
-				report(b, 2*float64(s.m)*float64(s.n)*float64(s.k), cpuTime()-start)
-			})
-		}
-	}
-}
-
 func BenchmarkMatMul(b *testing.B) {
 	for _, back := range []bool{false, true} {
 		for _, s := range shapes {
@@ -197,7 +167,7 @@ func BenchmarkMatMul(b *testing.B) {
 	}
 }
 
-// BenchmarkTower is forward and backward through all blocks; compare its rate with that of BenchmarkLibrary.
+// BenchmarkTower is forward and backward through all blocks; compare its rate with that of BenchmarkMatMul.
 func BenchmarkTower(b *testing.B) {
 	for _, c := range []struct {
 		name                            string

@@ -1,19 +1,19 @@
-// Package cpu executes programs on the processor's cores: products of batched matrices and of transposed ones by OpenBLAS, everything else by C
-// kernels that the compiler vectorises, in parallel over tiles.
+// Package cpu executes programs on the processor's cores, by C kernels in parallel over tiles.
 //
-// Every instruction is cut into tiles whose shapes depend on its operands alone, and every sum has a fixed order, so that
-// results are the same bits for any number of threads.
+// Results are the same bits for any number of threads and on any processor: what is summed in which order depends on an
+// instruction's operands alone, and every rounding is written down (kernels.h).
 package cpu
 
 /*
 #cgo CFLAGS: -O3 -fopenmp-simd -Wall
-#cgo LDFLAGS: -lm -ldl
+#cgo LDFLAGS: -lm
 #include "ci.h"
 */
 import "C"
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -30,13 +30,13 @@ type Options struct {
 // Engine executes programs on the CPU. It may be used from several goroutines; executions take turns.
 type Engine struct {
 	pool *pool
-	blas library
+	simd C.int // the level of the instruction set that the kernels use
 
 	mu      sync.Mutex  // held while a program runs
 	scratch [][]float32 // one a worker
 }
 
-// New returns an engine. It always works: where OpenBLAS is missing, a slower product takes its place and Warning says so.
+// New returns an engine. The environment variable CLIPINSPECTOR_SIMD may ask for the kernels of less than the processor has.
 func New(o Options) (*Engine, error) {
 	if o.Threads < 0 {
 		return nil, fmt.Errorf("cpu engine: %d threads were asked for, want 0 (all) or more", o.Threads)
@@ -44,7 +44,11 @@ func New(o Options) (*Engine, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	return &Engine{pool: newPool(o.Threads), blas: loadBLAS(), scratch: make([][]float32, o.Threads)}, nil
+	simd, err := level(os.Getenv(SIMDEnv))
+	if err != nil {
+		return nil, fmt.Errorf("cpu engine: %w", err)
+	}
+	return &Engine{pool: newPool(o.Threads), simd: simd, scratch: make([][]float32, o.Threads)}, nil
 }
 
 // Name returns "cpu".
@@ -53,19 +57,22 @@ func (e *Engine) Name() string { return "cpu" }
 // Threads returns the number of threads that share the work.
 func (e *Engine) Threads() int { return e.pool.workers }
 
-// BLAS describes the library that multiplies matrices.
-func (e *Engine) BLAS() string { return e.blas.description }
+// SIMD names the level of the instruction set that the kernels use. It decides how fast they are and no bit of a result.
+func (e *Engine) SIMD() string { return simdNames[e.simd] }
 
-// Warning is empty, or one line that says that OpenBLAS is missing and how to install it.
-func (e *Engine) Warning() string { return e.blas.warning }
-
-// Fingerprint names the library, its kernels and the instruction set, which together decide the bits of a result.
-func (e *Engine) Fingerprint() string {
-	return "cpu " + e.blas.fingerprint + " kernels=" + kernels + " simd=" + simdName()
+// Warning is empty, or one line that says why the engine is slow.
+func (e *Engine) Warning() string {
+	if e.simd == 2 && C.ci_fma_emulated() != 0 {
+		return "this processor lacks AVX2 and FMA, or " + SIMDEnv + " is v2: results are the same, some twenty times slower"
+	}
+	return ""
 }
 
-// kernels is the version of the engine's own kernels; it changes whenever a result's bits may.
-const kernels = "3"
+// Fingerprint names what decides the bits of a result: the kernels' version. The processor is no part of it.
+func (e *Engine) Fingerprint() string { return "cpu kernels=" + kernels }
+
+// kernels changes whenever a result's bits may.
+const kernels = "4"
 
 // Close ends the engine's goroutines.
 func (e *Engine) Close() error {

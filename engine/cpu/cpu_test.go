@@ -23,16 +23,7 @@ func newEngine(t testing.TB, threads int) *Engine {
 
 func TestEveryOperationAgreesWithTheReference(t *testing.T) {
 	e := newEngine(t, 2)
-	t.Log(e.Fingerprint(), "|", e.BLAS(), "|", e.Warning())
-	enginetest.Run(t, e, 2e-5)
-}
-
-func TestEveryOperationAgreesWithoutOpenBLAS(t *testing.T) {
-	t.Setenv("CLIPINSPECTOR_BLAS", "none")
-	e := newEngine(t, 2)
-	if e.Warning() == "" {
-		t.Error("no warning without OpenBLAS")
-	}
+	t.Log(e.Fingerprint(), "|", e.SIMD(), "|", e.Warning())
 	enginetest.Run(t, e, 2e-5)
 }
 

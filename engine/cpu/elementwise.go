@@ -30,7 +30,7 @@ func (c *compiler) unary(ins *engine.Instr, in, out [][]float32) {
 	f := unaryCode[ins.Attr.Func]
 	p, q := parameters(&ins.Attr)
 	c.ranges(len(in[0]), 1, func(i, to int) {
-		C.ci_unary(f, C.long(to-i), fp(in[0][i:]), fp(out[0][i:]), p, q)
+		C.ci_unary(c.e.simd, f, C.long(to-i), fp(in[0][i:]), fp(out[0][i:]), p, q)
 	})
 }
 
@@ -38,7 +38,7 @@ func (c *compiler) unaryGrad(ins *engine.Instr, in, out [][]float32) {
 	f := unaryCode[ins.Attr.Func]
 	p, q := parameters(&ins.Attr)
 	c.ranges(len(in[0]), 1, func(i, to int) {
-		C.ci_unary_grad(f, C.long(to-i), fp(in[0][i:]), fp(in[1][i:]), fp(out[0][i:]), p, q)
+		C.ci_unary_grad(c.e.simd, f, C.long(to-i), fp(in[0][i:]), fp(in[1][i:]), fp(out[0][i:]), p, q)
 	})
 }
 
@@ -121,14 +121,14 @@ func (c *compiler) nested(f C.int, loops []loop, a, b, y []float32) {
 	g, rows, width := nest(loops), outer(loops), loops[len(loops)-1].n
 	if width <= tileSize {
 		c.ranges(rows, width, func(i, to int) {
-			C.ci_binary(f, g, C.long(i), C.long(to), 0, C.long(width), fp(a), fp(b), fp(y))
+			C.ci_binary(c.e.simd, f, g, C.long(i), C.long(to), 0, C.long(width), fp(a), fp(b), fp(y))
 		})
 		return
 	}
 	parts := (width + tileSize - 1) / tileSize
 	c.add(rows*parts, func(t, _ int) {
 		r, lo := t/parts, t%parts*tileSize
-		C.ci_binary(f, g, C.long(r), C.long(r+1), C.long(lo), C.long(min(width, lo+tileSize)), fp(a), fp(b), fp(y))
+		C.ci_binary(c.e.simd, f, g, C.long(r), C.long(r+1), C.long(lo), C.long(min(width, lo+tileSize)), fp(a), fp(b), fp(y))
 	})
 }
 
@@ -138,7 +138,7 @@ func rate(step, schedule []float32) float32 { return schedule[min(int(step[0]), 
 func (c *compiler) sgd(ins *engine.Instr, in, out [][]float32) {
 	at := &ins.Attr
 	c.ranges(len(in[0]), 1, func(i, to int) {
-		C.ci_sgd(C.long(to-i), fp(in[0][i:]), fp(in[1][i:]), fp(from(in[2], i)), C.float(rate(in[3], in[4])), C.float(at.Momentum),
+		C.ci_sgd(c.e.simd, C.long(to-i), fp(in[0][i:]), fp(in[1][i:]), fp(from(in[2], i)), C.float(rate(in[3], in[4])), C.float(at.Momentum),
 			C.float(at.WeightDecay), bit(in[3][0] <= 0))
 	})
 }
@@ -151,7 +151,7 @@ func (c *compiler) adam(ins *engine.Instr, in, out [][]float32) {
 		if at.Decoupled {
 			shrink, decay = 1-lr*at.WeightDecay, 0
 		}
-		C.ci_adam(C.long(to-i), fp(in[0][i:]), fp(in[1][i:]), fp(in[2][i:]), fp(in[3][i:]), C.float(shrink), C.float(decay),
+		C.ci_adam(c.e.simd, C.long(to-i), fp(in[0][i:]), fp(in[1][i:]), fp(in[2][i:]), fp(in[3][i:]), C.float(shrink), C.float(decay),
 			C.float(at.Beta1), C.float(1-at.Beta1), C.float(at.Beta2), C.float(1-at.Beta2), C.float(lr/(1-math.Pow(at.Beta1, t))),
 			C.float(1/(1-math.Pow(at.Beta2, t))), C.float(at.Eps))
 	})

@@ -51,7 +51,7 @@ func (c *compiler) gridSample(ins *engine.Instr, in, out [][]float32) {
 		if grid[0] != 1 {
 			g = 2 * i * points
 		}
-		C.ci_grid_sample(C.long(ch), C.long(h), C.long(w), C.long(points), C.long(lo), C.long(min(points, lo+1024)),
+		C.ci_grid_sample(c.e.simd, C.long(ch), C.long(h), C.long(w), C.long(points), C.long(lo), C.long(min(points, lo+1024)),
 			fp(in[0][i*ch*h*w:]), fp(in[1][g:]), fp(out[0][i*ch*points:]))
 	})
 }
@@ -65,7 +65,7 @@ func (c *compiler) gridSampleGrad(ins *engine.Instr, in, out [][]float32) {
 			if grid[0] != 1 {
 				g = 2 * (t / ch) * points
 			}
-			C.ci_grid_sample_dx(C.long(h), C.long(w), C.long(points), fp(in[1][g:]), fp(in[2][t*points:]), fp(out[0][t*h*w:]))
+			C.ci_grid_sample_dx(c.e.simd, C.long(h), C.long(w), C.long(points), fp(in[1][g:]), fp(in[2][t*points:]), fp(out[0][t*h*w:]))
 		})
 	}
 	if out[1] != nil {
@@ -73,7 +73,7 @@ func (c *compiler) gridSampleGrad(ins *engine.Instr, in, out [][]float32) {
 		sharing := x[0] / grid[0] // images of one grid
 		c.add(grid[0]*parts, func(t, _ int) {
 			i, lo := t/parts, t%parts*256
-			C.ci_grid_sample_dgrid(C.long(sharing), C.long(ch), C.long(h), C.long(w), C.long(points), C.long(lo),
+			C.ci_grid_sample_dgrid(c.e.simd, C.long(sharing), C.long(ch), C.long(h), C.long(w), C.long(points), C.long(lo),
 				C.long(min(points, lo+256)), fp(in[0][i*sharing*ch*h*w:]), fp(in[1][2*i*points:]), fp(in[2][i*sharing*ch*points:]),
 				fp(out[1][2*i*points:]))
 		})
@@ -87,11 +87,11 @@ func (c *compiler) crop(ins *engine.Instr, in, out [][]float32) {
 	if len(out[0]) == 0 {
 		return
 	}
-	c.scratch = max(c.scratch, int(C.ci_crop_scratch(C.long(h), C.long(w), C.long(m), C.long(n))))
+	c.scratch = max(c.scratch, int(C.ci_crop_scratch(c.e.simd, C.long(h), C.long(w), C.long(m), C.long(n))))
 	e := c.e
 	c.add(x[0], func(i, worker int) {
 		plain.MustBox(in[1][5*i:][:5], h, w)
-		C.ci_crop(C.long(ch), C.long(h), C.long(w), C.long(m), C.long(n), fp(in[0][i*ch*h*w:]), fp(in[1][5*i:]),
+		C.ci_crop(c.e.simd, C.long(ch), C.long(h), C.long(w), C.long(m), C.long(n), fp(in[0][i*ch*h*w:]), fp(in[1][5*i:]),
 			fp(out[0][i*ch*m*n:]), fp(e.scratch[worker]))
 	})
 }

@@ -65,14 +65,18 @@ func gemmTile(batch, m, n, k int) (tm, tn int) {
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
+// panels are the shapes of a product's panels at each level: the columns of a packed strip, and the rows.
+var panels = map[C.int]struct{ strip, rows int }{2: {C.CI_STRIP_v2, C.CI_ROWS_v2}, 3: {C.CI_STRIP_v3, C.CI_ROWS_v3},
+	4: {C.CI_STRIP_v4, C.CI_ROWS_v4}}
+
 // stripTile returns the shape of the tiles of a product by a packed matrix. A tile of many rows reads the packing more
 // rarely, and gemm.c keeps up to 120 rows in the cache; where rows give too few tiles to share, columns are cut, at the
 // packing's strips. A multiple of eight tiles is even for most numbers of cores.
-func stripTile(m, n int) (tm, tn int) {
+func stripTile(simd C.int, m, n int) (tm, tn int) {
 	const enough, high, low = 8, 120, 48 // tiles, and a tile's rows
 	rows := min(roundUp((m+high-1)/high, enough), (m+low-1)/low)
-	strip := int(C.ci_gemm_strip())
-	tm = roundUp((m+rows-1)/rows, int(C.ci_gemm_rows()))
+	strip := panels[simd].strip
+	tm = roundUp((m+rows-1)/rows, panels[simd].rows)
 	cols := min((enough+rows-1)/rows, (n+4*strip-1)/(4*strip))
 	return tm, roundUp((n+cols-1)/cols, strip)
 }
@@ -89,7 +93,7 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 	}
 	then := func(yo, m, n int) {
 		if act != nil {
-			C.ci_gemm_then(act.f, C.int(m), C.int(n), fp(y[yo:]), fp(from(act.x, yo)), fp(act.z[yo:]), C.int(at.N))
+			C.ci_gemm_then(c.e.simd, act.f, C.long(m), C.long(n), fp(y[yo:]), fp(from(act.x, yo)), fp(act.z[yo:]), C.long(at.N))
 		}
 	}
 	ldb, colB := at.N, 1
@@ -101,12 +105,12 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 	// Packing pays where it is kept with a weight or serves many rows.
 	if at.Batch == 1 && !at.TransA && (weight != nil || at.M >= 64) {
 		packed := c.pack(weight, b, tb, at.N, at.K)
-		tm, tn := stripTile(at.M, at.N)
+		tm, tn := stripTile(c.e.simd, at.M, at.N)
 		cols := (at.N + tn - 1) / tn
 		c.add((at.M+tm-1)/tm*cols, func(t, _ int) {
 			i, j := t/cols*tm, t%cols*tn
 			m, n := min(tm, at.M-i), min(tn, at.N-j)
-			C.ci_gemm_packed(C.long(m), C.long(n), C.long(at.K), C.float(at.Alpha), fp(a[i*at.K:]), C.long(at.K), fp(packed[j*at.K:]),
+			C.ci_gemm_packed(c.e.simd, C.long(m), C.long(n), C.long(at.K), C.float(at.Alpha), fp(a[i*at.K:]), C.long(at.K), fp(packed[j*at.K:]),
 				fp(from(bias, j)), fp(y[i*at.N+j:]), C.long(at.N))
 			then(i*at.N+j, m, n)
 		})
@@ -118,7 +122,6 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 	}
 	tm, tn := gemmTile(at.Batch, at.M, at.N, at.K)
 	rows, cols := (at.M+tm-1)/tm, (at.N+tn-1)/tn
-	own := c.e.blas.own
 	// Small products of a batch are done several at a time.
 	group := 1
 	if rows*cols == 1 {
@@ -130,8 +133,8 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 		i, j := r*tm, q*tn
 		m, n := min(tm, at.M-i), min(tn, at.N-j)
 		yo := (p*at.M+i)*at.N + j
-		C.ci_gemm_tile(own, ta, tb, C.int(m), C.int(n), C.int(at.K), C.float(at.Alpha), fp(a[p*at.StrideA+i*rowA:]), C.int(lda),
-			fp(b[p*at.StrideB+j*colB:]), C.int(ldb), fp(from(bias, j)), fp(y[yo:]), C.int(at.N))
+		C.ci_gemm(c.e.simd, ta, tb, C.long(m), C.long(n), C.long(at.K), C.float(at.Alpha), fp(a[p*at.StrideA+i*rowA:]), C.long(lda),
+			fp(b[p*at.StrideB+j*colB:]), C.long(ldb), fp(from(bias, j)), fp(y[yo:]), C.long(at.N))
 		then(yo, m, n)
 	}
 	n := at.Batch * rows * cols
@@ -156,7 +159,7 @@ type packingKey struct {
 // pack appends the step that packs op(b) [k,n]. Packings of a bound buffer are kept with it, and packed again only when the
 // buffer has been written to.
 func (c *compiler) pack(weight *buffer, b []float32, tb C.int, n, k int) []float32 {
-	strip := int(C.ci_gemm_strip())
+	strip := panels[c.e.simd].strip
 	strips, ldb := (n+strip-1)/strip, n
 	if tb != 0 {
 		ldb = k
@@ -180,7 +183,7 @@ func (c *compiler) pack(weight *buffer, b []float32, tb C.int, n, k int) []float
 	}
 	per := max(1, tileSize/(strip*max(1, k)))
 	c.add((strips+per-1)/per, func(t, _ int) {
-		C.ci_gemm_pack(C.long(strip), tb, C.long(t*per), C.long(min(strips, (t+1)*per)), C.long(n), C.long(k), fp(b), C.long(ldb),
+		C.ci_gemm_pack(c.e.simd, tb, C.long(t*per), C.long(min(strips, (t+1)*per)), C.long(n), C.long(k), fp(b), C.long(ldb),
 			fp(p.data))
 	})
 	if weight != nil {

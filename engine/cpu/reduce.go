@@ -38,7 +38,7 @@ func (c *compiler) sumTo(ins *engine.Instr, in, out [][]float32) {
 	switch innermost := all[len(all)-1]; {
 	case len(summed) == 0:
 		c.ranges(len(y), 1, func(i, to int) {
-			C.ci_unary(C.CI_AFFINE, C.long(to-i), fp(x[i:]), fp(y[i:]), C.float(alpha), 0)
+			C.ci_unary(c.e.simd, C.CI_AFFINE, C.long(to-i), fp(x[i:]), fp(y[i:]), C.float(alpha), 0)
 		})
 	case innermost.b != 0:
 		// Columns lie side by side: rows are added to them.
@@ -50,7 +50,7 @@ func (c *compiler) sumTo(ins *engine.Instr, in, out [][]float32) {
 		c.add(len(y)/width*parts, func(t, _ int) {
 			r, lo := t/parts, t%parts*part
 			n := min(part, width-lo)
-			C.ci_sum_columns(g, C.long(n), fp(x[offset(firsts, r)+lo:]), C.float(alpha), fp(y[r*width+lo:]))
+			C.ci_sum_columns(c.e.simd, g, C.long(n), fp(x[offset(firsts, r)+lo:]), C.double(alpha), fp(y[r*width+lo:]))
 		})
 	default:
 		// Whole rows disappear.
@@ -58,7 +58,7 @@ func (c *compiler) sumTo(ins *engine.Instr, in, out [][]float32) {
 		if len(x)/len(y) < 4*tileSize || len(y) > 64 {
 			c.ranges(len(y), len(x)/len(y), func(i, to int) {
 				for ; i < to; i++ {
-					y[i] = float32(alpha * float64(C.ci_sum_all(g, 0, C.long(rows), 0, C.long(width), fp(x[offset(kept, i):]))))
+					y[i] = float32(alpha * float64(C.ci_sum_all(c.e.simd, g, 0, C.long(rows), 0, C.long(width), fp(x[offset(kept, i):]))))
 				}
 			})
 			return
@@ -77,7 +77,7 @@ func (c *compiler) sumTo(ins *engine.Instr, in, out [][]float32) {
 			i, p := t/pieces, t%pieces
 			r, lo := p/perRow*perPiece, p%perRow*tileSize
 			hi := min(width, lo+tileSize)
-			partial[t] = float64(C.ci_sum_all(g, C.long(r), C.long(min(rows, r+perPiece)), C.long(lo), C.long(hi),
+			partial[t] = float64(C.ci_sum_all(c.e.simd, g, C.long(r), C.long(min(rows, r+perPiece)), C.long(lo), C.long(hi),
 				fp(x[offset(kept, i):])))
 		})
 		c.add(1, func(int, int) {

@@ -64,7 +64,7 @@ func (c *compiler) permute(ins *engine.Instr, in, out [][]float32) {
 	g := nest(loops)
 	width := loops[len(loops)-1].n
 	c.ranges(outer(loops), width, func(r, to int) {
-		C.ci_permute(g, C.long(r), C.long(to), fp(in[0]), fp(out[0]))
+		C.ci_permute(c.e.simd, g, C.long(r), C.long(to), fp(in[0]), fp(out[0]))
 	})
 }
 
@@ -83,7 +83,7 @@ func (c *compiler) scatterAdd(ins *engine.Instr, in, out [][]float32) {
 	const columns = 64
 	c.add(1, func(int, int) { mustIndex(ins.Op, in[0], len(out[0])/w) })
 	c.add((w+columns-1)/columns, func(t, _ int) {
-		C.ci_scatter_add(C.long(len(in[0])), C.long(w), C.long(len(out[0])/w), fp(in[0]), fp(in[1]), fp(out[0]),
+		C.ci_scatter_add(c.e.simd, C.long(len(in[0])), C.long(w), C.long(len(out[0])/w), fp(in[0]), fp(in[1]), fp(out[0]),
 			C.long(t*columns), C.long(min(w, (t+1)*columns)))
 	})
 }

@@ -26,7 +26,7 @@ type Finding struct {
 
 // Examine looks at the machine, the folder of real data and the output folder.
 func Examine(out string) []Finding {
-	return append([]Finding{processor(), library(), memory(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
+	return append([]Finding{processor(), kernels(), memory(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
 }
 
 // Print writes the findings, and returns an error when something is missing that nothing works without.
@@ -69,14 +69,14 @@ func processor() Finding {
 	return Finding{What: "processor", State: fmt.Sprintf("%s, %d cores", name, runtime.NumCPU())}
 }
 
-func library() Finding {
-	f := Finding{What: "BLAS"}
+func kernels() Finding {
+	f := Finding{What: "kernels"}
 	e, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {
-		return Finding{What: "BLAS", State: err.Error(), Remedy: "the CPU engine does not start: report this", Needed: true}
+		return Finding{What: "kernels", State: err.Error(), Remedy: "the CPU engine does not start: report this", Needed: true}
 	}
 	defer e.Close()
-	f.State = e.BLAS() + " (" + e.Fingerprint() + ")"
+	f.State = e.SIMD() + " (" + e.Fingerprint() + ")"
 	f.Remedy = e.Warning()
 	return f
 }

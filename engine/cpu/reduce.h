@@ -3,9 +3,6 @@
 // The trick: rows are added in single precision in blocks of 64, vectorised over the columns, and the blocks in double,
 // so that sums of many thousand rows stay exact to a few ulp at the price of plain float code. The order depends on the
 // shapes alone.
-#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
-#include "ci.h"
-#include <string.h>
 
 enum { COLUMNS = 256, BLOCK = 64 };
 
@@ -18,7 +15,7 @@ INLINE long offset(const ci_nest *g, int dims, long row) {
     return o;
 }
 
-KERNEL void ci_sum_columns(const ci_nest *g, long n, const float *restrict x, float alpha, float *restrict y) {
+void KERNEL(sum_columns)(const ci_nest *g, long n, const float *restrict x, double alpha, float *restrict y) {
     long rows = 1;
     for (int k = 0; k < g->dims; k++) rows *= g->n[k];
     double total[COLUMNS];
@@ -41,23 +38,20 @@ KERNEL void ci_sum_columns(const ci_nest *g, long n, const float *restrict x, fl
     }
 }
 
-KERNEL double ci_sum_all(const ci_nest *g, long from, long to, long lo, long hi, const float *restrict x) {
+double KERNEL(sum_all)(const ci_nest *g, long from, long to, long lo, long hi, const float *restrict x) {
     double total = 0;
     for (long r = from; r < to; r++) {
         const float *restrict row = x + offset(g, g->dims - 1, r);
         for (long c0 = lo; c0 < hi; c0 += 1024) {
             long c1 = c0 + 1024 < hi ? c0 + 1024 : hi;
-            float s = 0;
-#pragma omp simd reduction(+ : s)
-            for (long c = c0; c < c1; c++) s += row[c];
-            total += s;
+            total += row_sum(c1 - c0, row + c0);
         }
     }
     return total;
 }
 
 // Columns [lo, hi) of y = 0, then row i of x added to row index[i].
-KERNEL void ci_scatter_add(long n, long w, long vocab, const float *restrict index, const float *restrict x,
+void KERNEL(scatter_add)(long n, long w, long vocab, const float *restrict index, const float *restrict x,
                            float *restrict y, long lo, long hi) {
     for (long v = 0; v < vocab; v++) memset(y + v * w + lo, 0, (hi - lo) * sizeof(float));
     for (long i = 0; i < n; i++) {

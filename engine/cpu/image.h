@@ -2,9 +2,6 @@
 //
 // The trick: gradients are gathered without atomics by giving each task all contributions to its part of the output, one
 // plane of dx or a range of points of dgrid, in a fixed order.
-#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
-#include "ci.h"
-#include <math.h>
 
 typedef struct {
     long at[4]; // place in the plane, -1 outside
@@ -27,7 +24,7 @@ INLINE corners around(float gx, float gy, long h, long w) {
 }
 
 // Points [from, to) of all c planes of one image.
-KERNEL void ci_grid_sample(long c, long h, long w, long points, long from, long to, const float *restrict x,
+void KERNEL(grid_sample)(long c, long h, long w, long points, long from, long to, const float *restrict x,
                            const float *restrict grid, float *restrict y) {
     for (long p = from; p < to; p++) {
         corners q = around(grid[2 * p], grid[2 * p + 1], h, w);
@@ -35,25 +32,25 @@ KERNEL void ci_grid_sample(long c, long h, long w, long points, long from, long 
             const float *plane = x + k * h * w;
             float s = 0;
             for (int i = 0; i < 4; i++)
-                if (q.at[i] >= 0) s += q.wx[i & 1] * q.wy[i >> 1] * plane[q.at[i]];
+                if (q.at[i] >= 0) s = fmadd(q.wx[i & 1] * q.wy[i >> 1], plane[q.at[i]], s);
             y[k * points + p] = s;
         }
     }
 }
 
 // One plane of dx.
-KERNEL void ci_grid_sample_dx(long h, long w, long points, const float *restrict grid, const float *restrict dy,
+void KERNEL(grid_sample_dx)(long h, long w, long points, const float *restrict grid, const float *restrict dy,
                               float *restrict dx) {
     for (long i = 0; i < h * w; i++) dx[i] = 0;
     for (long p = 0; p < points; p++) {
         corners q = around(grid[2 * p], grid[2 * p + 1], h, w);
         for (int i = 0; i < 4; i++)
-            if (q.at[i] >= 0) dx[q.at[i]] += dy[p] * q.wx[i & 1] * q.wy[i >> 1];
+            if (q.at[i] >= 0) dx[q.at[i]] = fmadd(dy[p], q.wx[i & 1] * q.wy[i >> 1], dx[q.at[i]]);
     }
 }
 
 // Points [from, to) of dgrid, summed over the images that share the grid.
-KERNEL void ci_grid_sample_dgrid(long images, long c, long h, long w, long points, long from, long to,
+void KERNEL(grid_sample_dgrid)(long images, long c, long h, long w, long points, long from, long to,
                                  const float *restrict x, const float *restrict grid, const float *restrict dy,
                                  float *restrict dgrid) {
     float sx = 0.5f * (w - 1), sy = 0.5f * (h - 1);
@@ -76,7 +73,7 @@ KERNEL void ci_grid_sample_dgrid(long images, long c, long h, long w, long point
 }
 
 // Rows [from, to) of a dense y, read from x at the nest's strides (g->a).
-KERNEL void ci_permute(const ci_nest *g, long from, long to, const float *restrict x, float *restrict y) {
+void KERNEL(permute)(const ci_nest *g, long from, long to, const float *restrict x, float *restrict y) {
     int last = g->dims - 1;
     long n = g->n[last], s = g->a[last];
     for (long row = from; row < to; row++) {
@@ -99,7 +96,7 @@ INLINE long most_taps(long length, long n) { return (long)(4.0 * (length > n ? (
 
 INLINE float cubic(float x) {
     x = fabsf(x);
-    float inner = (1.5f * x - 2.5f) * x * x + 1.0f, outer = ((-0.5f * x + 2.5f) * x - 4.0f) * x + 2.0f;
+    float inner = fmadd(fmadd(1.5f, x, -2.5f), x * x, 1.0f), outer = fmadd(fmadd(fmadd(-0.5f, x, 2.5f), x, -4.0f), x, 2.0f);
     return x < 1.0f ? inner : x < 2.0f ? outer : 0.0f;
 }
 
@@ -123,14 +120,14 @@ INLINE long taps(long i, long n, long length, long k, float *weight, long step) 
     return first;
 }
 
-long ci_crop_scratch(long h, long w, long m, long n) {
+long KERNEL(crop_scratch)(long h, long w, long m, long n) {
     long kx = most_taps(w, n), ky = most_taps(h, m);
     return kx * n + ky + w + kx + n;
 }
 
 // Rows are added up first, so that the sums run along them; then each row is scaled, all its pixels' first weights, then all
 // their second ones, and so on.
-KERNEL void ci_crop(long c, long h, long w, long m, long n, const float *restrict x, const float *restrict box, float *restrict y,
+void KERNEL(crop)(long c, long h, long w, long m, long n, const float *restrict x, const float *restrict box, float *restrict y,
                     float *restrict scratch) {
     long left = (long)box[0], top = (long)box[1], width = (long)box[2], height = (long)box[3];
     long kx = most_taps(w, n), ky = most_taps(h, m);
@@ -147,11 +144,11 @@ KERNEL void ci_crop(long c, long h, long w, long m, long n, const float *restric
             const float *rows = x + (k * h + top + above) * w + left;
             for (long s = 0; s < width; s++) line[s] = down[0] * rows[s];
             for (long t = 1; t < ky && above + t < height; t++)
-                for (long s = 0; s < width; s++) line[s] += down[t] * rows[t * w + s];
+                for (long s = 0; s < width; s++) line[s] = fmadd(down[t], rows[t * w + s], line[s]);
             float *to = y + (k * m + i) * n;
             for (long j = 0; j < n; j++) to[j] = across[j] * line[first[j]];
             for (long t = 1; t < kx; t++)
-                for (long j = 0; j < n; j++) to[j] += across[t * n + j] * line[first[j] + t];
+                for (long j = 0; j < n; j++) to[j] = fmadd(across[t * n + j], line[first[j] + t], to[j]);
         }
     }
 }

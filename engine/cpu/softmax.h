@@ -3,81 +3,55 @@
 // The trick: a row is read three times while it sits in the first-level cache (largest, exponentials and their sum,
 // scaling), each time in a vectorised loop. The rows of attention are padded to whole vectors, so that no scalar
 // remainder is left: at 26 or 50 positions that remainder would cost as much as the rest.
-#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
-#include "ci.h"
-#include "vecmath.h"
 
-INLINE float row_max(long n, const float *x) {
-    float m = -INFINITY;
-#pragma omp simd reduction(max : m)
-    for (long i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
-    return m;
+// y = exp(x - m) of a row, which may be x; returns the sum.
+INLINE float row_exp(long n, const float *x, float m, float *y) {
+    float s[16] = {0};
+    EACH16(n, float e = vexp(x[i] - m); y[i] = e; s[l] += e;);
+    return fold16(s);
 }
 
-INLINE float row_sum_exp(long n, const float *x, float m) {
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (long i = 0; i < n; i++) s += vexp(x[i] - m);
-    return s;
-}
-
-KERNEL void ci_softmax(long rows, long w, const float *restrict x, float *restrict y) {
+void KERNEL(softmax)(long rows, long w, const float *restrict x, float *restrict y) {
     for (long r = 0; r < rows; r++) {
         const float *restrict row = x + r * w;
         float *restrict out = y + r * w;
-        float m = row_max(w, row), s = 0;
-#pragma omp simd reduction(+ : s)
-        for (long i = 0; i < w; i++) {
-            float e = vexp(row[i] - m);
-            out[i] = e;
-            s += e;
-        }
-        float f = 1.0f / s;
+        float f = 1.0f / row_exp(w, row, row_max(w, row), out);
 #pragma omp simd
         for (long i = 0; i < w; i++) out[i] *= f;
     }
 }
 
-KERNEL void ci_softmax_grad(long rows, long w, const float *restrict y, const float *restrict dy, float *restrict dx) {
+void KERNEL(softmax_grad)(long rows, long w, const float *restrict y, const float *restrict dy, float *restrict dx) {
     for (long r = 0; r < rows; r++) {
         const float *restrict yr = y + r * w, *restrict dr = dy + r * w;
         float *restrict out = dx + r * w;
-        float s = 0;
-#pragma omp simd reduction(+ : s)
-        for (long i = 0; i < w; i++) s += yr[i] * dr[i];
+        float s = row_dot(w, yr, dr);
 #pragma omp simd
         for (long i = 0; i < w; i++) out[i] = yr[i] * (dr[i] - s);
     }
 }
 
-KERNEL void ci_cross_entropy(long rows, long w, const float *restrict x, const float *restrict label,
+void KERNEL(cross_entropy)(long rows, long w, const float *restrict x, const float *restrict label,
                              float *restrict loss) {
     for (long r = 0; r < rows; r++) {
         const float *row = x + r * w;
-        float m = row_max(w, row), s = row_sum_exp(w, row, m);
-        loss[r] = m - row[(long)label[r]] + logf(s);
+        float m = row_max(w, row), s[16] = {0};
+        EACH16(w, s[l] += vexp(row[i] - m););
+        loss[r] = m - row[(long)label[r]] + vlog(fold16(s));
     }
 }
 
-KERNEL void ci_cross_entropy_grad(long rows, long w, const float *restrict x, const float *restrict label,
+void KERNEL(cross_entropy_grad)(long rows, long w, const float *restrict x, const float *restrict label,
                                   const float *restrict dloss, float *restrict dx) {
     for (long r = 0; r < rows; r++) {
         const float *restrict row = x + r * w;
         float *restrict out = dx + r * w;
-        float m = row_max(w, row), s = 0;
-#pragma omp simd reduction(+ : s)
-        for (long i = 0; i < w; i++) {
-            float e = vexp(row[i] - m);
-            out[i] = e;
-            s += e;
-        }
+        float s = row_exp(w, row, row_max(w, row), out);
         // 1 - p of the label is the sum of the others: no cancellation where the label is nearly certain.
         long t = (long)label[r];
         float f = dloss[r] / s;
         out[t] = 0;
-        float others = 0;
-#pragma omp simd reduction(+ : others)
-        for (long i = 0; i < w; i++) others += out[i];
+        float others = row_sum(w, out);
 #pragma omp simd
         for (long i = 0; i < w; i++) out[i] *= f;
         out[t] = -others * f;
@@ -85,8 +59,8 @@ KERNEL void ci_cross_entropy_grad(long rows, long w, const float *restrict x, co
 }
 
 // Rows of scores become exponentials relative to the row's largest; inverse[i] is one over their sum. Columns s..ld and
-// hidden positions become zero. Three loops, because a call of logf between two rows would empty the vector registers.
-KERNEL void ci_attention_softmax(long s, long ld, int causal, float *restrict p, float *restrict lse,
+// hidden positions become zero. The logarithms come last, many at a time.
+static void attention_softmax(long s, long ld, int causal, float *restrict p, float *restrict lse,
                                  float *restrict inverse) {
     for (long i = 0; i < s; i++) {
         float *restrict row = p + i * ld;
@@ -95,23 +69,17 @@ KERNEL void ci_attention_softmax(long s, long ld, int causal, float *restrict p,
     }
     for (long i = 0; i < s; i++) {
         float *restrict row = p + i * ld;
-        float m = lse[i], sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (long j = 0; j < ld; j++) {
-            float e = vexp(row[j] - m);
-            row[j] = e;
-            sum += e;
-        }
-        inverse[i] = sum;
+        inverse[i] = row_exp(ld, row, lse[i], row);
     }
+#pragma omp simd
     for (long i = 0; i < s; i++) {
-        lse[i] += logf(inverse[i]);
+        lse[i] += vlog(inverse[i]);
         inverse[i] = 1.0f / inverse[i];
     }
 }
 
 // Rows of scores become probabilities, given the logarithms of the rows' sums.
-KERNEL void ci_attention_exp(long s, long ld, int causal, const float *restrict lse, float *restrict p) {
+static void attention_exp(long s, long ld, int causal, const float *restrict lse, float *restrict p) {
     for (long i = 0; i < s; i++) {
         float *restrict row = p + i * ld, l = lse[i];
         long n = causal ? i + 1 : s;
@@ -122,7 +90,7 @@ KERNEL void ci_attention_exp(long s, long ld, int causal, const float *restrict 
 }
 
 // dp becomes the gradient of the unscaled scores: scale * p * (dp - delta of the row).
-KERNEL void ci_attention_ds(long s, long ld, float scale, const float *restrict p, const float *restrict delta,
+static void attention_ds(long s, long ld, float scale, const float *restrict p, const float *restrict delta,
                             float *restrict dp) {
     for (long i = 0; i < s; i++) {
         const float *restrict pr = p + i * ld;
@@ -132,17 +100,7 @@ KERNEL void ci_attention_ds(long s, long ld, float scale, const float *restrict 
     }
 }
 
-KERNEL void ci_attention_delta(long s, long d, long w, const float *restrict o, const float *restrict go,
-                               float *restrict delta) {
-    for (long i = 0; i < s; i++) {
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (long c = 0; c < d; c++) sum += o[i * w + c] * go[i * w + c];
-        delta[i] = sum;
-    }
-}
-
-KERNEL void ci_scale_rows(long s, long d, long ld, const float *restrict factor, float *restrict x) {
+static void scale_rows(long s, long d, long ld, const float *restrict factor, float *restrict x) {
     for (long i = 0; i < s; i++) {
         float f = factor[i];
 #pragma omp simd

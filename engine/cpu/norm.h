@@ -2,41 +2,29 @@
 //
 // The trick: one row at a time, which stays in the first-level cache over the two or three passes that accuracy asks for
 // (mean first, then the variance of the centred row), with vectorised reductions. The residual is added on the way.
-#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
-#include "ci.h"
-#include <math.h>
 
-KERNEL void ci_layernorm(long rows, long w, const float *restrict x, const float *restrict residual,
+void KERNEL(layernorm)(long rows, long w, const float *restrict x, const float *restrict residual,
                          const float *restrict gamma, const float *restrict beta, float eps, float *restrict y,
                          float *restrict stats, float *restrict h) {
     for (long r = 0; r < rows; r++) {
         const float *row = x + r * w;
         float *out = y + r * w;
-        float s = 0;
+        float mean;
         if (residual) {
             // Where nobody keeps h, y holds it until the second pass.
             float *restrict hr = h ? h + r * w : out;
             const float *restrict xr = row, *restrict rr = residual + r * w;
-#pragma omp simd reduction(+ : s)
-            for (long i = 0; i < w; i++) {
-                float v = xr[i] + rr[i];
-                hr[i] = v;
-                s += v;
-            }
+            float s[16] = {0};
+            EACH16(w, float v = xr[i] + rr[i]; hr[i] = v; s[l] += v;);
+            mean = fold16(s) / w;
             row = hr;
-        } else {
-#pragma omp simd reduction(+ : s)
-            for (long i = 0; i < w; i++) s += row[i];
-        }
-        float mean = s / w, q = 0;
-#pragma omp simd reduction(+ : q)
-        for (long i = 0; i < w; i++) {
-            float v = row[i] - mean;
-            q += v * v;
-        }
-        float rstd = 1.0f / sqrtf(q / w + eps);
+        } else
+            mean = row_sum(w, row) / w;
+        float q[16] = {0};
+        EACH16(w, float v = row[i] - mean; q[l] = fmadd(v, v, q[l]););
+        float rstd = 1.0f / sqrtf(fold16(q) / w + eps);
 #pragma omp simd
-        for (long i = 0; i < w; i++) out[i] = (row[i] - mean) * rstd * gamma[i] + beta[i];
+        for (long i = 0; i < w; i++) out[i] = fmadd((row[i] - mean) * rstd, gamma[i], beta[i]);
         stats[2 * r] = mean;
         stats[2 * r + 1] = rstd;
         if (h && !residual)
@@ -45,35 +33,29 @@ KERNEL void ci_layernorm(long rows, long w, const float *restrict x, const float
 }
 
 // dx = rstd*(g - mean(g) - n*mean(g*n)) + dh with g = dy*gamma, n = (h-mean)*rstd.
-KERNEL void ci_layernorm_grad(long rows, long w, const float *restrict h, const float *restrict gamma,
+void KERNEL(layernorm_grad)(long rows, long w, const float *restrict h, const float *restrict gamma,
                               const float *restrict stats, const float *restrict dy, const float *restrict dh,
                               float *restrict dx) {
     for (long r = 0; r < rows; r++) {
         const float *restrict hr = h + r * w, *restrict dr = dy + r * w;
         float *restrict out = dx + r * w;
-        float mean = stats[2 * r], rstd = stats[2 * r + 1], sg = 0, sgn = 0;
-#pragma omp simd reduction(+ : sg, sgn)
-        for (long i = 0; i < w; i++) {
-            float g = dr[i] * gamma[i], n = (hr[i] - mean) * rstd;
-            sg += g;
-            sgn += g * n;
-        }
-        sg /= w;
-        sgn /= w;
+        float mean = stats[2 * r], rstd = stats[2 * r + 1], a[16] = {0}, b[16] = {0};
+        EACH16(w, float g = dr[i] * gamma[i], n = (hr[i] - mean) * rstd; a[l] += g; b[l] = fmadd(g, n, b[l]););
+        float sg = fold16(a) / w, sgn = fold16(b) / w;
         if (dh) {
             const float *restrict er = dh + r * w;
 #pragma omp simd
             for (long i = 0; i < w; i++)
-                out[i] = rstd * (dr[i] * gamma[i] - sg - (hr[i] - mean) * rstd * sgn) + er[i];
+                out[i] = fmadd(rstd, fmadd((hr[i] - mean) * rstd, -sgn, fmadd(dr[i], gamma[i], -sg)), er[i]);
         } else {
 #pragma omp simd
-            for (long i = 0; i < w; i++) out[i] = rstd * (dr[i] * gamma[i] - sg - (hr[i] - mean) * rstd * sgn);
+            for (long i = 0; i < w; i++) out[i] = rstd * fmadd((hr[i] - mean) * rstd, -sgn, fmadd(dr[i], gamma[i], -sg));
         }
     }
 }
 
 // Columns [lo, hi), at most 64 of them, over all rows.
-KERNEL void ci_layernorm_param_grad(long rows, long w, long lo, long hi, const float *restrict h,
+void KERNEL(layernorm_param_grad)(long rows, long w, long lo, long hi, const float *restrict h,
                                     const float *restrict stats, const float *restrict dy, float *restrict dgamma,
                                     float *restrict dbeta) {
     double gamma[64] = {0}, beta[64] = {0};
@@ -85,7 +67,7 @@ KERNEL void ci_layernorm_param_grad(long rows, long w, long lo, long hi, const f
             float mean = stats[2 * r], rstd = stats[2 * r + 1];
 #pragma omp simd
             for (long i = 0; i < m; i++) {
-                g[i] += dr[i] * (hr[i] - mean) * rstd;
+                g[i] = fmadd(dr[i], (hr[i] - mean) * rstd, g[i]);
                 b[i] += dr[i];
             }
         }
@@ -100,14 +82,11 @@ KERNEL void ci_layernorm_param_grad(long rows, long w, long lo, long hi, const f
     }
 }
 
-KERNEL void ci_normalize(long rows, long w, const float *restrict x, float *restrict y, float *restrict norm) {
+void KERNEL(normalize)(long rows, long w, const float *restrict x, float *restrict y, float *restrict norm) {
     for (long r = 0; r < rows; r++) {
         const float *restrict row = x + r * w;
         float *restrict out = y + r * w;
-        float s = 0;
-#pragma omp simd reduction(+ : s)
-        for (long i = 0; i < w; i++) s += row[i] * row[i];
-        float n = sqrtf(s);
+        float n = sqrtf(row_dot(w, row, row));
         n = n < 1e-12f ? 1e-12f : n;
         float f = 1.0f / n;
 #pragma omp simd
@@ -116,15 +95,13 @@ KERNEL void ci_normalize(long rows, long w, const float *restrict x, float *rest
     }
 }
 
-KERNEL void ci_normalize_grad(long rows, long w, const float *restrict y, const float *restrict norm,
+void KERNEL(normalize_grad)(long rows, long w, const float *restrict y, const float *restrict norm,
                               const float *restrict dy, float *restrict dx) {
     for (long r = 0; r < rows; r++) {
         const float *restrict yr = y + r * w, *restrict dr = dy + r * w;
         float *restrict out = dx + r * w;
-        float s = 0, f = 1.0f / norm[r];
-#pragma omp simd reduction(+ : s)
-        for (long i = 0; i < w; i++) s += yr[i] * dr[i];
+        float s = row_dot(w, yr, dr), f = 1.0f / norm[r];
 #pragma omp simd
-        for (long i = 0; i < w; i++) out[i] = (dr[i] - yr[i] * s) * f;
+        for (long i = 0; i < w; i++) out[i] = fmadd(yr[i], -s, dr[i]) * f;
     }
 }

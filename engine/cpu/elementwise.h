@@ -3,9 +3,6 @@
 // The trick: one loop a function, free of branches, which gcc vectorises for each level of the instruction set; the
 // function is chosen outside of the loop. Broadcasting is a nest of loops whose compatible dimensions were merged
 // beforehand, so that the innermost loop is long and runs over contiguous or constant operands.
-#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
-#include "ci.h"
-#include "vecmath.h"
 
 #define EACH(expr)                   \
     _Pragma("omp simd") for (long i = 0; i < n; i++) { \
@@ -14,9 +11,9 @@
     }                                \
     break
 
-KERNEL void ci_unary(int f, long n, const float *restrict x, float *restrict y, float p, float q) {
+void KERNEL(unary)(int f, long n, const float *restrict x, float *restrict y, float p, float q) {
     switch (f) {
-    case CI_AFFINE: EACH(v * p + q);
+    case CI_AFFINE: EACH(fmadd(v, p, q));
     case CI_CLAMP: EACH((v < p ? p : v) > q ? q : (v < p ? p : v));
     case CI_QUICKGELU: EACH(v / (1.0f + vexp(-1.702f * v)));
     case CI_GELU: EACH(0.5f * v * (1.0f + verf(v * 0.707106781f)));
@@ -24,9 +21,7 @@ KERNEL void ci_unary(int f, long n, const float *restrict x, float *restrict y, 
     case CI_TANH: EACH(vtanh(v));
     case CI_SIGMOID: EACH(vsigmoid(v));
     case CI_EXP: EACH(vexp(v));
-    case CI_LOG:
-        for (long i = 0; i < n; i++) y[i] = logf(x[i]);
-        break;
+    case CI_LOG: EACH(vlog(v));
     case CI_ABS: EACH(fabsf(v));
     case CI_SIGN: EACH(v > 0 ? 1.0f : (v < 0 ? -1.0f : 0.0f));
     case CI_SQUARE: EACH(v * v);
@@ -37,16 +32,16 @@ KERNEL void ci_unary(int f, long n, const float *restrict x, float *restrict y, 
 
 INLINE float quickgelu_slope(float v) {
     float s = vsigmoid(1.702f * v);
-    return s + 1.702f * v * s * (1.0f - s);
+    return fmadd(1.702f * v * s, 1.0f - s, s);
 }
 
 INLINE float gelu_slope(float v) {
-    return 0.5f * (1.0f + verf(v * 0.707106781f)) + v * 0.398942280f * vexp(-0.5f * v * v);
+    return fmadd(v * 0.398942280f, vexp(-0.5f * v * v), 0.5f * (1.0f + verf(v * 0.707106781f)));
 }
 
 INLINE float tanh_slope(float v) {
     float t = vtanh(v);
-    return 1.0f - t * t;
+    return fmadd(-t, t, 1.0f);
 }
 
 INLINE float sigmoid_slope(float v) {
@@ -63,7 +58,7 @@ INLINE float sigmoid_slope(float v) {
     }                                \
     break
 
-KERNEL void ci_unary_grad(int f, long n, const float *restrict x, const float *restrict dy, float *restrict dx, float p,
+void KERNEL(unary_grad)(int f, long n, const float *restrict x, const float *restrict dy, float *restrict dx, float p,
                           float q) {
     switch (f) {
     case CI_AFFINE: EACH(g * p);
@@ -100,7 +95,7 @@ KERNEL void ci_unary_grad(int f, long n, const float *restrict x, const float *r
     }                                                                                                            \
     break
 
-KERNEL void ci_binary(int f, const ci_nest *g, long from, long to, long lo, long hi, const float *restrict a,
+void KERNEL(binary)(int f, const ci_nest *g, long from, long to, long lo, long hi, const float *restrict a,
                       const float *restrict b, float *restrict y) {
     int last = g->dims - 1;
     long n = hi - lo, sa = g->a[last], sb = g->b[last];
