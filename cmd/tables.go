@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -18,6 +19,9 @@ func openSuites(out, suite string) (*store.Store, []store.Suite, error) {
 	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		return nil, nil, err
+	}
+	if s.Note() != "" {
+		fmt.Fprintln(os.Stderr, s.Note())
 	}
 	suites, err := s.Suites()
 	if err == nil {

@@ -195,7 +195,7 @@ func userVersion(q queryer) (int, error) {
 
 // explain turns SQLite's words about a damaged or unreachable file into what a
 // person can act on.
-func explain(err error) error {
+func explain(path string, err error) error {
 	var se sqlite3.Error
 	if !errors.As(err, &se) {
 		return err
@@ -207,6 +207,12 @@ func explain(err error) error {
 		return fmt.Errorf("%w: does the folder exist, and may this user write there?", err)
 	case sqlite3.ErrReadonly, sqlite3.ErrPerm:
 		return fmt.Errorf("%w: the file and its folder must be writable", err)
+	case sqlite3.ErrBusy, sqlite3.ErrLocked:
+		who := holders(path)
+		if who == "" {
+			who = "another program on this machine (a viewer, a backup) or on another one that shares the folder"
+		}
+		return fmt.Errorf("%w: the file is held by %s: end that and run again; the folder must lie on a local disk", err, who)
 	case sqlite3.ErrFull:
 		return fmt.Errorf("%w: make room on the disk and run again", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 // a local disk: WAL shares memory between processes.
 type Store struct {
 	db   *sql.DB
+	copy string // folder of the copy that is read in place of a file that may not be written; or empty
+	note string
 	path string
 	now  func() time.Time                 // replaced by tests
 	only func(kind Kind, key string) bool // nil for all cells
@@ -24,23 +27,112 @@ type Store struct {
 // here take milliseconds.
 const busyTimeout = 10 * time.Second
 
-// Open opens the store in the file at path and creates it when absent. It
-// refuses a damaged file, another program's database and a store written by a
-// newer program, each with one line that names the file.
+// NetworkVariable names the environment variable that, set to 1, lets Open write on a network file
+// system.
+const NetworkVariable = "CLIPINSPECTOR_NETWORK_STORE"
+
+// Open opens the store in the file at path for writing and creates it when absent. It refuses a
+// damaged file, another program's database, a store written by a newer program, and a folder on a
+// network file system unless NetworkVariable says otherwise, each with one line that names the file.
 func Open(path string) (*Store, error) {
+	if fs := networkFS(filepath.Dir(path)); fs != "" && os.Getenv(NetworkVariable) != "1" {
+		return nil, fmt.Errorf("open results store %s: the folder lies on a network file system (%s), where SQLite's locks "+
+			"do not hold and results can be lost: choose a folder on a local disk and copy it here when the run has ended; "+
+			"or set %s=1 if this machine alone writes there", path, fs, NetworkVariable)
+	}
+	return fail(path, open)
+}
+
+// OpenExisting opens for reading a store that must be there already. Where the file or its folder
+// may not be written, or lies on a network file system, a copy in the folder for temporary files is
+// read: what was in the store at this moment.
+func OpenExisting(path string) (*Store, error) {
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("open results store %s: no such file: run a suite into this folder first", path)
+	case err != nil:
+		return nil, fmt.Errorf("open results store %s: %w", path, err)
+	}
+	fs := networkFS(filepath.Dir(path))
+	if fs == "" && writable(path) {
+		return fail(path, open)
+	}
+	s, err := fail(path, openCopy)
+	if err == nil && fs != "" {
+		s.note = fmt.Sprintf("%s lies on a network file system (%s): read from a copy, as it was at this moment", path, fs)
+	}
+	return s, err
+}
+
+// Note is a warning about where the store lies; empty for none.
+func (s *Store) Note() string { return s.note }
+
+func fail(path string, open func(string) (*Store, error)) (*Store, error) {
 	s, err := open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open results store %s: %w", path, explain(err))
+		return nil, fmt.Errorf("open results store %s: %w", path, explain(path, err))
 	}
 	return s, nil
 }
 
-// OpenExisting is Open for a file that must be there already.
-func OpenExisting(path string) (*Store, error) {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("open results store %s: no such file: run a suite into this folder first", path)
+// openCopy opens a copy of the file and of its write-ahead log, which are copied again when
+// somebody wrote to them meanwhile.
+func openCopy(path string) (s *Store, err error) {
+	folder, err := os.MkdirTemp("", "clip-inspector-store-")
+	if err != nil {
+		return nil, fmt.Errorf("copying what may only be read: %w", err)
 	}
-	return Open(path)
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(folder) // the first error is the one to tell
+		}
+	}()
+	to := filepath.Join(folder, "results.sqlite")
+	for range 10 {
+		before := states(path)
+		for _, end := range []string{"", "-wal"} {
+			_ = os.Remove(to + end) // of the try before
+			if err := copyFile(path+end, to+end); err != nil && !(end != "" && errors.Is(err, os.ErrNotExist)) {
+				return nil, fmt.Errorf("copying what may only be read: %w", err)
+			}
+		}
+		if before == states(path) {
+			if s, err = open(to); err != nil {
+				return nil, err
+			}
+			s.path, s.copy = path, folder
+			return s, nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return nil, errors.New("somebody writes to the file all the time: try again later")
+}
+
+// states tells whether a file or its log was written to.
+func states(path string) (out [2]struct {
+	size int64
+	at   time.Time
+}) {
+	for i, end := range []string{"", "-wal"} {
+		if info, err := os.Stat(path + end); err == nil {
+			out[i].size, out[i].at = info.Size(), info.ModTime()
+		}
+	}
+	return out
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 func open(path string) (*Store, error) {
@@ -92,7 +184,11 @@ func (s *Store) Path() string { return s.path }
 
 // Close closes the file. Leases stay until they expire or are released.
 func (s *Store) Close() error {
-	if err := s.db.Close(); err != nil {
+	err := s.db.Close()
+	if s.copy != "" {
+		err = errors.Join(err, os.RemoveAll(s.copy))
+	}
+	if err != nil {
 		return fmt.Errorf("close results store %s: %w", s.path, err)
 	}
 	return nil
@@ -131,7 +227,7 @@ func (s *Store) fail(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("results store %s: %s: %w", s.path, doing, explain(err))
+	return fmt.Errorf("results store %s: %s: %w", s.path, doing, explain(s.path, err))
 }
 
 // Suites lists the suites of the store by name.
