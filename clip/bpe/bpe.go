@@ -1,8 +1,8 @@
 // Package bpe is CLIP's byte-pair tokenizer: it reads and writes CLIP's vocabulary files, learns new vocabularies, and
 // turns texts into token ids as OpenAI's clip/simple_tokenizer.py does.
 //
-// One step of OpenAI's is left out on purpose: ftfy, which repairs text that was decoded with the wrong encoding. It does
-// nothing to plain ASCII, which the class names and templates of the usual datasets are.
+// One step of OpenAI's is left out on purpose: ftfy's guesses about text that was decoded with the wrong encoding ("cafÃ©"). Where it
+// might guess, [Tokenizer.Tokenize] refuses the text; the rest of ftfy is done.
 //
 // # The file format
 //
@@ -257,22 +257,30 @@ func (t *Tokenizer) EOT() int { return len(t.symbols) - 1 }
 // "<|endoftext|>" gets that token. Bytes that are no UTF-8 count as U+FFFD. One word of n bytes may take time in the
 // order of n times the number of merges: texts of strangers go through [Tokenizer.Tokenize], which bounds them.
 func (t *Tokenizer) Encode(text string) []int {
-	var out []int
-	for _, word := range split(clean(text)) {
+	ids, _ := t.encode(text)
+	return ids
+}
+
+func (t *Tokenizer) encode(text string) (ids []int, doubtful bool) {
+	text, doubtful = clean(text)
+	for _, word := range split(text) {
 		for _, id := range t.word(word) {
-			out = append(out, int(id))
+			ids = append(ids, int(id))
 		}
 	}
-	return out
+	return ids, doubtful
 }
 
 // Tokenize returns exactly length ids: start token, the text, end token, zeros. A text that needs more, or that is longer
-// than 64 KiB, is an error.
+// than 64 KiB, or that OpenAI's tokenizer might take for wrongly decoded, is an error.
 func (t *Tokenizer) Tokenize(text string, length int) ([]int, error) {
 	if len(text) > maxTextBytes {
 		return nil, fmt.Errorf("text %.40q... has %d bytes; at most %d are allowed", text, len(text), maxTextBytes)
 	}
-	ids := t.Encode(text)
+	ids, doubtful := t.encode(text)
+	if doubtful {
+		return nil, errMojibake(text)
+	}
 	if len(ids)+2 > length {
 		return nil, fmt.Errorf("text %.60q needs %d tokens with start and end; the context has %d", text, len(ids)+2, length)
 	}

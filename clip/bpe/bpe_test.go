@@ -95,7 +95,7 @@ func TestLearnWriteRead(t *testing.T) {
 			if !slices.Equal(ids, tok.Encode(c)) {
 				t.Errorf("%q: other ids", c)
 			}
-			if text := got.Decode(ids); strings.ReplaceAll(text, " ", "") != strings.ReplaceAll(clean(c), " ", "") {
+			if text := got.Decode(ids); strings.ReplaceAll(text, " ", "") != strings.ReplaceAll(first(clean(c)), " ", "") {
 				t.Errorf("%q decodes to %q", c, text)
 			}
 		}

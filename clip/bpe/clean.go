@@ -7,9 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// clean does what CLIP does to a text before it is split: HTML-unescape twice, strip, collapse white space, lower-case.
-func clean(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
+// clean does what CLIP does to a text before it is split: ftfy, HTML-unescape twice, strip, collapse white space, lower-case.
+// doubtful tells that ftfy might have guessed another encoding, see [fix].
+func clean(text string) (cleaned string, doubtful bool) {
+	text, doubtful = fix(strings.ToValidUTF8(text, "\uFFFD"))
 	text = unescape(unescape(text))
 	text = strings.TrimFunc(text, isPythonSpace)
 	var b strings.Builder
@@ -29,7 +30,7 @@ func clean(text string) string {
 	if space {
 		b.WriteByte(' ')
 	}
-	return lower(strings.TrimFunc(b.String(), isPythonSpace))
+	return lower(strings.TrimFunc(b.String(), isPythonSpace)), doubtful
 }
 
 // isPythonSpace is Python's str.isspace, which counts the four ASCII separators too. The \s of Python's regex module is

@@ -16,7 +16,8 @@ func Learn(captions []string, merges int) *Tokenizer {
 	}
 	counts := map[string]int{}
 	for _, c := range captions {
-		for _, w := range split(clean(c)) {
+		text, _ := clean(c)
+		for _, w := range split(text) {
 			if w != startOfText && w != endOfText {
 				counts[w]++
 			}

@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""Regenerates the expected hashes of ../oracle_test.go with OpenAI's own tokenizer.
+"""Regenerates the expected ids of ../oracle_test.go with OpenAI's own tokenizer and ftfy.
 
-    python oracle.py SIMPLE_TOKENIZER.PY BPE_SIMPLE_VOCAB_16E6.TXT.GZ      (needs: pip install regex)
+    python oracle.py SIMPLE_TOKENIZER.PY BPE_SIMPLE_VOCAB_16E6.TXT.GZ      (needs: pip install regex ftfy)
 
-SIMPLE_TOKENIZER.PY is clip/simple_tokenizer.py of github.com/openai/CLIP. ftfy is replaced by the identity, as package bpe
-leaves it out. Writes clip.sha256 (CLIP's vocabulary) and learned.sha256 (learned.txt, a small vocabulary of our own) beside
-this script: 100 lines each, line b the sha256 of the ids of strings 100b to 100b+99, one string a line. A
-third argument n prints string n and its ids instead.
+SIMPLE_TOKENIZER.PY is clip/simple_tokenizer.py of github.com/openai/CLIP. Writes clip.ids (CLIP's vocabulary) and learned.ids
+(learned.txt, a small vocabulary of our own) beside this script: 100 lines each of 100 strings, of each the first four digits of the
+sha256 of its ids, and "!" where ftfy took the string for one that was decoded with the wrong encoding. A third argument n prints
+string n and its ids instead.
 
 The strings come from an integer hash and pieces.json; bpe's test has the same generator in Go. All characters are assigned
 since Unicode 13 or earlier: later ones are classified differently by different versions of Python and Go.
 """
-import gzip, hashlib, importlib.util, json, os, sys, tempfile, types
+import gzip, hashlib, importlib.util, json, os, sys, tempfile
+
+import ftfy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MASK = (1 << 64) - 1
@@ -47,7 +49,6 @@ def generate(i):
 
 
 def load(simple_tokenizer):
-    sys.modules["ftfy"] = types.SimpleNamespace(fix_text=lambda s: s)
     spec = importlib.util.spec_from_file_location("simple_tokenizer", simple_tokenizer)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -61,12 +62,14 @@ def main(simple_tokenizer, vocabulary):
         small.flush()
         for name, path in (("clip", vocabulary), ("learned", small.name)):
             tokenizer = Tokenizer(path)
-            with open(os.path.join(HERE, name + ".sha256"), "w") as f:
+            with open(os.path.join(HERE, name + ".ids"), "w") as f:
                 for block in range(100):
-                    h = hashlib.sha256()
-                    for i in range(100 * block, 100 * block + 100):
-                        h.update((" ".join(map(str, tokenizer.encode(generate(i)))) + "\n").encode())
-                    f.write(h.hexdigest() + "\n")
+                    out = []
+                    for text in map(generate, range(100 * block, 100 * block + 100)):
+                        ids = " ".join(map(str, tokenizer.encode(text)))
+                        guessed = ftfy.fix_text(text) != ftfy.fix_text(text, fix_encoding=False)
+                        out.append(hashlib.sha256(ids.encode()).hexdigest()[:4] + "!" * guessed)
+                    f.write(" ".join(out) + "\n")
 
 
 if __name__ == "__main__":
