@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/csv"
 	"strconv"
+	"strings"
 
+	"clipinspector/internal/printable"
 	"clipinspector/results/stats"
 )
 
@@ -47,7 +49,22 @@ func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 			add("attack", e.Name, e.Value)
 		}
 	}
+	for _, r := range records {
+		for i := range r {
+			r[i] = csvCell(r[i])
+		}
+	}
 	return w.WriteAll(records)
+}
+
+// csvCell is a cell that no spreadsheet takes for a formula: a text that begins like one gets a
+// quote before it. Numbers stay numbers.
+func csvCell(text string) string {
+	text = printable.Text(text)
+	if _, err := strconv.ParseFloat(text, 64); err == nil || !strings.ContainsAny(text[:min(1, len(text))], "=+-@") {
+		return text
+	}
+	return "'" + text
 }
 
 func digits(n stats.Num) string {

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 
+	"github.com/rivo/uniseg"
+
+	"clipinspector/internal/printable"
 	"clipinspector/results/stats"
 	"clipinspector/results/store"
 )
@@ -16,9 +19,9 @@ const maxFailures = 10
 // writeMarkdown writes what a person reads after a run. Columns are padded, so
 // that it reads as well in a terminal as it renders.
 func writeMarkdown(buf *bytes.Buffer, sum *stats.Summary) {
-	fmt.Fprintf(buf, "# %s\n\n", sum.Suite)
+	fmt.Fprintf(buf, "# %s\n\n", markdownText(sum.Suite))
 	for _, line := range notes(sum) {
-		fmt.Fprintf(buf, "%s  \n", line)
+		fmt.Fprintf(buf, "%s  \n", markdownText(line))
 	}
 	if len(sum.Detectors) > 0 {
 		fmt.Fprintf(buf, "\n## Detection\n\n")
@@ -41,7 +44,7 @@ func writeMarkdown(buf *bytes.Buffer, sum *stats.Summary) {
 	if len(sum.By) == 0 {
 		for _, d := range sum.Detectors {
 			if d.Models > 0 {
-				fmt.Fprintf(buf, "\n## %s: correct verdicts by dataset and attack\n\n", d.Name)
+				fmt.Fprintf(buf, "\n## %s: correct verdicts by dataset and attack\n\n", markdownText(d.Name))
 				matrixGrid(d).markdown(buf)
 			}
 		}
@@ -49,7 +52,7 @@ func writeMarkdown(buf *bytes.Buffer, sum *stats.Summary) {
 	if len(sum.Failures) > 0 {
 		fmt.Fprintf(buf, "\n## Failed cells\n\n")
 		for _, f := range sum.Failures[:min(len(sum.Failures), maxFailures)] {
-			fmt.Fprintf(buf, "- %s: %s\n", f.Cell, oneLine(f.Message))
+			fmt.Fprintf(buf, "- %s: %s\n", markdownText(f.Cell), markdownText(oneLine(f.Message)))
 		}
 		if more := len(sum.Failures) - maxFailures; more > 0 {
 			fmt.Fprintf(buf, "- and %d more\n", more)
@@ -63,14 +66,16 @@ func (g grid) markdown(buf *bytes.Buffer) {
 	for i, line := range lines {
 		cells := make([]string, len(line))
 		for j, text := range line {
-			cells[j] = strings.ReplaceAll(text, "|", `\|`)
-			width[j] = max(width[j], utf8.RuneCountInString(cells[j]), 4)
+			if cells[j] = text; i == 0 || j < g.left { // names; the rest are numbers
+				cells[j] = markdownText(text)
+			}
+			width[j] = max(width[j], uniseg.StringWidth(cells[j]), 4)
 		}
 		lines[i] = cells
 	}
 	for i, line := range lines {
 		for j, text := range line {
-			pad := strings.Repeat(" ", width[j]-utf8.RuneCountInString(text))
+			pad := strings.Repeat(" ", width[j]-uniseg.StringWidth(text))
 			if j < g.left {
 				fmt.Fprintf(buf, "| %s%s ", text, pad)
 			} else {
@@ -90,6 +95,23 @@ func (g grid) markdown(buf *bytes.Buffer) {
 		}
 		buf.WriteString("|\n")
 	}
+}
+
+// markdownText is text that no reader of Markdown takes for marks or HTML.
+func markdownText(text string) string {
+	runes := []rune(printable.Text(text))
+	word := func(i int) bool {
+		return i >= 0 && i < len(runes) && (unicode.IsLetter(runes[i]) || unicode.IsDigit(runes[i]))
+	}
+	var b strings.Builder
+	for i, r := range runes {
+		switch {
+		case strings.ContainsRune("\\`*[<|~", r), r == '_' && !(word(i-1) && word(i+1)), r == '&' && i+1 < len(runes) && runes[i+1] != ' ':
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // oneLine is the first line of a message, cut where it gets long.

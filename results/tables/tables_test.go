@@ -3,7 +3,9 @@ package tables
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"clipinspector/results/internal/sample"
@@ -66,5 +68,60 @@ func TestJSONHasNoNaNAndReadsBack(t *testing.T) {
 	}
 	if back.Attacks["clean"]["asr_mean"] != nil || *back.Attacks["wanet"]["psnr"] != 30.25 {
 		t.Errorf("%v", back.Attacks)
+	}
+}
+
+// Names of strangers are text in every format: no HTML, no formula, no command, no escape sequence, no new cell.
+func TestNamesAreText(t *testing.T) {
+	names := []string{"a<i>b", "=1+1", "+x", "-2+3", "@sum", "\tq", "x|y", "a\x1b[31m", `\input{x}%$#_&^~`, "*b* _c_ `d` [e](f)"}
+	g := grid{head: []string{"dataset", "correct"}, left: 1}
+	sum := &stats.Summary{By: []string{"dataset"}}
+	for _, n := range names {
+		g.rows = append(g.rows, []string{n, "-0.5"})
+		sum.Detectors = append(sum.Detectors, stats.DetectorFigures{Name: "ci", By: stats.Group{{Name: "dataset", Value: n}},
+			Figures: stats.Figures{Accuracy: -0.5}})
+	}
+	var markdown, latex, csv bytes.Buffer
+	g.markdown(&markdown)
+	g.latex(&latex)
+	if err := writeCSV(&csv, sum); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		format, text string
+		has, hasNot  []string
+	}{
+		{"markdown", markdown.String(), []string{`a\<i>b`, `x\|y`, `a\\x1b`, "\\*b\\* \\_c\\_ \\`d\\` \\[e](f)", "| -0.5"}, []string{"\x1b"}},
+		{"latex", latex.String(), []string{`a$<$i$>$b`, `x$|$y`, `\textbackslash{}input\{x\}\%\$\#\_\&\textasciicircum{}\textasciitilde{}`}, []string{"\x1b", `\input`}},
+		{"csv", csv.String(), []string{"\n'=1+1,", "\n'+x,", "\n'-2+3,", "\n'@sum,", ",-0.5,"}, []string{"\n=", "\n+", "\n-", "\n@", "\n\t", "\x1b", "'-0.5"}},
+	} {
+		for _, want := range c.has {
+			if !strings.Contains(c.text, want) {
+				t.Errorf("%s lacks %q:\n%s", c.format, want, c.text)
+			}
+		}
+		for _, bad := range c.hasNot {
+			if strings.Contains(c.text, bad) {
+				t.Errorf("%s has %q:\n%s", c.format, bad, c.text)
+			}
+		}
+	}
+}
+
+// No line of a LaTeX table is wider than the text of an article; the parts together have all columns.
+func TestLaTeXFitsThePage(t *testing.T) {
+	g := grid{head: []string{"dataset"}, left: 1, rows: [][]string{{strings.Repeat("long-name/", 20)}}}
+	for i := range 30 {
+		g.head, g.rows[0] = append(g.head, fmt.Sprintf("column%d", i)), append(g.rows[0], "0.940 [0.838, 0.979]")
+	}
+	var b bytes.Buffer
+	g.latex(&b)
+	if n := strings.Count(b.String(), "0.940"); n != 30 {
+		t.Errorf("got %d values, want 30", n)
+	}
+	for _, line := range strings.Split(b.String(), "\n") {
+		if n := strings.Count(line, "0.940"); n > 2 { // beside a name of 28 characters
+			t.Errorf("%d intervals in one line: %s", n, line)
+		}
 	}
 }
