@@ -43,6 +43,8 @@ func fixLine(s string, references bool) (fixed string, doubtful bool) {
 			s = reference.ReplaceAllStringFunc(s, unescapeOne)
 		}
 		doubtful = doubtful || mojibake(s)
+		s = strings.Map(windows, s)
+		doubtful = doubtful || mojibake(s)
 		s = terminal.ReplaceAllString(simple(s), "")
 		s = strings.Map(func(r rune) rune {
 			if isControl(r) {
@@ -89,6 +91,16 @@ func entity(s string) (string, bool) {
 	return r, r != s && (!strings.HasSuffix(r, ";") || s == "&semi;")
 }
 
+// windows returns, for a control character of Latin-1, the character of Windows-1252 that was meant; where that has none it stays.
+func windows(r rune) rune {
+	if 0x80 <= r && r < 0xa0 {
+		if w := charmap.Windows1252.DecodeByte(byte(r)); w != utf8.RuneError {
+			return w
+		}
+	}
+	return r
+}
+
 // simple makes the replacements of one character by others, and of line breaks by newlines.
 func simple(s string) string {
 	var b strings.Builder
@@ -103,11 +115,6 @@ func simple(s string) string {
 			}
 		case r == 0x2028 || r == 0x2029:
 			b.WriteByte('\n')
-		case r < 0xa0: // a control character of Latin-1 was meant for Windows-1252; where that has none it stays
-			if r = charmap.Windows1252.DecodeByte(byte(r)); r == utf8.RuneError {
-				r, _ = utf8.DecodeRuneInString(s[i:])
-			}
-			b.WriteString(simpleQuote(r))
 		default:
 			b.WriteString(simpleQuote(r))
 		}
