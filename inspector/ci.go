@@ -210,7 +210,11 @@ func zeroShot(m *prompts.Model, template string) (*prompts.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return prompts.New(m.CLIP, learner, s, m.Classes, rand.New(rand.NewPCG(0, 0)))
+	model, err := prompts.New(m.CLIP, learner, s, m.Classes, rand.New(rand.NewPCG(0, 0)))
+	if err != nil {
+		return nil, fmt.Errorf("the contrast's zero-shot prompts, whose init is ci's setting template, such as detectors.ci.template=a: %w", err)
+	}
+	return model, nil
 }
 
 // untriggered measures objective and success rate of each class on images without a trigger, and counts image passes.

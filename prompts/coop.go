@@ -96,16 +96,23 @@ func (m *Model) newLayout(n int) (*layout, error) {
 		return nil, err
 	}
 	l := layout{sot: m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()})}
-	longest := 0
+	longest, class := 0, ""
 	for k, row := range ids {
 		l.names = append(l.names, len(m.CLIP.Tokenizer.Encode(m.Classes[k])))
 		ids[k] = row[:clip.EndOfText(row)+1]
-		longest = max(longest, len(ids[k]))
+		if len(ids[k]) > longest {
+			longest, class = len(ids[k]), m.Classes[k]
+		}
 		l.eot = append(l.eot, n+len(ids[k]))
 	}
 	l.length = 1 + n + longest
 	if l.length > limit {
-		return nil, fmt.Errorf("a prompt of %d context tokens and the longest class name takes %d tokens; the text tower holds %d: use a shorter context", n, l.length, limit)
+		setting := "the learner's setting context"
+		if m.Settings.String("init") != "" {
+			setting = "the words of init"
+		}
+		return nil, fmt.Errorf("class %.60q: %d context tokens and the name take %d tokens, the text tower holds %d: shorten the name or %s",
+			class, n, l.length, limit, setting)
 	}
 	data := make([]float32, len(ids)*longest*w)
 	for k, row := range ids {

@@ -449,7 +449,7 @@ func TestRefusedCheckpoints(t *testing.T) {
 		{"an attack in the scheduler", func() string { return raw(string(attack)) }, dasslClasses, `"os.system"`},
 		{"another width", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(4, 17)}) }, dasslClasses, "[4 17]"},
 		{"65 tokens", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(65, 16)}) }, dasslClasses, `"context"`},
-		{"too many for this CLIP", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(12, 16)}) }, dasslClasses, "shorter context"},
+		{"too many for this CLIP", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(12, 16)}) }, dasslClasses, "12 context tokens and the name take"},
 		{"a flat context", func() string { return file(torchfile.Entry{Key: "ctx", Value: zeros(64)}) }, dasslClasses, "shape [64]"},
 		{"NaN", func() string { return file(torchfile.Entry{Key: "ctx", Value: nan}) }, dasslClasses, "NaN"},
 		{"no context", func() string { return file(torchfile.Entry{Key: "ctx2", Value: zeros(4, 16)}) }, dasslClasses, "no tensor ctx"},
