@@ -8,9 +8,9 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
-	_ "image/gif"  // register the format
-	_ "image/jpeg" // register the format
-	_ "image/png"  // register the format
+	_ "image/gif" // register the format
+	stdjpeg "image/jpeg"
+	_ "image/png" // register the format
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,12 +19,13 @@ import (
 	_ "golang.org/x/image/tiff" // register the format
 	_ "golang.org/x/image/webp" // register the format
 
+	"clipinspector/datasets/jpeg"
 	"clipinspector/internal/regular"
 )
 
 // Limits on pictures from strangers, checked before memory is asked for.
 const (
-	MaxPixels    = 64 << 20  // pixels of one picture (64 Mi)
+	MaxPixels    = 64 << 20  // pixels of one decoded picture (64 Mi)
 	MaxFileBytes = 256 << 20 // bytes of one image file
 )
 
@@ -46,7 +47,8 @@ func isPicture(name string) bool {
 	return false
 }
 
-// ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's first frame) as RGB. Alpha is dropped as
+// ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's first frame) as RGB. JPEGs of
+// more than MaxPixels, or that take too much memory, are scaled down by 2, 4 or 8 while they are decoded. Alpha is dropped as
 // PIL's convert("RGB") does, not blended. Dimensions are checked before decoding. Errors name the file and the reason.
 func ReadImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
 
@@ -71,6 +73,9 @@ func readHashed(path string, known *contents, i int) (*RGB, error) {
 
 // Decode decodes one picture held in memory; see ReadImage.
 func Decode(data []byte) (img *RGB, err error) {
+	if len(data) > 2 && data[0] == 0xff && data[1] == 0xd8 && data[2] == 0xff {
+		return decodeJPEG(data)
+	}
 	cfg, format, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil {
 		if errors.Is(err, image.ErrFormat) {
@@ -82,8 +87,19 @@ func Decode(data []byte) (img *RGB, err error) {
 		return nil, fmt.Errorf("damaged picture: %w", err)
 	}
 	if cfg.Width <= 0 || cfg.Height <= 0 || int64(cfg.Width)*int64(cfg.Height) > MaxPixels {
-		return nil, fmt.Errorf("%d x %d pixels, outside the limit of 1 to %d", cfg.Width, cfg.Height, MaxPixels)
+		return nil, fmt.Errorf("%d x %d pixels, outside the limit of 1 to %d: scale it down, or save it as a JPEG, which may have more",
+			cfg.Width, cfg.Height, MaxPixels)
 	}
+	bytes := decodeBytes(format, cfg, data)
+	if bytes > maxDecodeBytes {
+		return nil, tooLarge(format, cfg, bytes)
+	}
+	defer claim(bytes)()
+	return decodeStandard(data, format)
+}
+
+// decodeStandard decodes with the standard library's decoders and those beside it.
+func decodeStandard(data []byte, format string) (img *RGB, err error) {
 	// The decoders are not ours; a panic on a hostile file must stay an error about that file.
 	defer func() {
 		if r := recover(); r != nil {
@@ -109,6 +125,35 @@ func Decode(data []byte) (img *RGB, err error) {
 	return toRGB(src), nil
 }
 
+// decodeJPEG decodes with the standard library what that reads within the limits, as all earlier versions did, and everything else, up
+// to jpeg.MaxPixels, with a decoder of our own, scaled down where it is too large.
+func decodeJPEG(data []byte) (*RGB, error) {
+	info, err := jpeg.Inspect(data)
+	if err != nil {
+		return nil, fmt.Errorf("damaged jpeg picture: %w", err)
+	}
+	pixels := int64(info.Width) * int64(info.Height)
+	perPixel := int64(info.Components)
+	if info.Progressive {
+		perPixel *= 5
+	}
+	if bytes := (perPixel + 3) * pixels; pixels <= MaxPixels && bytes <= maxDecodeBytes {
+		release := claim(bytes)
+		img, err := decodeStandard(data, "jpeg")
+		release()
+		var unsupported stdjpeg.UnsupportedError
+		if err == nil || !errors.As(err, &unsupported) && !strings.Contains(err.Error(), "RST marker") {
+			return img, err
+		}
+	}
+	defer claim(maxDecodeBytes)()
+	pix, width, height, _, err := jpeg.Decode(data, MaxPixels, maxDecodeBytes)
+	if err != nil {
+		return nil, fmt.Errorf("damaged jpeg picture: %w", err)
+	}
+	return &RGB{Width: width, Height: height, Pix: pix}, nil
+}
+
 // toRGB copies a decoded picture. Colours are taken as stored, alpha is ignored.
 func toRGB(src image.Image) *RGB {
 	b := src.Bounds()
@@ -119,10 +164,17 @@ func toRGB(src image.Image) *RGB {
 	case *image.NRGBA:
 		pix, stride = s.Pix[s.PixOffset(b.Min.X, b.Min.Y):], s.Stride
 	case *image.YCbCr, *image.CMYK, *image.Gray, *image.RGBA:
-		// Opaque kinds (Go's RGBA from PNG is opaque: pictures with alpha decode to NRGBA), with fast paths in draw.
-		d := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
-		draw.Draw(d, d.Bounds(), src, b.Min, draw.Src)
-		pix, stride = d.Pix, d.Stride
+		// Opaque kinds (Go's RGBA from PNG is opaque: pictures with alpha decode to NRGBA), with fast paths in draw. Row by row, so
+		// that the picture is there only once more.
+		d := image.NewRGBA(image.Rect(0, 0, b.Dx(), 1))
+		for y := range out.Height {
+			draw.Draw(d, d.Bounds(), src, image.Pt(b.Min.X, b.Min.Y+y), draw.Src)
+			dst := out.Pix[3*y*out.Width:]
+			for x := range out.Width {
+				dst[3*x], dst[3*x+1], dst[3*x+2] = d.Pix[4*x], d.Pix[4*x+1], d.Pix[4*x+2]
+			}
+		}
+		return out
 	default:
 		for y := 0; y < out.Height; y++ {
 			for x := 0; x < out.Width; x++ {

@@ -1,0 +1,504 @@
+// Package jpeg reads the JPEGs that the standard library does not: any sampling of the components, restart markers out of order, and
+// photographs too large to be held at full size, which it scales down by 2, 4 or 8 while it decodes. It follows ITU-T T.81 and, where
+// that leaves a choice (inverse DCT, upsampling, colours, lost restart markers), does bit for bit what libjpeg-turbo does, and so PIL.
+package jpeg
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Limits on files from strangers, checked before memory is asked for.
+const (
+	MaxPixels = 256 << 20 // of the picture as stored
+	maxScans  = 64
+	maxWork   = 2 << 30 // pixels x scans
+)
+
+// Info is what the header of a file says.
+type Info struct {
+	Width, Height int // pixels
+	Components    int
+	Progressive   bool
+	Arithmetic    bool // arithmetic coding instead of Huffman's
+	Scans         int
+	samples       int // samples of all components for the pixels of one MCU, in blocks
+	mcuPixels     int
+}
+
+// component is one plane of the picture.
+type component struct {
+	id, h, v, quant int
+	sx, sy          int         // the plane is held at 1/sx by 1/sy of its size
+	table           *[64]uint16 // quantisation, as it was when the component's first scan began
+	perRow, rows    int         // blocks, padded to whole MCUs
+	ownRow, ownRows int         // blocks that hold picture
+	w, hgt          int         // samples that hold picture, scaled
+	stride          int         // samples in a row of plane
+	plane           []uint8
+	coefs           []int16 // of progressive files, 64 a block
+	done            bool
+	dc, ac          int // tables of the scan
+	pred            int
+	context         int // of arithmetic coding's DC
+}
+
+type decoder struct {
+	data     []byte
+	pos      int
+	info     Info
+	comps    []*component
+	maxH     int
+	maxV     int
+	scale    int // 1, 2, 4 or 8: the picture is decoded at 1/scale
+	quant    [4]*[64]uint16
+	huff     [2][4]*huffman
+	cond     [2][4]byte // conditioning of arithmetic coding, DC and AC
+	interval int        // MCUs between restart markers; 0 for none
+	jfif     bool
+	adobe    int // colour transform of an Adobe marker; -1 without
+	bits     bits
+	arith    *arithmetic
+	eobrun   int
+}
+
+var zigzag = [64]uint8{
+	0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
+	35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+}
+
+var errEarly = errors.New("it ends early")
+
+// Inspect reads a file's header and counts its scans, without decoding anything. Kinds that nothing here reads are refused by name.
+func Inspect(data []byte) (Info, error) {
+	d := &decoder{data: data, adobe: -1}
+	err := d.segments(func(marker byte, body []byte) error {
+		switch {
+		case isFrame(marker):
+			return d.frame(marker, body)
+		case marker == 0xda:
+			d.info.Scans++
+			d.skipScan()
+		}
+		return nil
+	})
+	if err == nil && d.comps == nil {
+		err = errors.New("it holds no picture")
+	}
+	// Every block takes a bit at least, two where all of it is in one scan; arithmetic coding may take less.
+	if least := d.info.blocks() / 8; err == nil && !d.info.Arithmetic && int64(len(data)) < least {
+		err = errEarly
+	}
+	return d.info, err
+}
+
+// Decode decodes a file to RGB, height x width x 3 bytes, at 1/scale of its size (rounded up): the least of 1, 2, 4 and 8 with which
+// everything fits into maxBytes and the result has at most maxPixels.
+func Decode(data []byte, maxPixels, maxBytes int64) (pix []uint8, width, height, scale int, err error) {
+	info, err := Inspect(data)
+	if err != nil {
+		return nil, 0, 0, 0, err
+	}
+	scale = 1
+	for need(info, scale) > maxBytes || pixels(info, scale) > maxPixels {
+		if scale *= 2; scale > 8 {
+			return nil, 0, 0, 0, fmt.Errorf("%d x %d pixels in %d components need more than the limit of %d bytes: save it without progressive coding, or scale it down", info.Width, info.Height, info.Components, maxBytes)
+		}
+	}
+	d := &decoder{data: data, adobe: -1, scale: scale}
+	for i := range 4 {
+		d.cond[0][i], d.cond[1][i] = 0x10, 5
+	}
+	err = d.segments(func(marker byte, body []byte) error {
+		switch {
+		case isFrame(marker):
+			if err := d.frame(marker, body); err != nil {
+				return err
+			}
+			d.allocate()
+		case marker == 0xdb:
+			return d.quantisation(body)
+		case marker == 0xc4:
+			return d.huffmanTables(body)
+		case marker == 0xcc:
+			return d.conditioning(body)
+		case marker == 0xdd && len(body) >= 2:
+			d.interval = int(binary.BigEndian.Uint16(body))
+		case marker == 0xe0 && len(body) >= 5 && string(body[:5]) == "JFIF\x00":
+			d.jfif = true
+		case marker == 0xee && len(body) >= 12 && string(body[:5]) == "Adobe":
+			d.adobe = int(body[11])
+		case marker == 0xda:
+			return d.scan(body)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, 0, 0, err
+	}
+	for _, c := range d.comps {
+		if !c.done {
+			return nil, 0, 0, 0, errEarly
+		}
+		if c.coefs != nil {
+			d.inverse(c)
+		}
+	}
+	pix, width, height, err = d.picture()
+	return pix, width, height, scale, err
+}
+
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+func pixels(i Info, scale int) int64 {
+	return int64(ceil(i.Width, scale)) * int64(ceil(i.Height, scale))
+}
+
+// blocks is how many blocks the components have at least.
+func (i Info) blocks() int64 {
+	if i.mcuPixels == 0 {
+		return 0
+	}
+	return int64(i.Width/8) * int64(i.Height/8) * int64(i.samples) / int64(i.mcuPixels)
+}
+
+// need is how much memory decoding takes: samples, coefficients of progressive files, and the result.
+func need(i Info, scale int) int64 {
+	blocks := int64(ceil(i.Width*i.samples, i.mcuPixels)+16) * int64(ceil(i.Height, 8)+4) / 8
+	bytes := blocks*64 + 3*pixels(i, scale)
+	if scale > 1 {
+		bytes = (2*int64(i.Components) + 3) * pixels(i, scale) // a component with fewer samples is scaled down less
+	}
+	if i.Progressive {
+		bytes += blocks * 128
+	}
+	return bytes
+}
+
+func isFrame(marker byte) bool {
+	return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc
+}
+
+// segments calls f with every marker of the file and what belongs to it, up to the end of the image.
+func (d *decoder) segments(f func(marker byte, body []byte) error) error {
+	if len(d.data) < 2 || d.data[0] != 0xff || d.data[1] != 0xd8 {
+		return errors.New("it does not begin as a JPEG")
+	}
+	for d.pos = 2; ; {
+		marker, ok := d.next()
+		if !ok {
+			return errEarly
+		}
+		d.pos += 2
+		switch {
+		case marker == 0xd9:
+			return nil
+		case marker >= 0xd0 && marker <= 0xd8 || marker == 1:
+			continue
+		}
+		if d.pos+2 > len(d.data) {
+			return errEarly
+		}
+		n := int(binary.BigEndian.Uint16(d.data[d.pos:]))
+		if n < 2 || d.pos+n > len(d.data) {
+			return errEarly
+		}
+		body := d.data[d.pos+2 : d.pos+n]
+		d.pos += n
+		if err := f(marker, body); err != nil {
+			return err
+		}
+	}
+}
+
+// next goes to the next marker and returns it, without passing it.
+func (d *decoder) next() (marker byte, ok bool) {
+	for ; d.pos+1 < len(d.data); d.pos++ {
+		if m := d.data[d.pos+1]; d.data[d.pos] == 0xff && m != 0 && m != 0xff {
+			return m, true
+		}
+	}
+	return 0, false
+}
+
+// skipScan goes to the marker that ends the scan at hand.
+func (d *decoder) skipScan() {
+	for {
+		m, ok := d.next()
+		if !ok || m < 0xd0 || m > 0xd7 {
+			return
+		}
+		d.pos += 2
+	}
+}
+
+// frame reads a frame header.
+func (d *decoder) frame(marker byte, b []byte) error {
+	if d.comps != nil {
+		return errors.New("it has two frames")
+	}
+	switch marker {
+	case 0xc0, 0xc1:
+	case 0xc2:
+		d.info.Progressive = true
+	case 0xc9:
+		d.info.Arithmetic = true
+	case 0xca:
+		d.info.Progressive, d.info.Arithmetic = true, true
+	case 0xc3, 0xcb:
+		return errors.New("lossless JPEG is not read: convert it to PNG")
+	default:
+		return errors.New("hierarchical JPEG is not read: convert it to PNG")
+	}
+	if len(b) < 6 || len(b) != 6+3*int(b[5]) {
+		return errors.New("its frame header is malformed")
+	}
+	if b[0] != 8 {
+		return fmt.Errorf("JPEG with %d bits a sample is not read, as PIL does not: convert it to 8 bits", b[0])
+	}
+	d.info.Height, d.info.Width, d.info.Components = int(binary.BigEndian.Uint16(b[1:])), int(binary.BigEndian.Uint16(b[3:])), int(b[5])
+	if d.info.Width == 0 || d.info.Height == 0 || int64(d.info.Width)*int64(d.info.Height) > MaxPixels {
+		return fmt.Errorf("%d x %d pixels, outside the limit of 1 to %d", d.info.Width, d.info.Height, MaxPixels)
+	}
+	if n := d.info.Components; n != 1 && n != 3 && n != 4 {
+		return fmt.Errorf("%d components: want 1, 3 or 4", n)
+	}
+	for i := range d.info.Components {
+		c := &component{id: int(b[6+3*i]), h: int(b[7+3*i] >> 4), v: int(b[7+3*i] & 15), quant: int(b[8+3*i])}
+		if c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4 || c.quant > 3 {
+			return errors.New("its frame header is malformed")
+		}
+		d.comps = append(d.comps, c)
+		d.maxH, d.maxV = max(d.maxH, c.h), max(d.maxV, c.v)
+		d.info.samples += c.h * c.v
+	}
+	d.info.mcuPixels = d.maxH * d.maxV
+	for _, c := range d.comps {
+		if d.maxH%c.h != 0 || d.maxV%c.v != 0 {
+			return errors.New("its components are sampled at fractions of each other, which is not read, as PIL does not")
+		}
+	}
+	return nil
+}
+
+func (d *decoder) allocate() {
+	mcusX, mcusY := ceil(d.info.Width, 8*d.maxH), ceil(d.info.Height, 8*d.maxV)
+	for _, c := range d.comps {
+		c.perRow, c.rows = mcusX*c.h, mcusY*c.v
+		c.ownRow, c.ownRows = ceil(ceil(d.info.Width*c.h, d.maxH), 8), ceil(ceil(d.info.Height*c.v, d.maxV), 8)
+		c.sx, c.sy = d.shrink(d.maxH/c.h), d.shrink(d.maxV/c.v)
+		c.w, c.hgt = ceil(d.info.Width*c.h, d.maxH*c.sx), ceil(d.info.Height*c.v, d.maxV*c.sy)
+		c.stride = c.perRow * 8 / c.sx
+		c.plane = make([]uint8, c.stride*c.rows*8/c.sy)
+		if d.info.Progressive {
+			c.coefs = make([]int16, c.perRow*c.rows*64)
+		}
+	}
+}
+
+// shrink is by how much a component with so many times fewer samples than others is scaled down: it is small already.
+func (d *decoder) shrink(fewer int) int {
+	if fewer == 3 {
+		return d.scale
+	}
+	return max(1, d.scale/fewer)
+}
+
+func (d *decoder) quantisation(b []byte) error {
+	for len(b) > 0 {
+		size, id := 1+int(b[0]>>4), b[0]&15
+		if size > 2 || id > 3 || len(b) < 1+64*size {
+			return errors.New("a quantisation table is malformed")
+		}
+		t := new([64]uint16)
+		for i := range 64 {
+			if size == 1 {
+				t[zigzag[i]] = uint16(b[1+i])
+			} else {
+				t[zigzag[i]] = binary.BigEndian.Uint16(b[1+2*i:])
+			}
+		}
+		d.quant[id] = t
+		b = b[1+64*size:]
+	}
+	return nil
+}
+
+func (d *decoder) conditioning(b []byte) error {
+	for ; len(b) >= 2; b = b[2:] {
+		class, id := b[0]>>4, b[0]&15
+		if class > 1 || id > 3 || class == 0 && b[1]&15 > b[1]>>4 || class == 1 && (b[1] < 1 || b[1] > 63) {
+			return errors.New("a conditioning of arithmetic coding is malformed")
+		}
+		d.cond[class][id] = b[1]
+	}
+	return nil
+}
+
+// scan decodes one scan.
+func (d *decoder) scan(b []byte) error {
+	if d.comps == nil || len(b) < 1 || len(b) != 4+2*int(b[0]) || b[0] < 1 || b[0] > 4 {
+		return errors.New("a scan header is malformed")
+	}
+	n := int(b[0])
+	if d.info.Scans++; d.info.Scans > maxScans || int64(d.info.Scans)*int64(d.info.Width)*int64(d.info.Height) > maxWork {
+		return fmt.Errorf("%d x %d pixels in %d scans or more: no picture needs so many", d.info.Width, d.info.Height, d.info.Scans)
+	}
+	var comps []*component
+	blocks := 0
+	for i := range n {
+		for _, c := range d.comps {
+			if c.id != int(b[1+2*i]) {
+				continue
+			}
+			for _, other := range comps {
+				if other == c {
+					return errors.New("a scan header names a component twice")
+				}
+			}
+			c.dc, c.ac, c.pred = int(b[2+2*i]>>4), int(b[2+2*i]&15), 0
+			c.context = 0
+			if c.dc > 3 || c.ac > 3 {
+				return errors.New("a scan header is malformed")
+			}
+			if c.table == nil {
+				if c.table = d.quant[c.quant]; c.table == nil {
+					return errors.New("a quantisation table is missing")
+				}
+			}
+			comps = append(comps, c)
+			blocks += c.h * c.v
+			break
+		}
+	}
+	if len(comps) != n || n > 1 && blocks > 10 {
+		return errors.New("a scan header is malformed")
+	}
+	s := scan{d: d, from: int(b[1+2*n]), to: int(b[2+2*n]), high: int(b[3+2*n] >> 4), low: int(b[3+2*n] & 15)}
+	if !d.info.Progressive {
+		s.from, s.to, s.high, s.low = 0, 63, 0, 0
+		for _, c := range comps {
+			if c.done {
+				return errors.New("a component is there twice")
+			}
+		}
+	} else if s.from > s.to || s.to > 63 || s.from == 0 && s.to != 0 || s.from > 0 && n != 1 || s.low > 13 || s.high != 0 && s.high-1 != s.low {
+		return errors.New("a scan header is malformed")
+	}
+	if !d.info.Arithmetic {
+		for _, c := range comps {
+			if s.from == 0 && s.high == 0 && d.huff[0][c.dc] == nil || s.to > 0 && d.huff[1][c.ac] == nil {
+				return errors.New("a Huffman table is missing")
+			}
+		}
+	}
+	if err := s.run(comps); err != nil {
+		return err
+	}
+	for _, c := range comps {
+		c.done = true
+	}
+	return nil
+}
+
+// scan is the part of the spectrum that a scan holds.
+type scan struct {
+	d         *decoder
+	from, to  int
+	high, low int
+	expected  byte // number of the next restart marker
+	block     [64]int16
+}
+
+func (s *scan) run(comps []*component) error {
+	d := s.d
+	decode := s.huffmanBlock()
+	if d.info.Arithmetic {
+		d.arith = newArithmetic()
+		decode = s.arithmeticBlock()
+	}
+	d.bits = bits{}
+	d.eobrun = 0
+	mcusX, mcusY := ceil(d.info.Width, 8*d.maxH), ceil(d.info.Height, 8*d.maxV)
+	single := len(comps) == 1
+	if single {
+		mcusX, mcusY = comps[0].ownRow, comps[0].ownRows
+	}
+	left := d.interval
+	for my := range mcusY {
+		for mx := range mcusX {
+			if d.interval > 0 {
+				if left == 0 {
+					s.restart(comps)
+					left = d.interval
+				}
+				left--
+			}
+			if d.bits.over {
+				return errEarly
+			}
+			d.bits.skip = d.bits.empty
+			for _, c := range comps {
+				h, v := c.h, c.v
+				if single {
+					h, v = 1, 1
+				}
+				for by := range v {
+					for bx := range h {
+						x, y := mx*h+bx, my*v+by
+						if c.coefs != nil {
+							if err := decode(c, c.coefs[64*(y*c.perRow+x):][:64]); err != nil {
+								return err
+							}
+							continue
+						}
+						s.block = [64]int16{}
+						if err := decode(c, s.block[:]); err != nil {
+							return err
+						}
+						d.put(c, x, y, s.block[:])
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// restart passes the restart marker that is due. Where it is another one it does as libjpeg does: what is from before is skipped, what
+// is one or two ahead is waited for (the blocks in between stay grey), everything else is taken for the right one.
+func (s *scan) restart(comps []*component) {
+	d := s.d
+	for _, c := range comps {
+		c.pred, c.context = 0, 0
+	}
+	d.eobrun = 0
+	d.bits.acc, d.bits.n = 0, 0
+	if d.arith != nil {
+		d.arith = newArithmetic()
+	}
+	want := s.expected
+	s.expected = (s.expected + 1) & 7
+	for {
+		m, ok := d.next()
+		if !ok {
+			return
+		}
+		is := m - 0xd0
+		switch {
+		case m == 0xd0+want:
+		case m < 0xc0:
+			d.pos += 2
+			continue
+		case m < 0xd0 || m > 0xd7 || is == (want+1)&7 || is == (want+2)&7:
+			return // it stays ahead: what is read now is empty
+		case is == (want-1)&7 || is == (want-2)&7:
+			d.pos += 2
+			continue
+		}
+		d.pos += 2
+		d.bits.empty = false
+		return
+	}
+}
