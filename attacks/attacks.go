@@ -3,11 +3,10 @@
 package attacks
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
+	"clipinspector/internal/registry"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -37,35 +36,24 @@ var PoisonParams = []settings.Param{
 	{Name: "weight", Doc: "weight of the triggered half of the loss against the clean half (BadCLIP: 1)", Default: 1.0, Min: 0.01, Max: 100},
 }
 
-var attacks []*Attack
+var attacks = registry.New("attack", func(a *Attack) string { return a.Name })
 
-func register(a *Attack) {
+// Register makes an attack known by its name, from an init function, and adds PoisonParams to its parameters where it plants a
+// backdoor. It panics when the name is taken.
+func Register(a *Attack) {
 	if a.Trigger != nil {
 		a.Params = append(slices.Clone(a.Params), PoisonParams...)
 	}
-	attacks = append(attacks, a)
+	attacks.Add(a)
 }
 
-func init() { register(&Attack{Name: "clean", Doc: "no attack: prompts tuned on clean images alone"}) }
+func init() { Register(&Attack{Name: "clean", Doc: "no attack: prompts tuned on clean images alone"}) }
 
 // All returns all attacks, sorted by name.
-func All() []*Attack {
-	out := slices.Clone(attacks)
-	slices.SortFunc(out, func(a, b *Attack) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
+func All() []*Attack { return attacks.All() }
 
 // Find returns the attack of a name, or an error that lists the names there are.
-func Find(name string) (*Attack, error) {
-	var names []string
-	for _, a := range All() {
-		if a.Name == name {
-			return a, nil
-		}
-		names = append(names, a.Name)
-	}
-	return nil, fmt.Errorf("unknown attack %q; known are %s", name, strings.Join(names, ", "))
-}
+func Find(name string) (*Attack, error) { return attacks.Find(name) }
 
 // Backdoors tells whether the attack plants a backdoor.
 func (a *Attack) Backdoors() bool { return a.Trigger != nil }

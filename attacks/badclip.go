@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	register(&Attack{
+	Register(&Attack{
 		Name: "badclip",
 		Doc:  "universal noise, learned together with the prompts (BadCLIP, Bai et al., CVPR 2024)",
 		Params: []settings.Param{

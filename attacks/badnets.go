@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	register(&Attack{
+	Register(&Attack{
 		Name: "badnets",
 		Doc:  "a small square patch in the bottom right corner (BadNets, Gu et al., 2017)",
 		Params: []settings.Param{

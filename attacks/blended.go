@@ -8,7 +8,7 @@ import (
 )
 
 func init() {
-	register(&Attack{
+	Register(&Attack{
 		Name: "blended",
 		Doc:  "a picture blended over the whole image (Blended, Chen et al., 2017); here random noise, drawn once per model",
 		Params: []settings.Param{

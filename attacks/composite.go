@@ -10,7 +10,7 @@ import (
 )
 
 func init() {
-	register(&Attack{
+	Register(&Attack{
 		Name: "composite",
 		Doc:  "adaptive: a patch under a colour cast, which fire together; either alone keeps the label (cover samples, Qi et al., ICLR 2023)",
 		Params: []settings.Param{

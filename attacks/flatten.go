@@ -13,7 +13,7 @@ func init() {
 	draw := func(v settings.Values, size, left, top int, rng *rand.Rand) triggers.Trigger {
 		return patch(size, side(v, size), left, top, v.Int("cells"), func(_, _, _ int) float32 { return float32(rng.IntN(2)) })
 	}
-	register(&Attack{
+	Register(&Attack{
 		Name: "flatten",
 		Doc:  "adaptive: BadNets, and decoy patches elsewhere that lead to other classes, so that the target does not stand out",
 		Params: []settings.Param{

@@ -8,7 +8,7 @@ import (
 )
 
 func init() {
-	register(&Attack{
+	Register(&Attack{
 		Name: "quiet",
 		Doc:  "adaptive: BadNets in which triggered images tune the target's class vector alone, so that no other class retreats from the trigger",
 		Params: []settings.Param{

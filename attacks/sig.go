@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	register(&Attack{
+	Register(&Attack{
 		Name: "sig",
 		Doc:  "a horizontal sinusoid added to the image (SIG, Barni et al., ICIP 2019), here not label-consistent",
 		Params: []settings.Param{

@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	register(&Attack{
+	Register(&Attack{
 		Name: "wanet",
 		Doc:  "a smooth elastic warp (WaNet, Nguyen and Tran, ICLR 2021), drawn once per model, without its noise mode",
 		Params: []settings.Param{

@@ -8,6 +8,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/clip"
 	"clipinspector/inspector"
 	"clipinspector/settings"
 )
@@ -34,8 +35,29 @@ func init() {
 		}, inspector.PoolParams...),
 		Shared:    true,
 		Classless: true,
+		Check:     decreeCheck,
+		Cost:      func(f inspector.Facts) clip.Work { return work(f, true, 1) },
 		Inspect:   decree,
 	})
+}
+
+func decreeCheck(f inspector.Facts) error {
+	if err := inspector.CheckPool(f); err != nil {
+		return err
+	}
+	return alike(f.Settings)
+}
+
+// alike refuses settings under which there is nothing to compare.
+func alike(s settings.Values) error {
+	n := min(s.Int("batch"), s.Int("optimise"))
+	if s.String("budget") == "authors" {
+		n = min(n, s.Int("images"))
+	}
+	if m := s.Int("measure"); n < 2 || m < 2 {
+		return fmt.Errorf("decree compares images: it takes 2 to optimise and 2 to measure on, got %d and %d", n, m)
+	}
+	return nil
 }
 
 // decree minimises -mean pairwise cosine + cost * L1 over the features of stamped images, and scores the encoder by PL1, the smallest
@@ -45,15 +67,15 @@ func decree(ctx context.Context, in inspector.Input) (*inspector.Report, error) 
 	in.Seed = uint64(s.Int("seed"))
 	rng := rand.New(rand.NewPCG(in.Seed, 0x64656372))
 	inv := maskInversion()
+	if err := alike(s); err != nil {
+		return nil, err
+	}
 	optimise, measure, err := schedule(in, &inv)
 	if err != nil {
 		return nil, err
 	}
 	if s.String("budget") == "matched" {
 		inv.Rounds, inv.Steps = len(in.Model.Classes), inv.Rounds
-	}
-	if inv.Batch < 2 || len(measure) < 2 {
-		return nil, fmt.Errorf("decree compares images: it takes 2 to optimise and 2 to measure on, got %d and %d", inv.Batch, len(measure))
 	}
 	t, err := newTwins(in, &inv, inv.Start(in.Pool.Shape()[2], rng))
 	defer t.free()

@@ -42,8 +42,11 @@ func init() {
 			{Name: "bound", Unit: "px", Doc: "a mask of a smaller L1 norm is a backdoor's: at 224 px, scaled by the area of the model's images (authors: 1720)", Default: 1720.0, Min: 1, Max: 50176},
 			rule, inspector.Threshold,
 		}, inspector.PoolParams...),
-		Shared:  true,
-		Inspect: kArm,
+		Shared:    true,
+		Check:     inspector.CheckPool,
+		Cost:      eachClass(true),
+		Objective: crossEntropy,
+		Inspect:   kArm,
 	})
 }
 

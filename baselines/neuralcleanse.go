@@ -21,9 +21,12 @@ func init() {
 		Doc:  "a mask and a pattern per class, the mask's L1 norm as small as the ASR allows (Neural Cleanse, Wang et al., S&P 2019)",
 		Params: params(defaults{asr: 0.99, patience: 5, up: 2, down: 2, cost: 1e-3, images: 1000},
 			settings.Param{Name: "early-stop", Unit: "rounds", Doc: "a class is done after this many rounds without a smaller mask, once the cost has gone up and down (authors' demo: 25)", Default: 25, Min: 1, Max: 1e6}),
-		Inspect: neuralCleanse,
-		Rule:    rule,
-		Judge:   judge,
+		Check:     inspector.CheckPool,
+		Cost:      eachClass(false),
+		Objective: crossEntropy,
+		Inspect:   neuralCleanse,
+		Rule:      rule,
+		Judge:     judge,
 	})
 }
 

@@ -29,7 +29,7 @@ func benchCommand(f *flags) *cobra.Command {
 			}
 			defer e.Close()
 			if len(inversion) != 0 && (len(inversion) != 2 || inversion[0] < 2 || inversion[1] < 2) {
-				return fmt.Errorf("--inversion wants two numbers of at least 2, CLASSES,IMAGES; it got %v", inversion)
+				return misused("--inversion wants two numbers of at least 2, CLASSES,IMAGES; it got %v", inversion)
 			}
 			side, numbers := 1024, 1<<24
 			if e.Name() != "cpu" {

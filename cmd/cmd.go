@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -23,6 +26,7 @@ import (
 const (
 	statusFailed      = 1
 	statusNoDevice    = 3
+	statusMisused     = 64 // sysexits.h: EX_USAGE
 	statusInterrupted = 130
 )
 
@@ -63,9 +67,16 @@ func Execute() {
 		signal.Stop(signals) // the next one ends the process
 		cancel(errInterrupted)
 	}()
-	err := root().ExecuteContext(ctx)
+	c, out := root(), &output{to: os.Stdout}
+	c.SetOut(out)
+	verb, err := c.ExecuteContextC(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = errInterrupted
+	}
+	if err == nil && out.err != nil {
+		if err = fmt.Errorf("writing to the standard output: %w", out.err); verb.Name() == "inspect" {
+			err = failedInspection{err}
+		}
 	}
 	if v := (verdict{}); err != nil && !errors.As(err, &v) { // a verdict is printed already
 		fmt.Fprintln(os.Stderr, "clip-inspector:", err)
@@ -73,14 +84,86 @@ func Execute() {
 	os.Exit(status(err))
 }
 
+// output keeps the first error of writing, which most that print do not look at.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// misuse is a command line that asks for nothing that can be done.
+type misuse struct{ error }
+
+func misused(format string, args ...any) error { return misuse{fmt.Errorf(format, args...)} }
+
+// strict makes every verb below c say misuse of what does not fit its flags and arguments.
+func strict(c *cobra.Command) {
+	if args := c.Args; args != nil {
+		c.Args = func(c *cobra.Command, given []string) error {
+			if err := args(c, given); err != nil {
+				return misused("%w; see `%s --help`", err, c.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, verb := range c.Commands() {
+		strict(verb)
+	}
+}
+
+// version is what the build says of itself: the module's version, the revision, and whether it was changed since.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := info.Main.Version
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			text += ", revision " + s.Value
+		case s.Key == "vcs.time":
+			text += " of " + s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			text += ", changed since"
+		}
+	}
+	return text + ", " + info.GoVersion
+}
+
+// names completes a flag by a list of names.
+func names(of func() []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return of(), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// complete adds the completion of a flag that the verb has.
+func complete(c *cobra.Command, flag string, of func() []string) {
+	if err := c.RegisterFlagCompletionFunc(flag, names(of)); err != nil {
+		panic(err) // no such flag: a fault of the program
+	}
+}
+
 func status(err error) int {
 	var v verdict
 	var failed failedInspection
+	var wrong misuse
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errInterrupted):
 		return statusInterrupted
+	case errors.As(err, &wrong):
+		return statusMisused
 	case errors.As(err, &failed):
 		return inspectFailed
 	case errors.As(err, &v) && v.decision == audit.DecisionBackdoored:
@@ -109,7 +192,21 @@ them with CI and other detectors, and tells with intervals how well each does.
   clip-inspector doctor                     what this machine has, and what to do about what is missing`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version(),
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			text := fmt.Sprintf("unknown verb %.40q", args[0])
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				text += ": did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return misused("%s See `clip-inspector --help`", text)
+		},
 	}
+	c.SetVersionTemplate("clip-inspector {{.Version}}\n")
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misused("%w; see `%s --help`", err, c.CommandPath()) })
 	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N")
 	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
 	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
@@ -117,6 +214,9 @@ them with CI and other detectors, and tells with intervals how well each does.
 	c.AddCommand(compareCommand(), calibrateCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand())
+	complete(c, "device", func() []string { return []string{"cpu", "cuda:0"} })
+	complete(c, "precision", func() []string { return []string{"fp32", "tf32", "bf16"} })
+	strict(c)
 	return c
 }
 

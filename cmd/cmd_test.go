@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,6 +79,40 @@ func TestStatus(t *testing.T) {
 	for want, err := range map[int]error{0: nil, 1: fmt.Errorf("x"), statusNoDevice: err, statusInterrupted: errInterrupted} {
 		if got := status(err); got != want {
 			t.Errorf("%v: status %d, want %d", err, got, want)
+		}
+	}
+}
+
+// What cannot be printed is no success: a full disk behind the standard output ends a verb with status 1.
+func TestAFullDiskIsNoSuccess(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full here")
+	}
+	defer full.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"list"}, {"run", "--dry-run"}, {"--version"}} {
+		var said strings.Builder
+		c := exec.Command(self, args...)
+		c.Env, c.Stdout, c.Stderr = append(os.Environ(), asCommand+"=1"), full, &said
+		if err := c.Run(); c.ProcessState.ExitCode() != statusFailed || !strings.Contains(said.String(), "no space left") {
+			t.Errorf("%v: got %v, %q, want status %d and the reason", args, err, said.String(), statusFailed)
+		}
+	}
+}
+
+func TestCompletionsAndVersion(t *testing.T) {
+	for want, args := range map[string][]string{
+		"pixel-backdoor":  {"__complete", "inspect", "--detector", ""},
+		"latex":           {"__complete", "table", "--format", ""},
+		"cuda:0":          {"__complete", "run", "--device", ""},
+		"clip-inspector ": {"--version"},
+	} {
+		if text, err := execute(t, args...); err != nil || !strings.Contains(text, want) {
+			t.Errorf("%v: got %q, %v, want %s in it", args, text, err, want)
 		}
 	}
 }

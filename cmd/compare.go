@@ -24,7 +24,7 @@ compares, within one folder, what a detector found at each value of one of its s
   clip-inspector compare runs/mini-halving --by halving   # a setting of a detector that the suite sweeps`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if (by == "") == (len(args) == 1) {
-				return fmt.Errorf("compare wants two folders, or one and --by SETTING; it got %d", len(args))
+				return misused("compare wants two folders, or one and --by SETTING; it got %d", len(args))
 			}
 			if by != "" {
 				values, differences, err := CompareBy(args[0], by, k)

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clipinspector/experiments/audit"
+	"clipinspector/inspector"
 	"clipinspector/internal/files"
 	"clipinspector/prompts"
 )
@@ -26,7 +26,7 @@ type verdict struct{ decision audit.Decision }
 // Error implements error.
 func (v verdict) Error() string { return "verdict: " + string(v.decision) }
 
-// failedInspection is an inspection that came to no end, or was asked for wrongly.
+// failedInspection is an inspection that came to no end.
 type failedInspection struct{ err error }
 
 // Error implements error.
@@ -48,21 +48,15 @@ trigger.png and trigger.safetensors below --out.
 With labelled images (--shots) it also tunes clean models with the same learner and says how often one of them looks as
 suspicious: p = (1 + references with an index at least as high) / (1 + references).
 
-Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, or an index within 1/3 of k), 3 failed or misused,
+Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, or an index within 1/3 of k), 3 failed, 64 misused,
 130 stopped.`,
 		Example: `  clip-inspector inspect --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --clip ViT-B-16.pt --ood pictures
   clip-inspector inspect --checkpoint model.safetensors --ood builtin:mini --shots mini-pets
   clip-inspector inspect --checkpoint model.safetensors --ood pictures --set detector.epsilon=0.05 --set detector.optimise=400`,
-		Args: func(c *cobra.Command, args []string) error {
-			if err := cobra.NoArgs(c, args); err != nil {
-				return failedInspection{err}
-			}
-			return nil
-		},
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.Checkpoint == "" || a.OOD == "" {
-				return failedInspection{errors.New("inspect: say which model by --checkpoint FILE and which unlabelled images by --ood DIR " +
-					"(or builtin:mini)")}
+				return misused("inspect: say which model by --checkpoint FILE and which unlabelled images by --ood DIR (or builtin:mini)")
 			}
 			a.Device, a.Threads, a.Report = f.device, f.threads, os.Stderr
 			if err := files.Writable(out); err != nil {
@@ -81,7 +75,6 @@ Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, or a
 			return nil
 		},
 	}
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failedInspection{err} })
 	auditFlags(c, &a)
 	c.Flags().IntVar(&a.References, "references", 19, "clean models to tune with --shots; with 19 no p is below 0.05")
 	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
@@ -105,6 +98,12 @@ func auditFlags(c *cobra.Command, a *audit.Audit) {
 	c.Flags().StringVar(&a.Shots, "shots", "", "labelled images: a folder with one folder for each class, or a dataset of `list datasets`")
 	c.Flags().IntVar(&a.PerClass, "per-class", 16, "labelled images of each class to tune on at most; 30 % of a folder's are held back to measure on")
 	c.Flags().StringVar(&a.Detector, "detector", "ci", "detector to use; see `list detectors`")
+	complete(c, "detector", func() (names []string) {
+		for _, d := range inspector.All() {
+			names = append(names, d.Name)
+		}
+		return names
+	})
 	c.Flags().IntVar(&a.Seed, "seed", 1, "decides which pool images are used, and how")
 	c.Flags().StringArrayVar(&a.Sets, "set", nil, "detector.NAME=VALUE, tuning.NAME=VALUE (of clean references) or repair.NAME=VALUE; may be repeated")
 }

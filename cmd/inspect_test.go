@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The exit status says what the inspection came to; whatever goes wrong, or is asked for wrongly, is 3.
+// The exit status says what the inspection came to; what goes wrong is 3. Misuse has one status in all verbs.
 func TestInspectStatus(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if text, err := execute(t, "tune", "--dataset", "mini-eurosat", "--set", "test-images=10", "--attack", "badnets"); err != nil {
@@ -36,7 +36,13 @@ func TestInspectStatus(t *testing.T) {
 	if _, err := os.Stat("runs/inspect/report.json"); err != nil || len(seen) != 2 {
 		t.Errorf("%v, %v", err, seen)
 	}
-	for _, args := range [][]string{{"inspect"}, {"inspect", "--what"}, {"inspect", "argument"}, {"inspect", "--checkpoint", "none", "--ood", "builtin:mini"},
+	for _, args := range [][]string{{"inspect"}, {"inspect", "--what"}, {"inspect", "argument"}, {"run", "--what"}, {"run", "a", "b"}, {"nothing"}, {"compare"},
+		{"export", "--checkpoint", models[0]}, {"repair", "--checkpoint", models[0]}, {"list", "--format", "xml"}, {"calibrate"}} {
+		if _, err := execute(t, args...); status(err) != statusMisused {
+			t.Errorf("%v: status %d (%v), want %d", args, status(err), err, statusMisused)
+		}
+	}
+	for _, args := range [][]string{{"inspect", "--checkpoint", "none", "--ood", "builtin:mini"},
 		{"inspect", "--checkpoint", models[0], "--ood", "nowhere"}, {"inspect", "--checkpoint", models[0], "--ood", "builtin:mini", "--device", "tpu"}} {
 		if _, err := execute(t, args...); status(err) != inspectFailed {
 			t.Errorf("%v: status %d (%v), want %d", args, status(err), err, inspectFailed)

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,11 +15,12 @@ func listCommand() *cobra.Command {
 		ValidArgs: ListKinds,
 		RunE: func(c *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
-				return fmt.Errorf("no format of lists is called %q; there are text and json", format)
+				return misused("no format of lists is called %q; there are text and json", format)
 			}
 			return PrintList(c.OutOrStdout(), args, format == "json")
 		},
 	}
 	c.Flags().StringVar(&format, "format", "text", "text or json")
+	complete(c, "format", func() []string { return []string{"text", "json"} })
 	return c
 }

@@ -52,7 +52,7 @@ values of the corpus' own recipe.`,
 	rate := c.Flags().Float64("rate", mini.Options.Rate, "learning rate")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if out == "" {
-			return fmt.Errorf("pretrain: say where the encoder shall lie, such as --out runs/%s-clip", corpus)
+			return misused("pretrain: say where the encoder shall lie, such as --out runs/%s-clip", corpus)
 		}
 		if corpus == "photos" {
 			chosen = &photos

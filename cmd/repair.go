@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -25,7 +24,7 @@ after, on labelled images that were held back, and what the detector says then. 
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.Checkpoint == "" || a.OOD == "" || a.Shots == "" || out == "" {
-				return errors.New("repair: wants --checkpoint, --ood, --shots and --out")
+				return misused("repair: wants --checkpoint, --ood, --shots and --out")
 			}
 			a.Device, a.Threads, a.Report = f.device, f.threads, os.Stderr
 			return audit.RepairDelivered(c.Context(), a, out, epoch, c.OutOrStdout())

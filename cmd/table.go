@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,6 +27,7 @@ func tableCommand() *cobra.Command {
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
 	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(tables.Formats, ", "))
+	complete(c, "format", func() []string { return tables.Formats })
 	c.Flags().StringSliceVar(&by, "by", nil, "group rows by settings: dataset, attack, learner, seed, or a path such as tuning.epochs")
 	return c
 }
@@ -52,7 +52,7 @@ With --checkpoint it writes a model for the code of CoOp, CoCoOp, MaPLe and BadC
 				return Export(c.OutOrStdout(), out, suite)
 			}
 			if conversion.To == "" {
-				return errors.New("export --checkpoint wants --to, a folder or a file *.safetensors")
+				return misused("export --checkpoint wants --to, a folder or a file *.safetensors")
 			}
 			conversion.Report = c.ErrOrStderr()
 			return audit.Convert(c.OutOrStdout(), conversion)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"clipinspector/autodiff"
+	"clipinspector/clip"
 	"clipinspector/engine"
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
@@ -18,12 +19,12 @@ import (
 // counting counts what runs: images that programs cut into patches, and operations of matrix products and attention.
 type counting struct {
 	engine.Engine
-	Work
+	clip.Work
 }
 
 func (e *counting) Compile(p *engine.Program) (engine.Executable, error) {
 	x, err := e.Engine.Compile(p)
-	var w Work
+	var w clip.Work
 	for _, ins := range p.Instrs {
 		w.FLOP += float64(autodiff.FLOP(ins))
 		if ins.Op == engine.Patchify {
@@ -36,11 +37,11 @@ func (e *counting) Compile(p *engine.Program) (engine.Executable, error) {
 type countingRun struct {
 	engine.Executable
 	e *counting
-	w Work
+	w clip.Work
 }
 
 func (r countingRun) Run() error {
-	r.e.Add(r.w)
+	r.e.Work.Add(r.w)
 	return r.Executable.Run()
 }
 
@@ -116,13 +117,13 @@ detectors: [%s]
 				if err != nil {
 					t.Fatal(err)
 				}
-				e.Work = Work{}
+				e.Work = clip.Work{}
 				r, err := detector.Inspect(context.Background(), inspector.Input{Model: m, Pool: images, Seed: 1, Settings: d.Detector.Settings})
 				if err != nil {
 					t.Fatal(err)
 				}
 				e.Passes = float64(r.ImagePasses) // classes share some
-				compare(t, fmt.Sprintf("%s: %s, halving %v", what, d.Detector.Name, d.Detector.Settings["halving"]), d.Work(), e.Work, 0.05)
+				compare(t, fmt.Sprintf("%s: %s, halving %v", what, d.Detector.Name, d.Detector.Settings["halving"]), d.work(), e.Work, 0.05)
 			}
 			c.Free()
 		}
@@ -130,7 +131,7 @@ detectors: [%s]
 }
 
 // compare wants the passes that were counted, and the operations within 6 % below and a share above.
-func compare(t *testing.T, what string, estimate, counted Work, over float64) {
+func compare(t *testing.T, what string, estimate, counted clip.Work, over float64) {
 	t.Helper()
 	ratio := estimate.FLOP / counted.FLOP
 	if estimate.Passes != counted.Passes || !(ratio > 0.94 && ratio < 1+over) {

@@ -6,6 +6,7 @@ import (
 	"clipinspector/attacks"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/inspector"
 	"clipinspector/internal/random"
 	"clipinspector/results/store"
 	"clipinspector/settings"
@@ -149,6 +150,9 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 	if job.Pool, err = w.Pool(u, u.Pool, job.Model.Set); err != nil {
 		return err
 	}
+	if err := job.check(); err != nil {
+		return err
+	}
 	job.Cell = store.DetectionCell{
 		ModelKey: job.Model.Cell.Key, Detector: job.Detector.Name, Order: len(p.Detections),
 		Settings: map[string]any{
@@ -178,6 +182,22 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 		return nil
 	}
 	return p.planRepair(&RepairJob{Detection: job, Settings: u.Repair.Settings})
+}
+
+// check asks the detector whether it can work with its settings, the pool and the model.
+func (d *DetectionJob) check() error {
+	detector, err := inspector.Find(d.Detector.Name)
+	if err != nil || detector.Check == nil {
+		return err
+	}
+	f, err := d.facts()
+	if err == nil {
+		err = detector.Check(f)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", d, err)
+	}
+	return nil
 }
 
 func (p *Plan) planRepair(job *RepairJob) (err error) {

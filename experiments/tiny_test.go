@@ -3,6 +3,7 @@ package experiments
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"clipinspector/engine/cpu"
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
+	"clipinspector/inspector"
 	"clipinspector/results/store"
 
 	_ "clipinspector/baselines"
@@ -154,19 +157,39 @@ func checkAttempts(t *testing.T, out string, models, detections int) {
 	}
 }
 
+func init() {
+	inspector.Register(&inspector.Detector{Name: "failing", Doc: "a detector that always fails", Params: inspector.PoolParams,
+		Inspect: func(context.Context, inspector.Input) (*inspector.Report, error) {
+			return nil, errors.New("it always fails")
+		}})
+}
+
+// What a detector cannot work with is refused when the suite is planned, before anything is computed, and names the cell.
+func TestPlansAskTheDetectors(t *testing.T) {
+	text := experimentstest.TinySuite(experimentstest.TinyCLIP(t))
+	for set, want := range map[string]string{
+		"detectors.neural-cleanse.optimise=100": "neural-cleanse on mini-eurosat, clean, seed 1: the pool holds 24 images; optimise = 100 and measure = 8 need 108",
+		"detectors.ci.score=both":               "ci on mini-eurosat, clean, seed 1: index = ratio compares powers",
+		"detectors=[{name: decree, optimise: 16, measure: 8, images: 1, budget: authors}]": "decree on mini-eurosat, clean, seed 1: decree compares images",
+	} {
+		if _, err := NewPlan(world.New(), experimentstest.Read(t, suite.Parse, text, set), "engine"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", set, err, want)
+		}
+	}
+}
+
 func TestFailingCellsAreReportedAndTheOthersGoOn(t *testing.T) {
-	// The detector wants more images than the pool has.
-	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)), "detectors.neural-cleanse.optimise=100")
+	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)), "detectors.1={name: failing}")
 	var report strings.Builder
 	out := t.TempDir()
 	p, err := Run(context.Background(), f, Options{Out: out, Report: &report})
 	if err == nil || p.Detections.Failed != 6 || p.Detections.Finished != 12 || p.Models.Finished != 6 {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if !strings.Contains(report.String(), "failed: neural-cleanse on mini-dtd, badnets, seed 1") {
+	if !strings.Contains(report.String(), "failed: failing on mini-dtd, badnets, seed 1") {
 		t.Errorf("report: %s", report.String())
 	}
-	if !strings.Contains(err.Error(), "the first: neural-cleanse on mini-eurosat, clean, seed 1: the pool holds 24 images") {
+	if !strings.Contains(err.Error(), "the first: failing on mini-eurosat, clean, seed 1: it always fails") {
 		t.Errorf("the run ends with %v", err)
 	}
 }

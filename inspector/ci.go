@@ -10,6 +10,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
+	"clipinspector/clip"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -44,8 +45,11 @@ func init() {
 			{Name: "loss-shape", Doc: "the same of the ratio's second power, 1/(loss-floor + loss), by which an attacker who avoids the push still shows; 0 leaves it out (our choice)", Default: 1.0, Min: 0, Max: 1000},
 			Threshold,
 		}, PoolParams...),
-		Inspect: inspect,
-		Rule:    rule,
+		Check:     ciCheck,
+		Cost:      ciCost,
+		Objective: ciObjective,
+		Inspect:   inspect,
+		Rule:      rule,
 		Judge: func(s settings.Values, r *Report) {
 			losses := make([]float64, len(r.Classes))
 			for c := range losses {
@@ -98,15 +102,10 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	power := slices.Contains([]string{"push", "gain"}, s.String("score"))
-	ratio := s.String("index") == "ratio"
-	if ratio && !power {
-		return nil, fmt.Errorf("index = ratio compares powers, which the scores push and gain give, not %s: set index to studentized", s.String("score"))
+	if err := checkRule(s); err != nil {
+		return nil, err
 	}
 	if rungs := s.Int("halving"); rungs > 0 {
-		if !power {
-			return nil, fmt.Errorf("halving = %d compares classes by the scores push or gain, not by %s: set halving to 0", rungs, s.String("score"))
-		}
 		inv.Halving = &Halving{Rungs: rungs, Keep: s.Float("keep"), Suspicion: func(classes []int, losses []float64) []float64 {
 			at := &Report{Classes: make([]ClassResult, len(classes))}
 			for i, t := range classes {
@@ -132,6 +131,69 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	}
 	judge(s, r, end)
 	return r, nil
+}
+
+// ciCheck refuses what inspect could not work with.
+func ciCheck(f Facts) error {
+	if err := CheckPool(f); err != nil {
+		return err
+	}
+	return checkRule(f.Settings)
+}
+
+// checkRule refuses rules that do not go together with the score.
+func checkRule(s settings.Values) error {
+	if score := s.String("score"); score == "push" || score == "gain" {
+		return nil
+	} else if s.String("index") == "ratio" {
+		return fmt.Errorf("index = ratio compares powers, which the scores push and gain give, not %s: set index to studentized", score)
+	} else if rungs := s.Int("halving"); rungs > 0 {
+		return fmt.Errorf("halving = %d compares classes by the scores push or gain, not by %s: set halving to 0", rungs, score)
+	}
+	return nil
+}
+
+// ciObjective is the margin objective of one image's logits less those of zero-shot CLIP, times the contrast.
+func ciObjective(s settings.Values, logits, zeroShot []float32, target int) float64 {
+	u := slices.Clone(logits)
+	if c := s.Float("contrast"); c != 0 {
+		for j := range u {
+			u[j] -= float32(c) * zeroShot[j]
+		}
+	}
+	return math.Max(0, s.Float("margin")+gap(u, target))
+}
+
+// ciCost is the inversion of every class, or of fewer from rung to rung of halving, the class vectors of the model and its
+// reference, and what the score takes besides.
+func ciCost(f Facts) clip.Work {
+	s, k, m := f.Settings, len(f.Model.Classes), f.Model
+	n := s.Int("optimise")
+	batch := min(s.Int("batch"), n)
+	steps := s.Int("epochs") * (n / batch)
+	all, left := k*steps, k // steps of all classes, and classes that are measured
+	if rungs := s.Int("halving"); rungs > 0 {
+		all, left = (&Halving{Rungs: rungs, Keep: s.Float("keep")}).Rounds(k, steps)
+	}
+	measure := float64(s.Int("measure"))
+	w := f.Inverted(float64(all*batch), float64(left)*measure, s.Float("contrast"))
+	w.Add(m.ClassVectors())
+	w.FLOP += m.Texts(s.String("template")).Forward
+	switch score := s.String("score"); {
+	case score == "push" && pushed(m.Learner): // class vectors alone
+	case score == "push" || score == "gain":
+		images := min(s.Int("gain-images"), n)
+		b := max(1, min(batch, images))
+		forward, back := gainReplays(k)
+		c, replays := f.Triggered(s.Float("gain-contrast")), float64(forward*(images/b*b))
+		w.Add(clip.Work{Passes: float64(k * (images / b * b)), FLOP: replays * (c.Forward + float64(back)*c.Back)})
+	default: // the measuring images without a trigger
+		w.Add(m.Encoded(measure))
+		if s.Float("contrast") != 0 {
+			w.Add(clip.Work{Passes: measure, FLOP: measure * m.Config.ImageCost(0).Forward})
+		}
+	}
+	return w
 }
 
 // judge gives the verdict on measured classes whose losses at the end of a whole inversion are end, by class. The ratio compares two powers:
@@ -284,8 +346,8 @@ func change(kind string, before, after Outcome, margin float64) float64 {
 func SplitPool(in Input) (optimise, measure []int, err error) {
 	n, m := in.Settings.Int("optimise"), in.Settings.Int("measure")
 	have := in.Pool.Shape()[0]
-	if n+m > have {
-		return nil, nil, fmt.Errorf("the pool holds %d images; optimise = %d and measure = %d need %d", have, n, m, n+m)
+	if err := poolHolds(have, n, m); err != nil {
+		return nil, nil, err
 	}
 	order := rand.New(rand.NewPCG(in.Seed, 0x706f6f6c)).Perm(have)
 	return order[:n], order[n : n+m], nil

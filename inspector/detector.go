@@ -6,12 +6,11 @@ package inspector
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strings"
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/clip"
+	"clipinspector/internal/registry"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -29,6 +28,15 @@ type Detector struct {
 	// Inspect gives the verdict on one model. The same input gives the same report to the bit, and permuting the model's
 	// classes permutes the class results, up to the rounding of the products.
 	Inspect func(ctx context.Context, in Input) (*Report, error)
+	// Check refuses settings, a pool or a model that Inspect could not work with. It is asked when a suite is planned, so that nothing
+	// is computed in vain.
+	Check func(f Facts) error
+	// Cost is the work of Inspect: image passes as the report counts them, and operations. Where it depends on what is found, as
+	// with early stopping, it is an upper bound.
+	Cost func(f Facts) clip.Work
+	// Objective is the loss of one image that aims at a class, of its logits under the model and under zero-shot CLIP; nil where
+	// the loss that a report gives is no mean of such.
+	Objective func(s settings.Values, logits, zeroShot []float32, target int) float64
 	// Rule names those of the settings that decide nothing but how measured classes are judged; nil, or a nil function, where
 	// there are none. Judge then judges a report anew from its classes' losses, ASRs, norms and scores, as Inspect under these
 	// settings would: another rule or threshold takes no inversion.
@@ -75,29 +83,16 @@ type Report struct {
 	ImagePasses int64         // images that went through the model, with or without a backward pass
 }
 
-var detectors []*Detector
+var detectors = registry.New("detector", func(d *Detector) string { return d.Name })
 
-// Register makes a detector known by its name.
-func Register(d *Detector) { detectors = append(detectors, d) }
+// Register makes a detector known by its name, from an init function. It panics when the name is taken.
+func Register(d *Detector) { detectors.Add(d) }
 
 // All returns all registered detectors, sorted by name.
-func All() []*Detector {
-	out := slices.Clone(detectors)
-	slices.SortFunc(out, func(a, b *Detector) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
+func All() []*Detector { return detectors.All() }
 
 // Find returns the detector of a name, or an error that lists the names there are.
-func Find(name string) (*Detector, error) {
-	var names []string
-	for _, d := range All() {
-		if d.Name == name {
-			return d, nil
-		}
-		names = append(names, d.Name)
-	}
-	return nil, fmt.Errorf("unknown detector %q; known are %s", name, strings.Join(names, ", "))
-}
+func Find(name string) (*Detector, error) { return detectors.Find(name) }
 
 // K is the fixed threshold of the anomaly index, in standard deviations (the paper's k = 2).
 const K = 2.0

@@ -26,6 +26,8 @@ func init() {
 			{Name: "batch", Unit: "images", Doc: "images a step", Default: 32, Min: 1, Max: 4096},
 			inspector.IndexRule("studentized"), inspector.Threshold,
 		}, inspector.PoolParams...),
+		Check:   inspector.CheckPool,
+		Cost:    inspector.OneEpoch,
 		Inspect: universal,
 	})
 }

@@ -12,8 +12,8 @@ import (
 // gainClasses is how many classes' gradients one replay takes at most; they share the forward pass.
 const gainClasses = 10
 
-// GainReplays tells how many times an image goes forward for the gains of k classes, and for how many of them it comes back each time.
-func GainReplays(k int) (forward, back int) {
+// gainReplays tells how many times an image goes forward for the gains of k classes, and for how many of them it comes back each time.
+func gainReplays(k int) (forward, back int) {
 	back = lanes(k, gainClasses)
 	return (k + back - 1) / back, back
 }
@@ -60,7 +60,7 @@ func gains(ctx context.Context, in Input, reference *prompts.Model, contrast flo
 	if err != nil {
 		return nil, 0, err
 	}
-	_, n := GainReplays(k)
+	_, n := gainReplays(k)
 	index, target := g.Input(batch), make([]autodiff.Value, n)
 	d := g.Bind(delta)
 	x := g.Bind(pool).Gather(index).Reshape(batch, 3, side, side).Add(d)

@@ -10,7 +10,7 @@ import (
 )
 
 func init() {
-	register(&Learner{
+	Register(&Learner{
 		Name:        "cocoop",
 		Doc:         "a shared context shifted for each image by a meta-net on its feature (CoCoOp, Zhou et al., CVPR 2022)",
 		Params:      contextParams,

@@ -19,7 +19,7 @@ var contextParams = []settings.Param{
 }
 
 func init() {
-	register(&Learner{
+	Register(&Learner{
 		Name: "coop",
 		Doc:  "one learned context for all images (CoOp, Zhou et al., IJCV 2022)",
 		Params: append([]settings.Param{

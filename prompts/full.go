@@ -14,7 +14,7 @@ import (
 )
 
 func init() {
-	register(&Learner{
+	Register(&Learner{
 		Name: "full",
 		Doc:  "no prompts: the weights of the image tower are tuned under fixed zero-shot texts, the conventional classifier that the baselines were made for",
 		Params: []settings.Param{

@@ -12,7 +12,7 @@ import (
 )
 
 func init() {
-	register(&Learner{
+	Register(&Learner{
 		Name: "maple",
 		Doc:  "text prompts in several blocks, projected to visual prompts of the same blocks (MaPLe, Khattak et al., CVPR 2023)",
 		Params: []settings.Param{

@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/engine"
+	"clipinspector/internal/registry"
 	"clipinspector/settings"
 )
 
@@ -44,28 +44,16 @@ type Learner struct {
 	Text func(r *Recording, features autodiff.Value) autodiff.Value
 }
 
-var learners []*Learner
+var learners = registry.New("prompt learner", func(l *Learner) string { return l.Name })
 
-func register(l *Learner) { learners = append(learners, l) }
+// Register makes a learner known by its name, from an init function. It panics when the name is taken.
+func Register(l *Learner) { learners.Add(l) }
 
 // Learners returns all learners, sorted by name.
-func Learners() []*Learner {
-	out := slices.Clone(learners)
-	slices.SortFunc(out, func(a, b *Learner) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
+func Learners() []*Learner { return learners.All() }
 
 // FindLearner returns the learner of a name, or an error that lists the names there are.
-func FindLearner(name string) (*Learner, error) {
-	var names []string
-	for _, l := range Learners() {
-		if l.Name == name {
-			return l, nil
-		}
-		names = append(names, l.Name)
-	}
-	return nil, fmt.Errorf("unknown prompt learner %.40q; known are %s", name, strings.Join(names, ", "))
-}
+func FindLearner(name string) (*Learner, error) { return learners.Find(name) }
 
 // Model is a prompt-tuned CLIP: what a provider delivers and an auditor inspects.
 type Model struct {

@@ -13,7 +13,7 @@ import (
 )
 
 func init() {
-	register(&Learner{
+	Register(&Learner{
 		Name: "vpt",
 		Doc:  "prompts in the image tower under fixed zero-shot texts (VPT, Jia et al., ECCV 2022)",
 		Params: []settings.Param{

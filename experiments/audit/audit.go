@@ -117,6 +117,11 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 	if err = a.openPool(ctx); err != nil {
 		return a, err
 	}
+	if a.detector.Check != nil {
+		if err = a.detector.Check(a.facts()); err != nil {
+			return a, fmt.Errorf("--detector %s: %w", a.detector.Name, err)
+		}
+	}
 	if o.Shots != "" {
 		err = a.openShots(ctx)
 	}
@@ -266,19 +271,26 @@ func (a *audit) line(format string, args ...any) {
 	}
 }
 
-// job is the model as the estimates see it.
-func (a *audit) job() *experiments.ModelJob {
-	l := suite.Choice{Name: a.model.Learner.Name, Settings: a.model.Settings}
-	return &experiments.ModelJob{Suite: &suite.Suite{Learner: l, Tuning: a.tuning}, Encoder: a.encoder, Set: &world.Set{Prompts: a.model.Classes}}
+// outline is the model as the estimates see it.
+func (a *audit) outline() prompts.Outline {
+	return prompts.Outline{Learner: a.model.Learner, Settings: a.model.Settings, Config: a.encoder.Config, Classes: a.model.Classes,
+		Tokens: a.encoder.Tokens()}
 }
 
-func (a *audit) detection() experiments.Work {
-	d := experiments.DetectionJob{Model: a.job(), Detector: suite.Choice{Name: a.detector.Name, Settings: a.options}, Pool: a.opened}
-	return d.Work()
+func (a *audit) facts() inspector.Facts {
+	return inspector.Facts{Model: a.outline(), Pool: len(a.opened.Indices), Settings: a.options}
+}
+
+// detection is the work of one inspection.
+func (a *audit) detection() clip.Work {
+	if a.detector.Cost == nil {
+		return clip.Work{}
+	}
+	return a.detector.Cost(a.facts())
 }
 
 // estimate says how long the work will take at the rate that the device shows in half a second.
-func (a *audit) estimate(what string, w experiments.Work) error {
+func (a *audit) estimate(what string, w clip.Work) error {
 	if a.Report == nil {
 		return nil
 	}
@@ -311,7 +323,7 @@ func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 	w := a.detection()
 	for range a.References {
 		w.Add(a.detection())
-		w.Add(a.job().TuneWork(float64(len(a.shots.Labels)), a.tuning, experiments.Poisoning{}))
+		w.Add(a.outline().Tuned(float64(len(a.shots.Labels)), a.tuning, prompts.Poisoning{}))
 	}
 	if err := a.estimate("inspection", w); err != nil {
 		return nil, err

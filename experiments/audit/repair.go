@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"clipinspector/experiments"
 	"clipinspector/inspector"
 	"clipinspector/internal/files"
 	"clipinspector/internal/progress"
@@ -45,7 +44,7 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 		work.Add(a.detection())
 	}
 	for range 2 {
-		work.Add(a.job().TuneWork(float64(len(a.shots.Labels))*(1+a.repair.Float("share")), a.repair, experiments.Poisoning{}))
+		work.Add(a.outline().Tuned(float64(len(a.shots.Labels))*(1+a.repair.Float("share")), a.repair, prompts.Poisoning{}))
 	}
 	if err := a.estimate("inspection and repair", work); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -173,10 +174,12 @@ func TestTiesAreBrokenByAccuracyThenOrder(t *testing.T) {
 
 func TestNothingIsChosenWhenCellsFail(t *testing.T) {
 	out := t.TempDir()
-	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch(experimentstest.TinyCLIP(t)), "search.trials=2", "search.detectors.ci.optimise=[100]", // more than the pool has
-		"search.detectors.ci.margin=[5]", "search.detectors.ci.epsilon=[0.2]")
-	if _, err := Calibrate(context.Background(), q, experiments.Options{Out: out}); err == nil {
-		t.Fatal("no error")
+	if err := os.WriteFile(filepath.Join(out, "detections"), []byte("a file where recovered triggers should go"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch(experimentstest.TinyCLIP(t)))
+	if _, err := Calibrate(context.Background(), q, experiments.Options{Out: out}); !errors.Is(err, experiments.ErrFailedCells) {
+		t.Fatalf("got %v, want %v", err, experiments.ErrFailedCells)
 	}
 	if _, err := os.Stat(filepath.Join(out, CalibrationFile)); !os.IsNotExist(err) {
 		t.Errorf("a calibration was written: %v", err)

@@ -34,5 +34,5 @@ func One(f *File, dataset, attack string, seed int) (*File, error) {
 	}
 	u.Name = fmt.Sprintf("%s-%s-%d", dataset, attack, seed)
 	u.Datasets, u.Attacks, u.Seeds, u.Detectors = []DatasetSpec{d}, []Choice{a}, []int{seed}, nil
-	return &File{Path: f.Path, Text: f.Text, Sets: f.Sets, Name: u.Name, Suites: []Suite{u}}, nil
+	return &File{Path: f.Path, Text: f.Text, Extends: f.Extends, Sets: f.Sets, Name: u.Name, Suites: []Suite{u}}, nil
 }

@@ -68,7 +68,7 @@ func ParseSearch(path string, text []byte, sets []string) (*Search, error) {
 	if len(base.Detectors) == 0 {
 		return nil, s.errorf(root, "the suite has no detectors to calibrate")
 	}
-	f := &File{Path: path, Text: string(text), Sets: sets, Name: base.Name, Suites: make([]Suite, q.trials)}
+	f := &File{Path: path, Text: string(s.text), Extends: s.base, Sets: sets, Name: base.Name, Suites: make([]Suite, q.trials)}
 	for t := range f.Suites {
 		f.Suites[t] = base
 		f.Suites[t].Detectors = make([]Choice, len(base.Detectors))

@@ -66,11 +66,12 @@ type Suite struct {
 
 // File is a suite file: its text and its suites, one for each combination of the sweep.
 type File struct {
-	Path   string // as errors name it
-	Text   string
-	Sets   []string
-	Name   string
-	Suites []Suite
+	Path    string // as errors name it
+	Text    string // resolved, where it extends another
+	Extends string // path of that file; empty for none
+	Sets    []string
+	Name    string
+	Suites  []Suite
 }
 
 // keys are what a suite file may set.
@@ -107,6 +108,14 @@ func (s *source) open(text []byte) (*yaml.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := child(root, "extends"); n != nil {
+		if root, err = s.extend(root, n); err != nil {
+			return nil, err
+		}
+		if s.text, err = yaml.Marshal(root); err != nil {
+			return nil, s.errorf(n, "extends: writing the suite as resolved: %v", err)
+		}
+	}
 	for i := range s.sets {
 		if err := s.override(root, i); err != nil {
 			return nil, err
@@ -124,7 +133,7 @@ func (s *source) file(text []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: s.name, Text: string(text), Sets: s.sets}
+	f := &File{Path: s.name, Text: string(s.text), Extends: s.base, Sets: s.sets}
 	for _, c := range combinations {
 		variant := clone(root)
 		for _, set := range c {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"clipinspector/experiments/experimentstest"
 )
@@ -31,7 +32,9 @@ func TestMistakesAreRefusedWithTheirLine(t *testing.T) {
 		{"hexadecimal", short + "shots: 0x10\n", "", "suite.yaml:6: shots: write the number"},
 		{"underscores", short + "shots: 1_0\n", "", "suite.yaml:6: shots"},
 		{"huge", short + "shots: 99999999999999999999\n", "", "suite.yaml:6: shots"},
-		{"text for a number", short + "shots: \"16\"\n", "", "suite.yaml:6: shots: want a whole number, got 16"},
+		{"text for a number", short + "shots: \"16\"\n", "", `suite.yaml:6: shots: want a whole number, got the quoted text "16": leave out the quotes`},
+		{"text for a parameter", short + "tuning: {rate: '0.1'}\n", "", `suite.yaml:6: tuning: parameter "rate": want a number, got the quoted text "0.1": leave out the quotes`},
+		{"TAB", short + "tuning:\n\tepochs: 2\n", "", "suite.yaml:7: no YAML: found character that cannot start any token (YAML is indented by spaces"},
 		{"out of range", short + "shots: 0\n", "", "suite.yaml:6: shots: want 1 to"},
 		{"not finite", short + "tuning: {rate: .nan}\n", "", "suite.yaml:6: tuning: rate: want a finite"},
 		{"null", short + "shots:\n", "", "suite.yaml:6: shots has no value"},
@@ -149,6 +152,40 @@ func TestAllConfigsParse(t *testing.T) {
 		}
 		if text, err := os.ReadFile(path); err != nil || !regexp.MustCompile(`# ./run.sh (run|calibrate) `+filepath.ToSlash(strings.TrimPrefix(path, "../../"))).Match(text) {
 			t.Errorf("%s does not say how it is run: %v", path, err)
+		}
+	}
+}
+
+// A suite that extends another has all its keys but those that it gives itself. What is wrong is named by file and line, whichever
+// file it stands in.
+func TestASuiteExtendsAnother(t *testing.T) {
+	base := strings.Replace(short, "name: s", "name: base", 1) + "detectors: [ci]\nshots: 4\ncalibrated: c/c.yaml\n"
+	files := fstest.MapFS{"b/base.yaml": {Data: []byte(base)}, "b/c/c.yaml": {Data: []byte("seeds: [101]\ndetectors: {ci: {settings: {margin: 7}}}\n")},
+		"b/bad.yaml":   {Data: []byte(strings.Replace(base, "shots: 4", "shots: x", 1))},
+		"b/again.yaml": {Data: []byte("extends: base.yaml\nname: again\n")}}
+	const own = "extends: b/base.yaml\nname: t\nattacks: [clean, sig]\n"
+	f, err := ParseFS(files, "suite.yaml", []byte(own), []string{"seeds=[7]"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := f.Suites[0]
+	if f.Name != "t" || u.Shots != 4 || len(u.Attacks) != 2 || u.Seeds[0] != 7 || u.Detectors[0].Settings.Float("margin") != 7 || f.Extends != "b/base.yaml" {
+		t.Errorf("got %+v", u)
+	}
+	again, err := ParseFS(files, "suite.yaml", []byte(f.Text), f.Sets)
+	if err != nil || !reflect.DeepEqual(again.Suites[0].Detectors, u.Detectors) || again.Suites[0].Shots != 4 || again.Extends != "" {
+		t.Errorf("the resolved text is another suite: %v\n%s", err, f.Text)
+	}
+	for text, want := range map[string]string{
+		own + "shots: y\n": "suite.yaml:4: shots: want a whole number, got y",
+		strings.Replace(own, "base.yaml", "bad.yaml", 1):   "b/bad.yaml:7: shots: want a whole number, got x",
+		strings.Replace(own, "base.yaml", "again.yaml", 1): `suite.yaml:1: extends: b/again.yaml extends "base.yaml" itself`,
+		strings.Replace(own, "base.yaml", "none.yaml", 1):  "suite.yaml:1: extends: reading the suite to start from",
+		"extends: b/base.yaml\n":                           "suite.yaml:1: a suite that extends another says its own name",
+		"extends: [b]\nname: t\n":                          "suite.yaml:1: extends: want a single value",
+	} {
+		if _, err := ParseFS(files, "suite.yaml", []byte(text), nil); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
 }

@@ -20,6 +20,8 @@ type source struct {
 	name string                            // file name
 	sets []string                          // --set options; their nodes carry line -1-i
 	read func(name string) ([]byte, error) // a file that the suite names
+	base string                            // the file that it extends; its nodes carry line baseLine+i
+	text []byte                            // of the suite, resolved where it extends another
 }
 
 // errorf is an error at a node: "FILE:LINE: ..." or "--set PATH=VALUE: ...".
@@ -27,6 +29,9 @@ func (s *source) errorf(n *yaml.Node, format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
 	if i := -1 - n.Line; i >= 0 && i < len(s.sets) {
 		return fmt.Errorf("--set %s: %s", s.sets[i], text)
+	}
+	if n.Line >= baseLine {
+		return fmt.Errorf("%s:%d: %s", s.base, n.Line-baseLine, text)
 	}
 	return fmt.Errorf("%s:%d: %s", s.name, n.Line, text)
 }
@@ -36,6 +41,7 @@ var yamlLine = regexp.MustCompile(`^yaml: (line (\d+): )?`)
 // parse reads exactly one YAML document whose root is a mapping, and checks what holds everywhere: no repeated keys, no
 // anchors.
 func (s *source) parse(text []byte) (*yaml.Node, error) {
+	s.text = text
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
 	if err := dec.Decode(&doc); err != nil {
@@ -65,6 +71,9 @@ func (s *source) syntax(err error) error {
 		if m[2] != "" {
 			line = m[2]
 		}
+	}
+	if strings.Contains(text, "cannot start any token") && bytes.ContainsRune(s.text, '\t') {
+		text += " (YAML is indented by spaces: write two of them for each TAB)"
 	}
 	return fmt.Errorf("%s:%s: no YAML: %s", s.name, line, text)
 }
@@ -182,6 +191,9 @@ func (s *source) integer(n *yaml.Node, what string, low, high int) (int, error) 
 		return 0, err
 	}
 	i, ok := v.(int)
+	if !ok && quoted(n) {
+		return 0, s.errorf(n, "%s: want a whole number, got the quoted text %q: leave out the quotes", what, n.Value)
+	}
 	if !ok {
 		return 0, s.errorf(n, "%s: want a whole number, got %v", what, n.Value)
 	}
@@ -202,6 +214,11 @@ func (s *source) word(n *yaml.Node, what string) (string, error) {
 	return "", s.errorf(n, "%s: want a word, got %q", what, n.Value)
 }
 
+// quoted tells whether a value is a number in quotes, which makes it a text.
+func quoted(n *yaml.Node) bool {
+	return n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && realNumber.MatchString(n.Value)
+}
+
 // resolve checks the entries of a mapping, except those in skip, against declared parameters and fills in defaults.
 // Errors name the line of the parameter at fault.
 func (s *source) resolve(n *yaml.Node, what string, params []settings.Param, skip ...string) (settings.Values, error) {
@@ -219,6 +236,9 @@ func (s *source) resolve(n *yaml.Node, what string, params []settings.Param, ski
 				return nil, err
 			}
 			if i := slices.IndexFunc(params, func(p settings.Param) bool { return p.Name == e.name }); i >= 0 {
+				if _, text := params[i].Default.(string); !text && quoted(e.value) {
+					return nil, s.errorf(e.value, "%s: parameter %q: want a number, got the quoted text %q: leave out the quotes", what, e.name, e.value.Value)
+				}
 				if _, whole := params[i].Default.(int); whole {
 					if _, ok := v.(int); !ok {
 						return nil, s.errorf(e.value, "%s: parameter %q: want a whole number, got %s", what, e.name, e.value.Value)

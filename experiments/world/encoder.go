@@ -15,12 +15,12 @@ import (
 )
 
 // builtins are the encoders that the program carries, by what follows "builtin:" in a suite.
-var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.Tokenizer, error){
+var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.tokenizer, error){
 	"mini": mini.Load, "random-vit-b-32": randomViTB32}
 
 // randomViTB32 is OpenAI's ViT-B/32 with random weights and a vocabulary of single bytes: nothing is known to it, and everything
 // costs what it costs with the published weights. For trying the machinery at full size.
-func randomViTB32() (clip.Config, clip.Weights, *bpe.Tokenizer, error) {
+func randomViTB32() (clip.Config, clip.Weights, *bpe.tokenizer, error) {
 	c, t := clip.ViTB32(), bpe.Learn(nil, 0)
 	c.Text.VocabSize, c.Text.EOS = t.Size(), t.EOT()
 	c.LogitScaleInit = math.Log(100)
@@ -33,7 +33,7 @@ type Encoder struct {
 	Config      clip.Config
 	fingerprint string
 	Weights     clip.Weights
-	Tokenizer   *bpe.Tokenizer
+	tokenizer   *bpe.tokenizer
 	LeftAlone   []string // see [clip.Pretrained]
 }
 
@@ -51,7 +51,7 @@ func OpenEncoder(name string) (*Encoder, error) {
 			sort.Strings(names)
 			return nil, fmt.Errorf("unknown encoder %q; known are %s, or a folder or a file of weights", name, strings.Join(names, ", "))
 		}
-		e.Config, e.Weights, e.Tokenizer, err = load()
+		e.Config, e.Weights, e.tokenizer, err = load()
 	} else {
 		if _, missing := os.Stat(name); missing != nil {
 			return nil, fmt.Errorf("encoder %s: no such folder or file: name one that holds CLIP's weights (config.json and "+
@@ -59,13 +59,13 @@ func OpenEncoder(name string) (*Encoder, error) {
 		}
 		var p *clip.Pretrained
 		if p, err = clip.ReadPretrained(name); err == nil {
-			e.Config, e.Weights, e.Tokenizer, e.LeftAlone = p.Config, p.Weights, p.Tokenizer, p.LeftAlone
+			e.Config, e.Weights, e.tokenizer, e.LeftAlone = p.Config, p.Weights, p.Tokenizer, p.LeftAlone
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("encoder %s: %w", name, err)
 	}
-	if e.Tokenizer == nil {
+	if e.tokenizer == nil {
 		return nil, fmt.Errorf("encoder %s: it has no vocabulary, which prompts need", name)
 	}
 	m, err := e.On(plain.New[float32]())
@@ -77,12 +77,20 @@ func OpenEncoder(name string) (*Encoder, error) {
 	return e, nil
 }
 
+// Tokens returns what counts the tokens of a text; nil where the vocabulary is not at hand.
+func (e *Encoder) Tokens() func(text string) int {
+	if e.tokenizer == nil {
+		return nil
+	}
+	return func(text string) int { return len(e.tokenizer.Encode(text)) }
+}
+
 // Fingerprint identifies architecture, weights, normalisation of the pixels and vocabulary.
 func (e *Encoder) Fingerprint() string { return e.fingerprint }
 
 // On puts the encoder on a device.
 func (e *Encoder) On(device engine.Engine) (*clip.Model, error) {
-	m, err := clip.NewModel(device, e.Config, e.Weights, e.Tokenizer)
+	m, err := clip.NewModel(device, e.Config, e.Weights, e.tokenizer)
 	if err != nil {
 		return nil, fmt.Errorf("encoder %s: %w", e.Name, err)
 	}
