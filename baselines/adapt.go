@@ -82,31 +82,17 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 	return r, nil
 }
 
-// work is that of inversions under either budget, of which so many triggers are measured. together tells that the rounds of the
-// authors' budget are all classes' together, not each one's. Who stops early takes less.
-func work(f inspector.Facts, together bool, measured int) clip.Work {
+// eachClass is the work of inverting every class under either budget. Who stops early takes less.
+func eachClass(f inspector.Facts) clip.Work {
 	s, k := f.Settings, len(f.Model.Classes)
-	n, rounds := s.Int("optimise"), 1
-	if epochs, ok := s["epochs"].(int); ok {
-		rounds = epochs
-	}
+	n, rounds := s.Int("optimise"), s.Int("epochs")
 	if s.String("budget") == "authors" {
 		n, rounds = min(n, s.Int("images")), s.Int("rounds")
-		if together {
-			k = 1
-		}
 	}
 	batch := min(s.Int("batch"), n)
-	return f.Inverted(float64(k*rounds*(n/batch*batch)), float64(measured*s.Int("measure")), 0)
-}
-
-// eachClass is the work of a detector that inverts every class.
-func eachClass(together bool) func(f inspector.Facts) clip.Work {
-	return func(f inspector.Facts) clip.Work {
-		w := work(f, together, len(f.Model.Classes))
-		w.Add(f.Model.ClassVectors())
-		return w
-	}
+	w := f.Inverted(float64(k*rounds*(n/batch*batch)), float64(k*s.Int("measure")), 0)
+	w.Add(f.Model.ClassVectors())
+	return w
 }
 
 // crossEntropy is the objective of detectors that minimise it.

@@ -36,9 +36,21 @@ func init() {
 		Shared:    true,
 		Classless: true,
 		Check:     decreeCheck,
-		Cost:      func(f inspector.Facts) clip.Work { return work(f, true, 1) },
+		Cost:      decreeCost,
 		Inspect:   decree,
 	})
+}
+
+// decreeCost is the work of one mask over the image encoder as it is, without prompts.
+func decreeCost(f inspector.Facts) clip.Work {
+	s := f.Settings
+	n, rounds := s.Int("optimise"), len(f.Model.Classes)
+	if s.String("budget") == "authors" {
+		n, rounds = min(n, s.Int("images")), s.Int("rounds")
+	}
+	batch := min(s.Int("batch"), n)
+	c, learns, measure := f.Model.Config.ImageCost(0), float64(rounds*(n/batch*batch)), float64(s.Int("measure"))
+	return clip.Work{Passes: learns + measure, FLOP: learns*c.Both() + measure*c.Forward}
 }
 
 func decreeCheck(f inspector.Facts) error {

@@ -9,6 +9,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/clip"
 	"clipinspector/inspector"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -44,7 +45,7 @@ func init() {
 		}, inspector.PoolParams...),
 		Shared:    true,
 		Check:     inspector.CheckPool,
-		Cost:      eachClass(true),
+		Cost:      kArmCost,
 		Objective: crossEntropy,
 		Inspect:   kArm,
 	})
@@ -52,6 +53,21 @@ func init() {
 
 // side is that of the authors' images, in whose pixels their constants count.
 const side = 224
+
+// kArmCost is the work of the pre-selection, of all pulls, and of measuring as many arms as there may be.
+func kArmCost(f inspector.Facts) clip.Work {
+	s, k := f.Settings, len(f.Model.Classes)
+	n, pulls := s.Int("optimise"), k-1
+	if s.String("budget") == "authors" {
+		n, pulls = min(n, s.Int("images")), s.Int("rounds")
+	}
+	batch := min(s.Int("batch"), n)
+	whole := float64(n / batch * batch)
+	w := f.Model.Encoded(whole)
+	w.Add(f.Inverted(float64(pulls)*whole, float64(k*s.Int("measure")), 0))
+	w.Add(f.Model.ClassVectors())
+	return w
+}
 
 func kArm(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
 	s, classes, size := in.Settings, len(in.Model.Classes), in.Pool.Shape()[2]

@@ -22,7 +22,7 @@ func init() {
 		Params: params(defaults{asr: 0.99, patience: 5, up: 2, down: 2, cost: 1e-3, images: 1000},
 			settings.Param{Name: "early-stop", Unit: "rounds", Doc: "a class is done after this many rounds without a smaller mask, once the cost has gone up and down (authors' demo: 25)", Default: 25, Min: 1, Max: 1e6}),
 		Check:     inspector.CheckPool,
-		Cost:      eachClass(false),
+		Cost:      eachClass,
 		Objective: crossEntropy,
 		Inspect:   neuralCleanse,
 		Rule:      rule,

@@ -19,7 +19,7 @@ func init() {
 		Doc:       "a positive and a negative perturbation per class, as few pixels as the ASR allows (Pixel-Backdoor, Tao et al., CVPR 2022)",
 		Params:    params(defaults{asr: 0.9, patience: 10, up: 1.5, down: 1.5, cost: 1e-3, images: 100}),
 		Check:     inspector.CheckPool,
-		Cost:      eachClass(false),
+		Cost:      eachClass,
 		Objective: crossEntropy,
 		Inspect:   pixelBackdoor,
 		Rule:      rule,

@@ -64,7 +64,7 @@ func TestHelpTeaches(t *testing.T) {
 }
 
 func TestCalibrationsAreCounted(t *testing.T) {
-	config := filepath.Join("..", "..", "configs", "calibrate-mini.yaml")
+	config := filepath.Join("..", "configs", "calibrate-mini.yaml")
 	text, err := execute(t, "calibrate", config, "--dry-run", "--trials", "4", "--set", "seeds=[101]")
 	if err != nil || !strings.Contains(text, "25 models, 300 detections") {
 		t.Errorf("%v\n%s", err, text)
