@@ -15,12 +15,12 @@ import (
 )
 
 // builtins are the encoders that the program carries, by what follows "builtin:" in a suite.
-var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.tokenizer, error){
+var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.Tokenizer, error){
 	"mini": mini.Load, "random-vit-b-32": randomViTB32}
 
 // randomViTB32 is OpenAI's ViT-B/32 with random weights and a vocabulary of single bytes: nothing is known to it, and everything
 // costs what it costs with the published weights. For trying the machinery at full size.
-func randomViTB32() (clip.Config, clip.Weights, *bpe.tokenizer, error) {
+func randomViTB32() (clip.Config, clip.Weights, *bpe.Tokenizer, error) {
 	c, t := clip.ViTB32(), bpe.Learn(nil, 0)
 	c.Text.VocabSize, c.Text.EOS = t.Size(), t.EOT()
 	c.LogitScaleInit = math.Log(100)
@@ -33,7 +33,7 @@ type Encoder struct {
 	Config      clip.Config
 	fingerprint string
 	Weights     clip.Weights
-	tokenizer   *bpe.tokenizer
+	tokenizer   *bpe.Tokenizer
 	LeftAlone   []string // see [clip.Pretrained]
 }
 
