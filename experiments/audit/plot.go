@@ -17,11 +17,12 @@ import (
 // mostNames is how many classes a picture names.
 const mostNames = 40
 
-// drawFinding draws the index of every class, or of the encoder, as bars, the suspect's black, the threshold k, and the recovered trigger, as PNG.
+// drawFinding draws the index of every class, or of the encoder, as bars, the suspect's of a model that is not clean black, the threshold k, and the recovered trigger, as PNG.
 func drawFinding(w io.Writer, f *Finding, trigger *image.NRGBA) error {
 	p := plot.New()
 	p.Title.Text = fmt.Sprintf("%s: index %.2f, k = %g", f.Decision, float64(f.Index), f.K)
-	if f.Suspect != "" {
+	flagged := f.Suspect != "" && f.Decision != DecisionClean
+	if flagged {
 		p.Title.Text += fmt.Sprintf(", suspect %.40q", f.Suspect)
 	}
 	p.Y.Label.Text = "anomaly index"
@@ -30,7 +31,7 @@ func drawFinding(w io.Writer, f *Finding, trigger *image.NRGBA) error {
 	others, suspect := make(plotter.Values, n), make(plotter.Values, n)
 	for i, c := range rows {
 		v := math.Max(-10, float64(c.Index)) // one far below must not flatten the rest
-		if i == f.report.Suspect {
+		if flagged && i == f.report.Suspect {
 			suspect[i] = v
 		} else {
 			others[i] = v

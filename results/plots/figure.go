@@ -40,7 +40,7 @@ func (f *Figure) draw(c draw.Canvas) {
 	c.Fill(c.Rectangle.Path())
 	c = draw.Crop(c, margin, -margin, margin, -margin)
 	large := style(12, true)
-	c.FillText(large, vg.Point{X: c.Min.X, Y: c.Max.Y}, f.Title)
+	c.FillText(large, vg.Point{X: c.Min.X, Y: c.Max.Y}, shortened(large, c.Max.X-c.Min.X, f.Title))
 	top := large.Height(f.Title) + 4
 	small := style(8.5, false)
 	for _, line := range wrap(small, c.Max.X-c.Min.X, f.Caption) {
@@ -102,6 +102,7 @@ func legend(c draw.Canvas, keys []key) draw.Canvas {
 	const line = vg.Length(15)
 	x, y := c.Min.X, c.Max.Y-line/2
 	for _, k := range keys {
+		k.name = shortened(s, 3*longest, k.name)
 		w := thumbnail + 5 + s.Width(k.name) + 14
 		if x > c.Min.X && x+w > c.Max.X {
 			x, y = c.Min.X, y-line
@@ -147,7 +148,7 @@ func grid(c draw.Canvas, panels []*plot.Plot, columns int) {
 			s, data := style(9.5, true), p.DataCanvas(at)
 			p.Title.Text = titles[r][i] // for the next time
 			s.XAlign, s.YAlign = text.XCenter, text.YBottom
-			c.FillText(s, vg.Point{X: data.Center().X, Y: data.Max.Y + 6}, titles[r][i])
+			c.FillText(s, vg.Point{X: data.Center().X, Y: data.Max.Y + 6}, shortened(s, at.Max.X-at.Min.X, titles[r][i]))
 		}
 	}
 }
@@ -169,6 +170,7 @@ func legendHeight(keys []key, width vg.Length) vg.Length {
 	}
 	s, x, lines := style(8.5, false), vg.Length(0), 1.0
 	for _, k := range keys {
+		k.name = shortened(s, 3*longest, k.name)
 		w := thumbnail + 5 + s.Width(k.name) + 14
 		if x > 0 && x+w > width {
 			x, lines = 0, lines+1

@@ -123,7 +123,7 @@ func roc(d *Data) (*Figure, string) {
 		own.Add(rule{diagonal: true}, c, note{0.64, 0.12, "AUROC " + interval(f.AUROC, f.AUROCInterval)})
 		chosen := curve{series: look(i), marked: 3.6, points: []point{{float64(falsePositives) / float64(negatives),
 			float64(truePositives) / float64(positives), float64(f.TPRInterval[0]), float64(f.TPRInterval[1])}}}
-		own.Add(chosen)
+		own.Add(chosen, levelled{look(i), chosen.points[0].y, float64(f.FPRInterval[0]), float64(f.FPRInterval[1])})
 		together.Add(c, curve{series: chosen.series, marked: 3.6, points: []point{{chosen.points[0].x, chosen.points[0].y, math.NaN(), math.NaN()}}})
 		shown := c
 		shown.marked = 3.6
@@ -145,7 +145,7 @@ func roc(d *Data) (*Figure, string) {
 		columns = (len(plots) + 1) / 2
 	}
 	return panels(&Figure{Title: "ROC of the detectors, suite " + d.Suite,
-		Caption: fmt.Sprintf("%d models, %d of them backdoored. Mark: the detector's own threshold, with the Wilson interval of its true-positive rate. "+
+		Caption: fmt.Sprintf("%d models, %d of them backdoored. Mark: the detector's own threshold, with the Wilson intervals of both rates. "+
 			"Grey: 95 %% bootstrap band, whole datasets drawn with replacement. A slope: models of equal index.", len(d.models), d.Summary.Backdoored)},
 		keys, plots, columns, 3*vg.Inch, 2.9*vg.Inch), ""
 }
@@ -196,7 +196,7 @@ func accuracy(d *Data, by string) (*Figure, string) {
 	rates(p)
 	per := 0.18*float64(len(detectors)) + 0.25
 	width := vg.Length(math.Max(6, 0.8+per*float64(len(names)))) * vg.Inch
-	nominal(p, names, width-0.8*vg.Inch)
+	named := nominal(p, names, width-0.8*vg.Inch)
 	counts := map[int]bool{}
 	for _, name := range detectors {
 		for _, e := range groups(row(d, name)) {
@@ -211,7 +211,7 @@ func accuracy(d *Data, by string) (*Figure, string) {
 	}
 	return panels(&Figure{Title: "Correct verdicts by " + by + ", suite " + d.Suite,
 		Caption: fmt.Sprintf("Share of the verdicts that are right, with 95 %% Wilson intervals; %s in each group. Clean models count where they are passed.", each)},
-		keys, []*plot.Plot{p}, 1, width, 3.3*vg.Inch), ""
+		keys, []*plot.Plot{p}, 1, width, 3.3*vg.Inch+named), ""
 }
 
 // models draws accuracy and success rate of every model.
@@ -240,7 +240,7 @@ func models(d *Data) (*Figure, string) {
 	before := curve{series: series{colour: rgb(0x70, 0x70, 0x70), glyph: dashGlyph{}}, marked: 4, shift: -4}
 	width := vg.Length(math.Max(6, 0.8+0.78*float64(len(datasets)))) * vg.Inch
 	var plots []*plot.Plot
-	lowest := 0.8
+	lowest, named := 0.8, vg.Length(0)
 	attacks := d.attacks()
 	for i, attack := range attacks {
 		p := panel(attack, "", "rate")
@@ -271,21 +271,23 @@ func models(d *Data) (*Figure, string) {
 		}
 		p.Add(b, a, s)
 		rates(p)
-		nominal(p, datasets, width-0.8*vg.Inch)
+		named = nominal(p, datasets, width-0.8*vg.Inch)
 		if i+1 < len(attacks) {
 			nominal(p, make([]string, len(datasets)), width)
 		}
 		plots = append(plots, p)
 	}
 	for _, p := range plots {
-		p.Y.Min = math.Floor(5*lowest) / 5
+		if p.Y.Min = math.Max(0, math.Floor(5*lowest)/5); p.Y.Min > 0 {
+			p.Y.Label.Text = fmt.Sprintf("rate, from %g", p.Y.Min)
+		}
 	}
 	keys := []key{{"ACC", acc}, {"ASR, without the target class's images", asr}, {"ACC of the clean model of the same dataset and seed", before},
 		{fmt.Sprintf("a backdoor fires from ASR %g", store.FiringASR), rule{}}}
 	f := panels(&Figure{Title: "Models of suite " + d.Suite,
 		Caption: fmt.Sprintf("Accuracy on clean test images and success rate of the backdoor, each of %d models.", len(d.models))},
 		keys, plots, 1, width, 1.35*vg.Inch)
-	f.height += 0.3 * vg.Inch // names of the datasets
+	f.height += 0.3*vg.Inch + named // names of the datasets
 	return f, ""
 }
 
@@ -309,9 +311,16 @@ func indices(d *Data, cases []Case) (*Figure, string) {
 		keys = append(keys, key{name, curve{series: look(i), marked: 3.2}})
 	}
 	keys = append(keys, key{"target class", shade{}}, key{"k", rule{}})
-	const width, limit = 4.3 * vg.Inch, 8.0
+	const limit = 8.0
+	width, columns, named := 4.3*vg.Inch, 1, vg.Length(0)
 	for i, c := range cases {
-		if len(plots)%2 == 1 && c.Model.Cell.Attack != cases[i-1].Model.Cell.Attack {
+		width = max(width, min(14*vg.Inch, vg.Length(0.045*float64(c.Model.Result.Classes)+1)*vg.Inch))
+		if i > 0 && c.Model.Cell.Attack == cases[i-1].Model.Cell.Attack {
+			columns = 2
+		}
+	}
+	for i, c := range cases {
+		if len(plots)%columns == 1 && c.Model.Cell.Attack != cases[i-1].Model.Cell.Attack {
 			plots = append(plots, nil) // an attack begins a row
 		}
 		p := panel(fmt.Sprintf("%s: %s", c.Name(), c.Outcome), "", "anomaly index")
@@ -345,22 +354,38 @@ func indices(d *Data, cases []Case) (*Figure, string) {
 			}
 			p.Add(s)
 		}
-		for class := range c.Model.Result.Classes {
-			for _, y := range []float64{limit, -limit} {
+		for _, y := range []float64{limit, -limit} {
+			n := 0
+			for class := range c.Model.Result.Classes {
 				if values := beyond[point{x: float64(class), y: y}]; values != nil {
-					p.Add(tag{float64(class), y, vg.Length(4*len(detectors) + 3), strings.Join(values, ", ")})
+					n++
 				}
+			}
+			switch {
+			case n > 0 && n <= 3:
+				for class := range c.Model.Result.Classes {
+					if values := beyond[point{x: float64(class), y: y}]; values != nil {
+						p.Add(tag{float64(class), y, vg.Length(4*len(detectors) + 3), strings.Join(values, ", ")})
+					}
+				}
+			case n > 1: // their values would cover each other
+				if y < 0 {
+					low = y - 1.3
+				} else {
+					high = y + 1.3
+				}
+				p.Add(tag{0, y + math.Copysign(0.8, y), 0, fmt.Sprintf("%d classes beyond %g", n, y)})
 			}
 		}
 		names := slices.Clone(c.Classes)
 		for len(names) < c.Model.Result.Classes {
 			names = append(names, fmt.Sprint(len(names)))
 		}
-		nominal(p, names, width-0.8*vg.Inch)
 		if len(names) > 25 {
-			p.X.Tick.Marker, p.X.Tick.Label.Rotation = ticks{}, 0
-			p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = draw.XCenter, draw.YTop
+			p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 			p.X.Label.Text = "class"
+		} else {
+			named = max(named, nominal(p, names, width-0.8*vg.Inch))
 		}
 		p.Y.Min, p.Y.Max = low, high
 		p.Y.Tick.Marker = plot.ConstantTicks(every(-limit, limit, 2))
@@ -368,8 +393,8 @@ func indices(d *Data, cases []Case) (*Figure, string) {
 	}
 	return panels(&Figure{Title: "Anomaly index per class, suite " + d.Suite,
 		Caption: fmt.Sprintf("A model is called backdoored where a class lies above k. Outcomes are those of %s. "+
-			"Indices beyond %g stand at the edge with their value.", detectors[0], limit)},
-		keys, plots, 2, width, 2.15*vg.Inch), ""
+			"Indices beyond %g stand at the edge, with their value where few do.", detectors[0], limit)},
+		keys, plots, columns, width, 2.15*vg.Inch+named), ""
 }
 
 // losses draws loss against success rate of every class of every model.
@@ -405,6 +430,9 @@ func losses(d *Data) (*Figure, string) {
 		p.X.Min, p.X.Max = p.X.Min-room, p.X.Max+room
 		p.Y.Min = math.Min(0, p.Y.Min)
 		p.Y.Max += 0.03 * (p.Y.Max - p.Y.Min)
+		if p.X.Min > 0 {
+			p.X.Label.Text += fmt.Sprintf(", axis from %.2g", p.X.Min)
+		}
 		plots = append(plots, p)
 	}
 	if len(plots) == 0 {

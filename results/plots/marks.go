@@ -89,6 +89,26 @@ func whisker(c *draw.Canvas, x, lo, hi vg.Length, ok bool, colour color.Color, w
 		[]vg.Point{{X: x - cap, Y: hi}, {X: x + cap, Y: hi}})
 }
 
+// levelled is an interval of x at a height, drawn as a level whisker.
+type levelled struct {
+	series
+	y, lo, hi float64
+}
+
+// Plot implements plot.Plotter.
+func (h levelled) Plot(c draw.Canvas, p *plot.Plot) {
+	if !finite(h.y) || !finite(h.lo) || !finite(h.hi) {
+		return
+	}
+	tx, ty := p.Transforms(&c)
+	l := draw.LineStyle{Color: h.colour, Width: vg.Points(0.8)}
+	y, cap := ty(h.y), vg.Points(2)
+	for _, x := range []vg.Length{tx(h.lo), tx(h.hi)} {
+		c.StrokeLine2(l, x, y-cap, x, y+cap)
+	}
+	c.StrokeLine2(l, tx(h.lo), y, tx(h.hi), y)
+}
+
 // bars draws one value and interval at each whole number of the horizontal axis: the i-th of n series side by side.
 type bars struct {
 	series

@@ -107,7 +107,7 @@ func style(size float64, bold bool) text.Style {
 	if bold {
 		f.Weight = stdfont.WeightBold
 	}
-	return text.Style{Color: ink, Font: f, Handler: plot.DefaultTextHandler, XAlign: text.XLeft, YAlign: text.YTop}
+	return text.Style{Color: ink, Font: f, Handler: letters{text.Plain{Fonts: font.DefaultCache}}, XAlign: text.XLeft, YAlign: text.YTop}
 }
 
 // panel is an empty plot in the house style.
@@ -119,6 +119,7 @@ func panel(title, x, y string) *plot.Plot {
 		a.Label.TextStyle = style(9, false)
 		a.Label.TextStyle.XAlign, a.Label.TextStyle.YAlign = text.XCenter, text.YBottom
 		a.Tick.Label.Font = style(8, false).Font
+		a.Tick.Label.Handler = style(8, false).Handler
 		a.Tick.Label.Color, a.Color, a.Tick.Color = ink, ink, ink
 		a.Width, a.Tick.Width, a.Tick.Length, a.Padding = vg.Points(0.7), vg.Points(0.7), vg.Points(3.5), 0
 		a.Label.Padding = vg.Points(3)
@@ -128,21 +129,39 @@ func panel(title, x, y string) *plot.Plot {
 	return p
 }
 
-// nominal names the whole numbers of the horizontal axis from 0, at a slant where the names are long.
-func nominal(p *plot.Plot, names []string, width vg.Length) {
-	ticks := make([]plot.Tick, len(names))
-	widest := vg.Length(0)
-	for i, n := range names {
-		ticks[i] = plot.Tick{Value: float64(i), Label: n}
-		widest = max(widest, p.X.Tick.Label.Width(n))
+// longest is the room of a name on an axis, in a legend or above a panel.
+const longest = vg.Length(110)
+
+// nominal names the whole numbers of the horizontal axis from 0, at a slant where the names are
+// long, and returns the height that they take beyond that of a number. Long names are cut; where
+// there are more than fit side by side, every second, third and so on is named.
+func nominal(p *plot.Plot, names []string, width vg.Length) (extra vg.Length) {
+	s := style(8, false)
+	each := width / vg.Length(max(1, len(names)))
+	step := max(1, int(math.Ceil(11/float64(each))))
+	const slant = math.Pi / 5
+	label := func(limit func(i int) vg.Length) (ticks []plot.Tick, widest vg.Length) {
+		for i := 0; i < len(names); i += step {
+			n := shortened(s, limit(i), names[i])
+			ticks = append(ticks, plot.Tick{Value: float64(i), Label: n})
+			widest = max(widest, s.Width(n))
+		}
+		return ticks, widest
+	}
+	ticks, widest := label(func(int) vg.Length { return longest })
+	if widest+vg.Points(4) > each*vg.Length(step) {
+		// At a slant a name may reach to the edge of the picture and not beyond.
+		ticks, widest = label(func(i int) vg.Length {
+			return min(longest, (vg.Points(32)+each*vg.Length(float64(i)+0.5))/vg.Length(math.Cos(slant)))
+		})
+		p.X.Tick.Label.Rotation = slant
+		p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = text.XRight, text.YCenter
+		extra = widest * vg.Length(math.Sin(slant))
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
 	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	p.X.Tick.Color = color.Transparent // keeps the labels off the axis
-	if widest+vg.Points(4) > width/vg.Length(len(names)) {
-		p.X.Tick.Label.Rotation = math.Pi / 5
-		p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = text.XRight, text.YCenter
-	}
+	return extra
 }
 
 // rates makes the vertical axis one of rates, from 0 to 1.

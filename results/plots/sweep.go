@@ -113,7 +113,7 @@ func label(v any) string {
 	case nil:
 		return "none"
 	case string:
-		return x[:min(len(x), 20)]
+		return x
 	}
 	return fmt.Sprint(v)
 }

@@ -91,7 +91,7 @@ func TestNamesAreText(t *testing.T) {
 		format, text string
 		has, hasNot  []string
 	}{
-		{"markdown", markdown.String(), []string{`a\<i>b`, `x\|y`, `a\\x1b`, "\\*b\\* \\_c\\_ \\`d\\` \\[e](f)", "| -0.5"}, []string{"\x1b"}},
+		{"markdown", markdown.String(), []string{`a\<i>b`, `x\|y`, `a\\x1b`, "\\*b\\* \\_c\\_ \\`d\\` \\[e](f)", "-0.5 |"}, []string{"\x1b"}},
 		{"latex", latex.String(), []string{`a$<$i$>$b`, `x$|$y`, `\textbackslash{}input\{x\}\%\$\#\_\&\textasciicircum{}\textasciitilde{}`}, []string{"\x1b", `\input`}},
 		{"csv", csv.String(), []string{"\n'=1+1,", "\n'+x,", "\n'-2+3,", "\n'@sum,", ",-0.5,"}, []string{"\n=", "\n+", "\n-", "\n@", "\n\t", "\x1b", "'-0.5"}},
 	} {
