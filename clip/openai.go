@@ -122,13 +122,13 @@ func readOpenCLIPModel(raw []byte, c *Config) error {
 	if value := vision["head_width"]; given(value) {
 		var width int
 		if err := json.Unmarshal(value, &width); err != nil || width < 1 || c.Vision.Width%width != 0 {
-			return fmt.Errorf("vision_cfg.head_width is %.40s; the tower is %d wide", value, c.Vision.Width)
+			return fmt.Errorf("vision_cfg.head_width is %s; the tower is %d wide", short(value), c.Vision.Width)
 		}
 		c.Vision.Heads = c.Vision.Width / width
 	}
 	if value := text["heads"]; given(value) {
 		if err := json.Unmarshal(value, &c.Text.Heads); err != nil || c.Text.Heads < 1 {
-			return fmt.Errorf("text_cfg.heads is %.40s", value)
+			return fmt.Errorf("text_cfg.heads is %s", short(value))
 		}
 	} else if given(text["width"]) && c.Text.Heads != openCLIPHeads {
 		return fmt.Errorf("text_cfg.heads is missing: open_clip would take %d, OpenAI %d; say which", openCLIPHeads, c.Text.Heads)
@@ -150,7 +150,7 @@ func readOpenCLIPModel(raw []byte, c *Config) error {
 		{"text_cfg.vocab_size", text["vocab_size"], fmt.Sprint(c.Text.VocabSize)},
 	} {
 		if given(x.raw) && !anyOf(x.raw, x.want) {
-			return fmt.Errorf("%s is %.40s; the tensors are those of %s", x.name, x.raw, x.want)
+			return fmt.Errorf("%s is %s; the tensors are those of %s", x.name, short(x.raw), strings.ReplaceAll(x.want, " | ", " or "))
 		}
 	}
 	return nil

@@ -131,7 +131,7 @@ func (k keys) check(what string, raw []byte) (map[string]json.RawMessage, error)
 		return values, nil
 	}
 	if open != json.Delim('{') {
-		return nil, fmt.Errorf("%s is %.40s; a JSON object was expected", strings.TrimSuffix("the file."+what, "."), raw)
+		return nil, fmt.Errorf("%s is no JSON object", strings.TrimSuffix("the file "+what, "."))
 	}
 	for d.More() {
 		token, err := d.Token()
@@ -139,21 +139,22 @@ func (k keys) check(what string, raw []byte) (map[string]json.RawMessage, error)
 			return nil, err
 		}
 		name := token.(string)
+		shown := strings.Trim(fmt.Sprintf("%.80q", name), `"`)
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
 			return nil, err
 		}
 		if _, twice := values[name]; twice {
-			return nil, fmt.Errorf("%s%.80s stands there twice", what, name)
+			return nil, fmt.Errorf("%s%s stands there twice", what, shown)
 		}
 		values[name] = value
 		rule, known := k[name]
 		switch {
 		case !known:
-			return nil, fmt.Errorf("%s%.80s is not known here and may change the features; remove it if it does not", what, name)
+			return nil, fmt.Errorf("%s%s is not known here and may change the features; remove it if it does not", what, shown)
 		case rule == honoured || rule == harmless:
 		case !anyOf(value, rule):
-			return nil, fmt.Errorf("%s%s is %.60s; only %s is read, since others change the features", what, name, value,
+			return nil, fmt.Errorf("%s%s is %s; only %s is read, since others change the features", what, name, short(value),
 				strings.ReplaceAll(rule, " | ", " or "))
 		}
 	}
@@ -184,6 +185,15 @@ func anyOf(value json.RawMessage, rule string) bool {
 		}
 	}
 	return false
+}
+
+// short is JSON in one line, the beginning of it where it is long.
+func short(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return "no JSON"
+	}
+	return fmt.Sprintf("%.60s", b.String())
 }
 
 // given tells whether a key is there and not null.
@@ -280,14 +290,14 @@ func imageProcessorAt(what string, raw []byte, size int) (*Normalization, error)
 	for _, x := range []struct{ name, keys string }{{"size", "shortest_edge"}, {"crop_size", "height width"}} {
 		if value := values[x.name]; given(value) {
 			if err := checkSize(value, x.keys, size); err != nil {
-				return nil, fmt.Errorf("%s is %.60s; %w", x.name, value, err)
+				return nil, fmt.Errorf("%s is %s; %w", x.name, short(value), err)
 			}
 		}
 	}
 	if value := values["rescale_factor"]; given(value) {
 		var factor float64
 		if err := json.Unmarshal(value, &factor); err != nil || !(factor*255 > 1-1e-6 && factor*255 < 1+1e-6) {
-			return nil, fmt.Errorf("rescale_factor is %.40s; only 1/255 is read, since others change the features", value)
+			return nil, fmt.Errorf("rescale_factor is %s; only 1/255 is read, since others change the features", short(value))
 		}
 	}
 	normalize := true
@@ -332,7 +342,7 @@ func readOpenCLIPPixels(raw []byte, size int) (*Normalization, error) {
 		return nil, err
 	}
 	if value := values["size"]; given(value) && !anyOf(value, fmt.Sprintf("%d | [%d,%d]", size, size, size)) {
-		return nil, fmt.Errorf("preprocess_cfg.size is %.40s; the tensors are those of a tower of %d pixels", value, size)
+		return nil, fmt.Errorf("preprocess_cfg.size is %s; the tensors are those of a tower of %d pixels", short(value), size)
 	}
 	return readMeanStd(values["mean"], values["std"], "preprocess_cfg.mean", "preprocess_cfg.std")
 }
@@ -359,7 +369,7 @@ func readMeanStd(mean, std json.RawMessage, meanName, stdName string) (*Normaliz
 		case json.Unmarshal(x.raw, &list) == nil && len(list) == 3:
 			*x.to = [3]float64(list)
 		default:
-			return nil, fmt.Errorf("%s is %.60s; three numbers were expected", x.name, x.raw)
+			return nil, fmt.Errorf("%s is %s; three numbers were expected", x.name, short(x.raw))
 		}
 	}
 	if n == (Normalization{Mean, Std}) {

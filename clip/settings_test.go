@@ -149,8 +149,10 @@ func TestOtherPreprocessingIsRefused(t *testing.T) {
 		{preprocessorFile, `{"image_std": 1e-300}`, "deviation"},
 		{preprocessorFile, `{"do_normalise": false}`, "do_normalise is not known"},
 		{preprocessorFile, `{"image_mean": 0.5, "image_mean": 0.4}`, "image_mean stands there twice"},
-		{preprocessorFile, `[]`, "JSON object"},
+		{preprocessorFile, `[]`, "no JSON object"},
 		{preprocessorFile, `{} {}`, "more than one"},
+		{preprocessorFile, "{\"a\\nb\": 1}", `a\nb is not known`},
+		{preprocessorFile, "{\"do_pad\": {\n\"a\": 1}}", `do_pad is {"a":1}`},
 		{processorFile, `{"image_processor": {"resample": 0}}`, "image_processor.resample is 0"},
 		{openCLIPFile, `{"preprocess_cfg": {"interpolation": "bilinear"}}`, "preprocess_cfg.interpolation"},
 		{openCLIPFile, `{"preprocess_cfg": {"resize_mode": "squash"}}`, "preprocess_cfg.resize_mode"},
@@ -215,3 +217,24 @@ var fullConfig = func() string {
 	"vision_config": {` + base + `, "model_type": "clip_vision_model", "hidden_size": 768, "image_size": 224, "intermediate_size": 3072,
 		"num_attention_heads": 12, "num_channels": 3, "patch_size": 32}, "vision_config_dict": null}`
 }()
+
+// FuzzReadNormalization reads what says how pictures are prepared; what is accepted can be computed with.
+func FuzzReadNormalization(f *testing.F) {
+	f.Add([]byte(`{"image_mean": [0.5, 0.5, 0.5], "size": {"shortest_edge": 32}, "crop_size": 32}`), []byte(`{"image_processor": {}}`),
+		[]byte(`{"preprocess_cfg": {"mean": 0.5, "interpolation": "bicubic"}}`))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, preprocessor, processor, openCLIP []byte) {
+		for name, raw := range map[string][]byte{preprocessorFile: preprocessor, processorFile: processor, openCLIPFile: openCLIP} {
+			if err := os.WriteFile(filepath.Join(dir, name), raw, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := readNormalization(dir, 32)
+		if err == nil && n.validate() != nil {
+			t.Errorf("%v was accepted", n)
+		}
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("an error of several lines: %v", err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package bpe
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,10 @@ import (
 	"clipinspector/internal/regular"
 )
 
-const maxJSONBytes = 6 << 20 // tokenizer.json of CLIP has 2 to 4 MB
+const (
+	maxJSONBytes  = 6 << 20 // tokenizer.json of CLIP has 2 to 4 MB
+	maxJSONCommas = 200_000 // and 150,000 commas
+)
 
 // tokenizerJSON is tokenizer.json of Hugging Face's tokenizers, as far as it decides which token has which number. What comes
 // before that, normalising and splitting, is OpenAI's here.
@@ -29,7 +33,7 @@ type tokenizerJSON struct {
 		ID      int    `json:"id"`
 		Content string `json:"content"`
 	} `json:"added_tokens"`
-	PreTokenizer any `json:"pre_tokenizer"`
+	PreTokenizer json.RawMessage `json:"pre_tokenizer"`
 }
 
 // jsonMerge is "a b", or since tokenizers 0.20 ["a", "b"].
@@ -72,11 +76,20 @@ func ReadTokenizerJSON(path string) (*Tokenizer, error) {
 }
 
 func fromJSON(raw []byte) (*Tokenizer, error) {
+	if n := bytes.Count(raw, []byte{','}); n > maxJSONCommas {
+		return nil, fmt.Errorf("%d entries; CLIP's vocabulary has fewer than %d", n, maxJSONCommas)
+	}
 	var f tokenizerJSON
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	m := f.Model
+	var cut any
+	if len(f.PreTokenizer) < maxLineBytes && len(f.PreTokenizer) > 0 {
+		if err := json.Unmarshal(f.PreTokenizer, &cut); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case m.Type != "BPE" && m.Type != "":
 		return nil, fmt.Errorf("model.type is %.40q; CLIP's is BPE", m.Type)
@@ -88,7 +101,7 @@ func fromJSON(raw []byte) (*Tokenizer, error) {
 		return nil, fmt.Errorf("model.dropout is %g: merges left out by chance", *m.Dropout)
 	case m.ByteFallback || m.IgnoreMerges:
 		return nil, errors.New("model.byte_fallback or model.ignore_merges is set, which CLIP's is not")
-	case !strings.Contains(fmt.Sprint(f.PreTokenizer), clipSplit):
+	case !strings.Contains(fmt.Sprint(cut), clipSplit):
 		return nil, errors.New("pre_tokenizer does not cut texts into words as CLIP does")
 	case len(m.Merges) > maxMerges:
 		return nil, fmt.Errorf("%d merges; at most %d are allowed", len(m.Merges), maxMerges)
