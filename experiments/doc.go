@@ -15,7 +15,7 @@ const ModelVersion = 3
 
 // DetectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
 // detection cell's identity.
-const DetectionVersion = 2
+const DetectionVersion = 3
 
 // RepairVersion is raised when the same settings repair the same model with the same trigger otherwise: it is part of every
 // repair cell's identity.

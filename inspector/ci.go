@@ -305,9 +305,12 @@ func untriggered(ctx context.Context, in Input, inv *Inversion, measure []int) (
 		for t := range row {
 			out[t].Loss += math.Max(0, in.Settings.Float("margin")+gap(objective, t)) / n
 			if gap(row, t) < 0 {
-				out[t].ASR += 1 / n
+				out[t].ASR++ // counted, and divided once: a rate is never above 1
 			}
 		}
+	}
+	for t := range out {
+		out[t].ASR /= n
 	}
 	return out, passes, nil
 }

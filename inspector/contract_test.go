@@ -320,7 +320,7 @@ func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 					t.Fatal(err)
 				}
 				asr, _ := prompts.SuccessRate(prompts.ArgMax(l), nil, k)
-				if math.Abs(asr-x.ASR) > 1e-9 {
+				if asr != x.ASR { // hits are counted and divided once
 					t.Errorf("%s, class %d: the trigger's ASR is %v, the report says %v", learner, k, asr, x.ASR)
 				}
 				z, err := zero.Logits(bg, triggers.Dense(images, len(measure), 3, size, size), x.Trigger)

@@ -403,9 +403,12 @@ func (s *session) measure(ctx context.Context, group []*class, images []int) (in
 		for _, c := range group {
 			for j := range min(b, len(images)-at) {
 				c.Loss += float64(loss[c.place*b+j]) / float64(len(images))
-				c.ASR += float64(hits[c.place*b+j]) / float64(len(images))
+				c.ASR += float64(hits[c.place*b+j]) // counted, and divided once: a rate is never above 1
 			}
 		}
+	}
+	for _, c := range group {
+		c.ASR /= float64(len(images))
 	}
 	return int64(len(group) * len(images)), nil
 }

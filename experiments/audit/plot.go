@@ -9,9 +9,12 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	vgdraw "gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
+
+	"clipinspector/results/plots"
 )
 
 // mostNames is how many classes a picture names.
@@ -20,6 +23,9 @@ const mostNames = 40
 // drawFinding draws the index of every class, or of the encoder, as bars, the suspect's of a model that is not clean black, the threshold k, and the recovered trigger, as PNG.
 func drawFinding(w io.Writer, f *Finding, trigger *image.NRGBA) error {
 	p := plot.New()
+	for _, s := range []*text.Style{&p.Title.TextStyle, &p.X.Tick.Label, &p.X.Label.TextStyle, &p.Y.Label.TextStyle} {
+		s.Handler = plots.Letters()
+	}
 	p.Title.Text = fmt.Sprintf("%s: index %.2f, k = %g", f.Decision, float64(f.Index), f.K)
 	flagged := f.Suspect != "" && f.Decision != DecisionClean
 	if flagged {
