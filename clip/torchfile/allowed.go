@@ -62,6 +62,41 @@ func instance(v any, name string) bool {
 	return ok && o.Class.(pickle.Global).String() == name
 }
 
+// isOptimizer tells whether a value is the state of an optimiser, whose code looks into it.
+func isOptimizer(v any) bool {
+	d, ok := v.(*pickle.Dict)
+	if !ok {
+		return false
+	}
+	defaults, _ := d.Get("defaults")
+	state, _ := d.Get("state")
+	groups, _ := d.Get("param_groups")
+	list, ok := groups.(*pickle.List)
+	inner, ok2 := pickle.AsDict(state)
+	if !ok || !ok2 || !isDict(defaults) {
+		return false
+	}
+	for _, k := range d.Keys {
+		if !is[string](k) {
+			return false
+		}
+	}
+	for _, x := range inner.Values {
+		if _, ok := pickle.AsDict(x); !ok {
+			return false
+		}
+	}
+	return all(list.Items, func(x any) bool {
+		group, ok := x.(*pickle.Dict)
+		if !ok {
+			return false
+		}
+		params, _ := group.Get("params")
+		of, ok := params.(*pickle.List)
+		return ok && all(of.Items, is[*Tensor])
+	})
+}
+
 // numberTypes are the dtypes of NumPy that are numbers: one of objects would hand through a tensor, one of strings a key that is equal to
 // another one.
 var numberTypes = regexp.MustCompile(`^[<>|=]?([biufc][0-9]{1,2}|\?)$`)
@@ -69,7 +104,7 @@ var numberTypes = regexp.MustCompile(`^[<>|=]?([biufc][0-9]{1,2}|\?)$`)
 var allowed = func() map[string]class {
 	object := class{fresh: true, state: isDict}                              // argparse.Namespace and its like
 	mapping := class{fresh: true, state: isDict, keys: true, runs: true}     // a dict with code of its own
-	trained := class{fresh: true, state: isDict, runs: true}                 // an optimiser or a scheduler
+	trained := class{fresh: true, state: isDict, runs: true}                 // a scheduler
 	noted := class{}                                                         // only named
 	strings := func(args pickle.Tuple) bool { return all(args, is[string]) } // a path's parts
 	numbers := func(args pickle.Tuple) bool { return all(args, plain) }      // a time's parts
@@ -146,13 +181,14 @@ var allowed = func() map[string]class {
 	}
 	for module, name := range map[string]string{"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "adagrad": "Adagrad",
 		"adadelta": "Adadelta", "adamax": "Adamax", "nadam": "NAdam", "radam": "RAdam", "asgd": "ASGD", "lbfgs": "LBFGS", "rprop": "Rprop"} {
-		m["torch.optim."+module+"."+name] = trained
+		m["torch.optim."+module+"."+name] = class{fresh: true, state: isOptimizer, runs: true}
 	}
 	for _, name := range []string{"CosineAnnealingLR", "CosineAnnealingWarmRestarts", "StepLR", "MultiStepLR", "LambdaLR", "ExponentialLR",
 		"ReduceLROnPlateau", "OneCycleLR", "LinearLR", "ConstantLR", "PolynomialLR", "SequentialLR", "ChainedScheduler"} {
 		m["torch.optim.lr_scheduler."+name] = trained
 	}
-	for _, name := range []string{"optim.radam.RAdam", "optim.lr_scheduler.ConstantWarmupScheduler", "optim.lr_scheduler.LinearWarmupScheduler"} {
+	m["dassl.optim.radam.RAdam"] = class{fresh: true, state: isOptimizer, runs: true}
+	for _, name := range []string{"optim.lr_scheduler.ConstantWarmupScheduler", "optim.lr_scheduler.LinearWarmupScheduler"} {
 		m["dassl."+name] = trained
 	}
 	for _, name := range []string{"dictconfig.DictConfig", "listconfig.ListConfig", "base.ContainerMetadata", "base.Metadata", "nodes.AnyNode",

@@ -168,6 +168,16 @@ func Open(path string) (*File, error) {
 // Close closes the file; its tensors can no longer be read.
 func (f *File) Close() error { return f.closer.Close() }
 
+// Parse is [Open] of bytes that lie elsewhere; name is what errors call them. Nothing needs closing.
+func Parse(name string, r io.ReaderAt, size int64) (*File, error) {
+	f, err := open(name, r, size)
+	if err != nil {
+		return nil, fmt.Errorf("torch file %s: %w; ask for it as safetensors", name, err)
+	}
+	f.closer = io.NopCloser(nil)
+	return f, nil
+}
+
 func open(path string, r io.ReaderAt, size int64) (*File, error) {
 	f := &File{path: path, r: r, size: size, storages: map[string]*storage{}}
 	head := make([]byte, min(size, 512))

@@ -395,7 +395,7 @@ func odd() map[string]hostileFile {
 		"no version":                              {zippedAlone(zip.Store, "a/data.pkl", "\x80\x02}."), "*/version"},
 		"a class with code":                       {raw(dict(text("ctx")+x), "a/constants.pkl", "\x80\x02).", "a/code/__torch__.py", "def __setstate__(self):"), "__setstate__"},
 		"an optimiser that holds the state dict": {raw("}(" + text("state_dict") + "}q\x05(" + text("ctx") + x + "u" + text("o") +
-			"ctorch.optim.adam\nAdam\n)\x81}" + text("defaults") + "h\x05sbu."), "part of something else"},
+			"ctorch.optim.adam\nAdam\n)\x81}" + "(" + text("defaults") + "h\x05" + text("state") + "}" + text("param_groups") + "]ubu."), "part of something else"},
 	}
 	delete(m, "a storage that is larger than it says")
 	m["a storage that is larger than it says"] = hostileFile{raw(dict(text("ctx") + strings.Replace(x, "K\x04tQ", "K\x03tQ", 1))), "or of another type"}
