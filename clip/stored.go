@@ -34,11 +34,15 @@ func openStored(path string) (*stored, error) {
 		return nil, err
 	}
 	if !torchfile.Is(head) {
-		f, err := safetensors.Read(path)
+		f, err := safetensors.Open(path)
 		if err != nil {
 			return nil, err
 		}
-		return ofSafetensors(path, f)
+		s, err := ofSafetensors(path, f)
+		if err != nil {
+			f.Close()
+		}
+		return s, err
 	}
 	f, err := torchfile.Open(path)
 	if err != nil {
@@ -100,16 +104,11 @@ func openParts(index string) (*stored, error) {
 	return all, nil
 }
 
-func ofSafetensors(path string, f *safetensors.File) (*stored, error) {
-	s := &stored{shapes: map[string][]int{}, close: func() error { return nil }}
+func ofSafetensors(path string, f *safetensors.Reader) (*stored, error) {
 	for _, name := range sortedNames(f.Skipped) {
 		return nil, fmt.Errorf("%s: tensor %.80q is %s, which is not read: ask for F32, F16 or BF16", path, name, f.Skipped[name])
 	}
-	for name, t := range f.Tensors {
-		s.shapes[name] = t.Shape()
-	}
-	s.read = func(name string) ([]float32, error) { return safetensors.Values(f.Tensors[name]), nil }
-	return s, nil
+	return &stored{shapes: f.Shapes(), read: f.Float32, close: f.Close}, nil
 }
 
 func ofTorch(path string, f *torchfile.File) (*stored, error) {

@@ -29,8 +29,10 @@ import (
 )
 
 const (
-	maxHeader = 100_000_000 // bytes; the bound of the reference implementation
-	maxIndex  = 16 << 20    // bytes; that of a model of a thousand tensors has 100 KB
+	// maxHeader and maxIndex are in bytes. A model of a thousand tensors has 100 KB. The reference implementation allows 100 MB,
+	// which take 1 GB and half a minute to look through; beyond 16 MB a file could be a pickle to PyTorch as well.
+	maxHeader = 2 << 20
+	maxIndex  = 2 << 20
 	maxRank   = 16
 	maxName   = 4096 // bytes
 	chunk     = 64 << 10
@@ -62,21 +64,71 @@ type File struct {
 	Skipped map[string]DType
 }
 
-// Read reads a file. Errors name it, and the tensor and field that are wrong.
-func Read(path string) (*File, error) {
+// Reader is an open file whose header has been read and checked, but no tensor yet.
+type Reader struct {
+	Metadata map[string]string
+	// Skipped is as in [File].
+	Skipped map[string]DType
+
+	path    string
+	r       io.ReaderAt
+	data    uint64 // where the tensors' bytes begin
+	entries map[string]entry
+	closer  io.Closer
+}
+
+// Open opens a file and reads its header. Errors name the file, and the tensor and field that are wrong.
+func Open(path string) (*Reader, error) {
 	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("safetensors: %w", err)
 	}
-	defer f.Close()
 	info, err := f.Stat()
+	var r *Reader
+	if err == nil {
+		r, err = newReader(f, info.Size())
+	}
 	if err != nil {
-		return nil, fmt.Errorf("safetensors: %w", err)
+		f.Close()
+		return nil, fmt.Errorf("safetensors file %s: %w", path, err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("safetensors: %s is no regular file", path)
+	r.path, r.closer = path, f
+	return r, nil
+}
+
+// Close closes the file; its tensors can no longer be read.
+func (r *Reader) Close() error { return r.closer.Close() }
+
+// Shapes returns the shapes of the tensors that can be read.
+func (r *Reader) Shapes() map[string][]int {
+	out := map[string][]int{}
+	for name, e := range r.entries {
+		out[name] = e.shape
 	}
-	out, err := read(f, info.Size())
+	return out
+}
+
+// Float32 reads a tensor's numbers in row-major order. Check its shape first: it decides how much memory this takes.
+func (r *Reader) Float32(name string) ([]float32, error) {
+	e, ok := r.entries[name]
+	if !ok {
+		return nil, fmt.Errorf("safetensors file %s: no tensor %.80q", r.path, name)
+	}
+	v, err := r.numbers(e)
+	if err != nil {
+		err = fmt.Errorf("safetensors file %s: %w", r.path, err)
+	}
+	return v, err
+}
+
+// Read reads a file with all its tensors. Errors name it, and the tensor and field that are wrong.
+func Read(path string) (*File, error) {
+	r, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	out, err := r.all()
 	if err != nil {
 		return nil, fmt.Errorf("safetensors file %s: %w", path, err)
 	}
@@ -85,7 +137,11 @@ func Read(path string) (*File, error) {
 
 // ReadBytes reads a file that lies in memory. The tensors do not share the bytes.
 func ReadBytes(data []byte) (*File, error) {
-	f, err := read(bytes.NewReader(data), int64(len(data)))
+	r, err := newReader(bytes.NewReader(data), int64(len(data)))
+	var f *File
+	if err == nil {
+		f, err = r.all()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("safetensors: %w", err)
 	}
@@ -101,7 +157,7 @@ type entry struct {
 	begin, end uint64 // bytes from the end of the header
 }
 
-func read(r io.ReaderAt, size int64) (*File, error) {
+func newReader(r io.ReaderAt, size int64) (*Reader, error) {
 	var head [8]byte
 	if size < 8 {
 		return nil, fmt.Errorf("%d bytes are too few for a header", size)
@@ -125,30 +181,47 @@ func read(r io.ReaderAt, size int64) (*File, error) {
 	if err := checkLayout(entries, uint64(size)-dataStart); err != nil {
 		return nil, err
 	}
-	f := &File{Tensors: map[string]*tensor.Dense{}, Metadata: metadata, Skipped: map[string]DType{}}
-	buf := make([]byte, 2*chunk)
+	f := &Reader{Metadata: metadata, Skipped: map[string]DType{}, r: r, data: dataStart, entries: map[string]entry{}}
 	for _, e := range entries {
-		if !Decode(nil, nil, e.dtype) {
+		switch {
+		case !Decode(nil, nil, e.dtype):
 			f.Skipped[e.name] = e.dtype
-			continue
-		}
-		if e.size == 0 {
+		case e.size == 0:
 			return nil, fmt.Errorf("tensor %.80q of shape %v has no elements", e.name, e.shape)
+		default:
+			f.entries[e.name] = e
 		}
-		values := make([]float32, e.size)
-		section := io.NewSectionReader(r, int64(dataStart+e.begin), int64(e.end-e.begin))
-		for rest := values; len(rest) > 0; {
-			k := min(len(rest), chunk/4)
-			b := buf[:uint64(k)*bytesOf[e.dtype]]
-			if _, err := io.ReadFull(section, b); err != nil {
-				return nil, fmt.Errorf("tensor %.80q: %w", e.name, err)
-			}
-			Decode(rest[:k], b, e.dtype)
-			rest = rest[k:]
-		}
-		f.Tensors[e.name] = tensor.New(tensor.WithShape(e.shape...), tensor.WithBacking(values))
 	}
 	return f, nil
+}
+
+func (r *Reader) all() (*File, error) {
+	f := &File{Tensors: map[string]*tensor.Dense{}, Metadata: r.Metadata, Skipped: r.Skipped}
+	for _, name := range sortedKeys(r.entries) {
+		e := r.entries[name]
+		values, err := r.numbers(e)
+		if err != nil {
+			return nil, err
+		}
+		f.Tensors[name] = tensor.New(tensor.WithShape(e.shape...), tensor.WithBacking(values))
+	}
+	return f, nil
+}
+
+func (r *Reader) numbers(e entry) ([]float32, error) {
+	values := make([]float32, e.size)
+	section := io.NewSectionReader(r.r, int64(r.data+e.begin), int64(e.end-e.begin))
+	buf := make([]byte, min(2*chunk, e.end-e.begin))
+	for rest := values; len(rest) > 0; {
+		k := min(len(rest), chunk/4)
+		b := buf[:uint64(k)*bytesOf[e.dtype]]
+		if _, err := io.ReadFull(section, b); err != nil {
+			return nil, fmt.Errorf("tensor %.80q: %w", e.name, err)
+		}
+		Decode(rest[:k], b, e.dtype)
+		rest = rest[k:]
+	}
+	return values, nil
 }
 
 // checkLayout sorts the tensors by place and checks that they tile the data exactly, each with the bytes that its shape and

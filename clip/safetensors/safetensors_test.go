@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	reference "github.com/nlpodyssey/safetensors"
 	"gorgonia.org/tensor"
@@ -358,4 +360,47 @@ func FuzzReadSharded(f *testing.F) {
 			t.Errorf("%q gives %v", raw, out.Tensors)
 		}
 	})
+}
+
+// A header of 99 MB costs nothing, and the largest that is looked through no more than a second and 100 MB.
+func TestLargeHeaders(t *testing.T) {
+	dir := t.TempDir()
+	for size, want := range map[int]string{99 << 20: "at most", maxHeader: "something follows"} {
+		path := filepath.Join(dir, "x.safetensors")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		binary.Write(&b, binary.LittleEndian, uint64(size))
+		b.WriteByte('{')
+		for i := 0; b.Len() < min(size, maxHeader)-100; i++ {
+			fmt.Fprintf(&b, `"%x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},`, i)
+		}
+		b.WriteString(`"z":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`)
+		b.Write(bytes.Repeat([]byte("x"), max(0, min(size, maxHeader)+8-b.Len())))
+		_, err = f.Write(b.Bytes())
+		if err == nil {
+			err = f.Truncate(int64(size) + 8)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		b = bytes.Buffer{}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		begin := time.Now()
+		_, err = Open(path)
+		took := time.Since(begin)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a header of %d bytes: %v, want an error that says %q", size, err, want)
+		}
+		asked := (after.TotalAlloc - before.TotalAlloc) >> 20
+		if asked > 100 || took > 10*time.Second { // garbage counts; a busy machine has time
+			t.Errorf("a header of %d bytes: %d MB in all, %v", size, asked, took)
+		}
+		t.Logf("a header of %d bytes: %d MB in all, %v: %.80v", size, asked, took, err)
+	}
 }

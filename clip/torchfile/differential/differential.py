@@ -721,19 +721,17 @@ def compare(path, raw, ours):
     return word, ours is not None and (not loaded or any(t != ours for t in loaded)), theirs
 
 
-def child(o):
+def child(o, first, path, out):
     """Answers in lines of file number, what is read here and, once PyTorch survived it, what it counts as."""
-    resource.setrlimit(resource.RLIMIT_AS, (24 << 30, 24 << 30))
-    path = tempfile.mktemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None, suffix=".pt")
-    for first in range(o.first, o.files, 200):
-        batch = range(first, min(o.files, first + 200))
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+    for begin in range(first, o.files, 200):
+        batch = range(begin, min(o.files, begin + 200))
         files = [make(o.seed, n) for n in batch]
         for n, raw, (ours, _) in zip(batch, files, here(o.reader, files)):
-            sys.stdout.write(f"{n} {'refused' if ours is None else 'read'} ")
-            sys.stdout.flush()
+            out.write(f"{n} {'refused' if ours is None else 'read'} ")
+            out.flush()
             word, wrong, _ = compare(path, raw, ours)
-            sys.stdout.write(f"{word} {int(wrong)}\n")
-    os.remove(path)
+            out.write(f"{word} {int(wrong)}\n")
 
 
 def main():
@@ -743,10 +741,7 @@ def main():
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--first", type=int, default=0)
     a.add_argument("--only", type=int)
-    a.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     o = a.parse_args()
-    if o.child:
-        return child(o)
     if o.only is not None:
         path, raw = f"differential-{o.only}.pt", make(o.seed, o.only)
         os.environ["VERBOSE"] = "1"
@@ -755,11 +750,22 @@ def main():
         print(word, "DIFFERENCE" if wrong else "", "\nhere:", ours, why, "\ntorch, weights_only:", theirs[True], "\ntorch:", theirs[False])
         return None
     counts, differences, crashes, n, begin = collections.Counter(), [], 0, o.first, time.time()
+    folder = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    path = os.path.join(folder.name, "file.pt")
     while n < o.files:
         before = n
-        p = subprocess.Popen([sys.executable, __file__, "--child", "--reader", o.reader, "--seed", str(o.seed), "--first", str(n), "--files", str(o.files)],
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for line in p.stdout:
+        ours, its = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(ours)
+            try:
+                with os.fdopen(its, "w") as out:
+                    child(o, n, path, out)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(its)
+        for line in os.fdopen(ours):
             f = line.split()
             if not f or int(f[0]) != n:
                 raise SystemExit(f"file {n}: the child says {line!r}")
@@ -772,10 +778,11 @@ def main():
                 differences.append(n)
                 print("DIFFERENCE: file", n, f[2], flush=True)
             n += 1
-            if n % 5000 == 0:
+            if n % 1000 == 0:
                 print(f"{n} files, {time.time() - begin:.0f} s, {dict(sorted(counts.items()))}", flush=True)
-        if p.wait() and n == before:
-            raise SystemExit(f"the child does not begin with file {n}: try --child")
+        os.waitpid(pid, 0)
+        if n == before:
+            raise SystemExit(f"the child does not begin with file {n}")
     print(f"torch {torch.__version__}, seed {o.seed}: {o.files - o.first} files in {time.time() - begin:.0f} s, {crashes} crashes of PyTorch, "
           f"{dict(sorted(counts.items()))}, {len(differences)} differences")
     return 1 if differences else 0
