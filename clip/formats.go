@@ -118,11 +118,25 @@ func findWeights(path string) (string, error) {
 			return filepath.Join(path, name), nil
 		}
 	}
-	archives, err := filepath.Glob(filepath.Join(escape(path), "*.pt"))
-	if err == nil && len(archives) == 1 {
-		return archives[0], nil
+	var others []string
+	for _, pattern := range []string{"*.pt", "*.pth", "*.safetensors"} {
+		files, err := filepath.Glob(filepath.Join(escape(path), pattern))
+		if err != nil {
+			return "", err
+		}
+		others = append(others, files...)
 	}
-	return "", fmt.Errorf("%s: no weights; one of %s, or one file *.pt, should be there", path, strings.Join(weightsFiles, ", "))
+	switch len(others) {
+	case 0:
+		return "", fmt.Errorf("%s: no weights; one of %s, or one file *.pt, *.pth or *.safetensors, should be there", path,
+			strings.Join(weightsFiles, ", "))
+	case 1:
+		return others[0], nil
+	}
+	for i, name := range others {
+		others[i] = filepath.Base(name)
+	}
+	return "", fmt.Errorf("%s: several files could be the weights (%s): name the one", path, some(others))
 }
 
 // escape makes a path match itself alone.

@@ -324,7 +324,7 @@ func TestRefusedFormats(t *testing.T) {
 	}{
 		"a state dict without its activation": {modelFolder(t, map[string]string{"x.pt": "testdata/formats/open_clip.pt"}, nil), openCLIPFile},
 		"two archives": {modelFolder(t, map[string]string{"a.pt": "testdata/formats/openai.pt", "b.pt": "testdata/formats/openai.pt"}, nil),
-			"no weights"},
+			"several files could be the weights (a.pt, b.pt)"},
 		"an attack":     {modelFolder(t, nil, map[string]string{"x.pt": "\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."}), `"os.system"`},
 		"a missing one": {modelFolder(t, map[string]string{"x.pt": spoiled(func(d map[string]*tensor.Dense) { delete(d, "visual.proj") })}, config), "visual.proj is missing"},
 		"an unknown one": {modelFolder(t, map[string]string{"x.pt": spoiled(func(d map[string]*tensor.Dense) { d["visual.ls_1.gamma"] = zeros(24) })}, config),
