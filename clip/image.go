@@ -2,6 +2,7 @@ package clip
 
 import (
 	"fmt"
+	"slices"
 
 	"clipinspector/autodiff"
 )
@@ -15,15 +16,24 @@ type ImagePrompts struct {
 	Norm   bool
 }
 
-// checkPrompts panics unless there are at most as many layers of prompts as blocks, all of one shape [n,width].
-func checkPrompts(layers []autodiff.Value, blocks, width int) {
+// checkPrompts panics unless there are at most as many layers of prompts as blocks, each [n,width] or, for n rows of its own for
+// each of so many sequences, [batch,n,width], with the same n, or None.
+func checkPrompts(layers []autodiff.Value, blocks, batch, width int) {
 	if len(layers) > blocks {
 		panic(fmt.Sprintf("clip: %d prompt layers for %d blocks", len(layers), blocks))
 	}
+	rows := 0
 	for i, v := range layers {
+		if !v.Valid() {
+			continue
+		}
 		s := v.Shape()
-		if len(s) != 2 || s[1] != width || s[0] != layers[0].Dim(0) {
-			panic(fmt.Sprintf("clip: prompts of layer %d have shape %v; want [%d,%d]", i, s, layers[0].Dim(0), width))
+		n := s[max(0, len(s)-2)]
+		if rows == 0 {
+			rows = n
+		}
+		if want := []int{batch, rows, width}; !slices.Equal(s, want[1:]) && !slices.Equal(s, want) {
+			panic(fmt.Sprintf("clip: prompts of layer %d have shape %v; want %v or %v", i, s, want[1:], want))
 		}
 	}
 }
@@ -37,7 +47,7 @@ func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
 	if len(s) != 4 || s[1] != 3 || s[2] != c.ImageSize || s[3] != c.ImageSize {
 		panic(fmt.Sprintf("clip: images of shape %v for a tower that wants [B,3,%d,%d]", s, c.ImageSize, c.ImageSize))
 	}
-	checkPrompts(p.Layers, c.Layers, c.Width)
+	checkPrompts(p.Layers, c.Layers, s[0], c.Width)
 	const pre = "vision_model."
 	w := c.Width
 	batch := s[0]
@@ -70,13 +80,13 @@ func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
 	return y.Linear(t.get("visual_projection.weight"), autodiff.None).Normalize()
 }
 
-// insert puts prompts [n,W] behind the first token of each row of the stream x + sum, in place of as many tokens as replaced says.
+// insert puts prompts [n,W] or [B,n,W] behind the first token of each row of the stream x + sum, in place of as many tokens as replaced says.
 func insert(x, sum, prompts autodiff.Value, replaced int) autodiff.Value {
 	if sum.Valid() {
 		x = sum.Add(x)
 	}
 	s := x.Shape()
-	n, rest := prompts.Dim(0), 1+replaced
-	rows := prompts.Reshape(1, n, s[2]).BroadcastTo(s[0], n, s[2])
+	n, rest := prompts.Dim(len(prompts.Shape())-2), 1+replaced
+	rows := prompts.Reshape(-1, n, s[2]).BroadcastTo(s[0], n, s[2])
 	return autodiff.Concat(1, x.Slice(1, 0, 1), rows, x.Slice(1, rest, s[1]-rest))
 }

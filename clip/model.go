@@ -170,6 +170,26 @@ func (t *Towers) Replace(name string, v autodiff.Value) {
 	t.values[name] = v
 }
 
+// Update adds delta [n,W] to a weight, or to the part-th n rows of one: of "...self_attn.qkv.weight", of which q, k and v are the
+// parts 0 to 2, in what is recorded from here on. It panics on a name that the model does not have.
+func (t *Towers) Update(name string, part int, delta autodiff.Value) {
+	w := t.get(name)
+	n := delta.Dim(0)
+	if w.Dim(0) == n {
+		t.values[name] = w.Add(delta)
+		return
+	}
+	var parts []autodiff.Value
+	for i := range w.Dim(0) / n {
+		rows := w.Slice(0, i*n, n)
+		if i == part {
+			rows = rows.Add(delta)
+		}
+		parts = append(parts, rows)
+	}
+	t.values[name] = autodiff.Concat(0, parts...)
+}
+
 func (t *Towers) linear(name string, x autodiff.Value) autodiff.Value {
 	return x.Linear(t.get(name+".weight"), t.get(name+".bias"))
 }

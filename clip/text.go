@@ -11,7 +11,8 @@ import (
 // tower is causal, so what follows the last of them has no influence.
 //
 // deep are prompts of later blocks as in MaPLe (Khattak et al., CVPR 2023): deep[i] [n,W] replaces, in every text, the n rows behind
-// the start token before block i+1. The first block's lie in the embeddings.
+// the start token before block i+1; [N,n,W] has rows of its own for each text, and None leaves a block as it is. The first block's
+// lie in the embeddings.
 func (t *Towers) Text(embeddings autodiff.Value, eot []int, deep ...autodiff.Value) autodiff.Value {
 	s := embeddings.Shape()
 	if len(s) != 3 || len(eot) != s[0] {
@@ -34,15 +35,16 @@ func (t *Towers) text(embeddings, rows autodiff.Value, deep ...autodiff.Value) a
 	if s[1] > c.ContextLength || s[2] != c.Width {
 		panic(fmt.Sprintf("clip: embeddings of shape %v for a text tower of context %d and width %d", s, c.ContextLength, c.Width))
 	}
-	checkPrompts(deep, c.Layers-1, c.Width)
+	checkPrompts(deep, c.Layers-1, s[0], c.Width)
 	const pre = "text_model."
 	w := c.Width
 	position := t.get(pre+"embeddings.position_embedding.weight").Slice(0, 0, s[1])
 	x := embeddings.Add(position.Reshape(1, s[1], w))
 	sum := autodiff.None
 	for i := range c.Layers {
-		if 0 < i && i <= len(deep) {
-			x, sum = insert(x, sum, deep[i-1], deep[i-1].Dim(0)), autodiff.None
+		if 0 < i && i <= len(deep) && deep[i-1].Valid() {
+			d := deep[i-1]
+			x, sum = insert(x, sum, d, d.Dim(len(d.Shape())-2)), autodiff.None
 		}
 		b := block{t, fmt.Sprintf("%sencoder.layers.%d.", pre, i), c.Heads, true, c.Activation}
 		var a autodiff.Value

@@ -53,9 +53,19 @@ type layout struct {
 	names  []int // [K] tokens of the class name, which suffix begins with where the context has room for all words
 }
 
+// template is what stands before and behind the class name, after the setting init: words in front of it, or a whole prompt with {}
+// in its place.
+func (m *Model) template() (words, tail string) {
+	words, tail, whole := strings.Cut(m.Settings.String("init"), "{}")
+	if !whole {
+		tail = "."
+	}
+	return words, tail
+}
+
 // contextTokens are the tokens of the words in init; none when the context is to be drawn.
 func (m *Model) contextTokens() ([]int, error) {
-	words := m.Settings.String("init")
+	words, _ := m.template()
 	if strings.TrimSpace(words) == "" {
 		return nil, nil
 	}
@@ -70,16 +80,17 @@ func (m *Model) contextTokens() ([]int, error) {
 	return ids, nil
 }
 
-// suffixes are each class's tokens behind a context of n: words that are left of init, class name, full stop, end of text and
-// padding.
+// suffixes are each class's tokens behind a context of n: words that are left of init, class name, full stop or what init has there,
+// end of text and padding.
 func (m *Model) suffixes(n int) ([][]int, error) {
 	words, err := m.contextTokens()
 	if err != nil {
 		return nil, err
 	}
+	_, tail := m.template()
 	ids := make([][]int, len(m.Classes))
 	for k, name := range m.Classes {
-		row, err := m.CLIP.Tokenizer.Tokenize(name+".", m.CLIP.Config.Text.ContextLength)
+		row, err := m.CLIP.Tokenizer.Tokenize(name+tail, m.CLIP.Config.Text.ContextLength)
 		if err != nil {
 			return nil, fmt.Errorf("class name: %w", err)
 		}
@@ -155,19 +166,25 @@ func normal(rng *rand.Rand, shape ...int) *tensor.Dense {
 	return dense(data, shape...)
 }
 
-// encode records the class vectors for contexts [B or 1, K or 1, n, W], and prompts [n,W] of later blocks: [B*K,D].
+// encode records the class vectors for contexts [B or 1, K or 1, n, W], or None for the words of init alone, and prompts of later
+// blocks (see [clip.Towers.Text]): [B*K,D].
 func (r *Recording) encode(ctx autodiff.Value, deep ...autodiff.Value) autodiff.Value {
-	l, err := r.Model.newLayout(ctx.Dim(2))
+	b, n := 1, 0
+	if ctx.Valid() {
+		b, n = ctx.Dim(0), ctx.Dim(2)
+	}
+	l, err := r.Model.newLayout(n)
 	if err != nil {
 		panic(err) // Init has laid the same prompts out
 	}
 	k, s, w := l.suffix.Shape()[0], l.suffix.Shape()[1], l.suffix.Shape()[2]
-	b := ctx.Dim(0)
-	sot := r.Graph.Const(floats(l.sot), 1, 1, 1, w).BroadcastTo(b, k, 1, w)
-	suffix := r.Graph.Const(floats(l.suffix), 1, k, s, w).BroadcastTo(b, k, s, w)
-	x := autodiff.Concat(2, sot, ctx.BroadcastTo(b, k, ctx.Dim(2), w), suffix)
+	parts := []autodiff.Value{r.Graph.Const(floats(l.sot), 1, 1, 1, w).BroadcastTo(b, k, 1, w)}
+	if n > 0 {
+		parts = append(parts, ctx.BroadcastTo(b, k, n, w))
+	}
+	x := autodiff.Concat(2, append(parts, r.Graph.Const(floats(l.suffix), 1, k, s, w).BroadcastTo(b, k, s, w))...)
 	if at := r.Model.Position; at != PositionEnd {
-		x = l.arrange(x.Reshape(b*k*l.length, w), b, ctx.Dim(2), at)
+		x = l.arrange(x.Reshape(b*k*l.length, w), b, n, at)
 	}
 	eot := make([]int, 0, b*k)
 	for range b {

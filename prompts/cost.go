@@ -92,7 +92,7 @@ func (o Outline) Tuned(images float64, s settings.Values, p Poisoning) clip.Work
 	shown := stepped * float64(1+p.Fixed)
 	w := clip.Work{Passes: shown}
 	switch views := float64(s.Int("views")); {
-	case l.Weights: // as many operations again give their gradients; none go back to pixels
+	case l.Weights != nil: // as many operations again give their gradients; none go back to pixels
 		w.FLOP = shown * (image.Both() + image.Forward - o.Config.EmbeddingCost())
 	case l.Image != nil:
 		w.FLOP = shown * (image.Both() - o.Config.EmbeddingCost())

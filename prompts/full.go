@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"gorgonia.org/tensor"
 
@@ -21,47 +22,39 @@ func init() {
 			{Name: "init", Doc: "words in front of the class name", Default: "a photo of a"},
 			{Name: "cut", Doc: "largest share of an image that a box from another image covers, the label kept (after CutMix, Yun et al., ICCV 2019); 0 for none", Default: 0.0, Min: 0, Max: 0.49},
 		},
-		FixedTexts: true, Weights: true,
-		Augment: cutAndPaste,
+		FixedTexts: true,
+		Augment:    cutAndPaste,
 		Init: func(m *Model, _ *rand.Rand) (map[string]*tensor.Dense, error) {
-			if _, err := m.fixedContext(); err != nil {
+			if err := m.checkFixedText(); err != nil {
 				return nil, err
 			}
 			return m.CLIP.ImageWeights()
 		},
-		Image: func(r *Recording, pixels autodiff.Value) autodiff.Value {
+		Weights: func(r *Recording) {
 			for _, name := range sortedKeys(r.Params) {
 				r.Towers.Replace(name, r.Params[name])
 			}
-			return r.Towers.Image(pixels, clip.ImagePrompts{})
 		},
-		Text: fixedText,
+		Image: plainImage,
+		Text:  fixedText,
 	})
 }
 
-// fixedText records the class vectors of a learner whose context is the words in init, and stays that.
-func fixedText(r *Recording, _ autodiff.Value) autodiff.Value {
-	ctx, err := r.Model.fixedContext()
-	if err != nil {
-		panic(err) // Init has laid the same prompts out
+// fixedText records the class vectors of a learner whose prompts are the words in init, and stay that.
+func fixedText(r *Recording, _ autodiff.Value) autodiff.Value { return r.encode(autodiff.None) }
+
+// checkFixedText refuses an init without words, and prompts that do not fit into the text tower.
+func (m *Model) checkFixedText() error {
+	if strings.TrimSpace(m.Settings.String("init")) == "" {
+		return errors.New("init: this learner tunes no context: give the words in front of the class name")
 	}
-	return r.encode(r.Graph.Const(floats(ctx), slices.Concat([]int{1, 1}, ctx.Shape())...))
+	_, err := m.newLayout(0)
+	return err
 }
 
-// fixedContext returns the embeddings [n,W] of the words in init, of which there has to be one at least. It fails when the
-// prompts do not fit into the text tower.
-func (m *Model) fixedContext() (*tensor.Dense, error) {
-	ids, err := m.contextTokens()
-	if err != nil {
-		return nil, err
-	}
-	if len(ids) == 0 {
-		return nil, errors.New("init: this learner tunes no context: give the words in front of the class name")
-	}
-	if _, err := m.newLayout(len(ids)); err != nil {
-		return nil, err
-	}
-	return m.CLIP.EmbedTokens(ids), nil
+// plainImage records the features of the tower alone, whose weights the learner has replaced.
+func plainImage(r *Recording, pixels autodiff.Value) autodiff.Value {
+	return r.Towers.Image(pixels, clip.ImagePrompts{})
 }
 
 // cutAndPaste puts a box of another image into every image, at the same place: its area is up to the share "cut" of the image,

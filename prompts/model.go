@@ -28,8 +28,9 @@ type Learner struct {
 	Conditional bool
 	// FixedTexts tells that the class vectors are those of hand-written prompts: what is tuned lies in the image tower.
 	FixedTexts bool
-	// Weights tells that what is tuned are weights of the image tower and no prompts.
-	Weights bool
+	// Weights replaces weights of the towers by what the tuned tensors make of them, before anything else is recorded; nil where
+	// no weight is tuned.
+	Weights func(r *Recording)
 	// Init draws the tensors to be tuned.
 	Init func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error)
 	// Augment changes the images to tune on, once, before tuning begins; nil for none.
@@ -129,10 +130,7 @@ type Recording struct {
 // Record makes the model part of a graph, with its prompts as constants. Class vectors that do not depend on the image
 // are computed once per model and become a constant as well.
 func (m *Model) Record(g *autodiff.Graph) (*Recording, error) {
-	r := &Recording{Graph: g, Towers: m.CLIP.Bind(g), Model: m, Params: map[string]autodiff.Value{}}
-	for _, name := range sortedKeys(m.Params) {
-		r.Params[name] = g.Const(floats(m.Params[name]), m.Params[name].Shape()...)
-	}
+	r := m.constant(g)
 	if !m.Learner.Conditional {
 		v, err := m.ClassVectors()
 		if err != nil {
@@ -143,11 +141,23 @@ func (m *Model) Record(g *autodiff.Graph) (*Recording, error) {
 	return r, nil
 }
 
+// constant makes the model part of a graph with its tensors as constants.
+func (m *Model) constant(g *autodiff.Graph) *Recording {
+	return m.recording(g, func(name string) autodiff.Value { return g.Const(floats(m.Params[name]), m.Params[name].Shape()...) })
+}
+
 // recordTrainable makes the model part of a graph with its tensors bound to device memory, for tuning.
 func (m *Model) recordTrainable(g *autodiff.Graph, params map[string]engine.Array) *Recording {
+	return m.recording(g, func(name string) autodiff.Value { return g.Bind(params[name]) })
+}
+
+func (m *Model) recording(g *autodiff.Graph, param func(name string) autodiff.Value) *Recording {
 	r := &Recording{Graph: g, Towers: m.CLIP.Bind(g), Model: m, Params: map[string]autodiff.Value{}}
-	for _, name := range sortedKeys(params) {
-		r.Params[name] = g.Bind(params[name])
+	for _, name := range sortedKeys(m.Params) {
+		r.Params[name] = param(name)
+	}
+	if m.Learner.Weights != nil {
+		m.Learner.Weights(r)
 	}
 	return r
 }
@@ -158,11 +168,7 @@ func (m *Model) ClassVectors() (*tensor.Dense, error) {
 		return m.vectors, nil
 	}
 	g := autodiff.New(m.CLIP.Engine())
-	r := &Recording{Graph: g, Towers: m.CLIP.Bind(g), Model: m, Params: map[string]autodiff.Value{}}
-	for _, name := range sortedKeys(m.Params) {
-		r.Params[name] = g.Const(floats(m.Params[name]), m.Params[name].Shape()...)
-	}
-	v := m.Learner.Text(r, autodiff.None)
+	v := m.Learner.Text(m.constant(g), autodiff.None)
 	p, err := g.Compile(v)
 	if err != nil {
 		return nil, err
@@ -178,13 +184,7 @@ func (m *Model) ClassVectors() (*tensor.Dense, error) {
 // Encoder records the features [B,D], of length 1, that the delivered image encoder gives pixels [B,3,S,S]: with the weights that
 // the learner has tuned, where it tunes any, and without prompts.
 func (m *Model) Encoder(g *autodiff.Graph, pixels autodiff.Value) autodiff.Value {
-	t := m.CLIP.Bind(g)
-	if m.Learner.Weights {
-		for _, name := range sortedKeys(m.Params) {
-			t.Replace(name, g.Const(floats(m.Params[name]), m.Params[name].Shape()...))
-		}
-	}
-	return t.Image(pixels, clip.ImagePrompts{})
+	return m.constant(g).Towers.Image(pixels, clip.ImagePrompts{})
 }
 
 // Features records the image features [B,D] of pixels [B,3,S,S] in [0,1].

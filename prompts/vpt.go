@@ -23,7 +23,7 @@ func init() {
 		},
 		FixedTexts: true,
 		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
-			if _, err := m.fixedContext(); err != nil {
+			if err := m.checkFixedText(); err != nil {
 				return nil, err
 			}
 			v := m.CLIP.Config.Vision
