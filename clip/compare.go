@@ -6,8 +6,13 @@ import (
 	"strings"
 
 	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
 )
+
+// Stored is a tensor of some file that has not been read yet. Check the shape first: it decides how much memory Float32 takes.
+type Stored struct {
+	Shape   []int
+	Float32 func() ([]float32, error) // row-major
+}
 
 // Comparison is how tensors that somebody delivered compare with the weights of a CLIP.
 type Comparison struct {
@@ -28,7 +33,7 @@ type Difference struct {
 // a tensor has in OpenAI's state dicts, whose layout is expected (see openAIName). A tensor is the same when, throughout, its
 // numbers are the weights', or the weights' rounded to half precision or to bfloat16, to nearest and ties to even as PyTorch
 // rounds: no tolerance beyond that. Tensors that a CLIP of these weights does not have, or of another shape, are an error.
-func (w Weights) Compare(tensors map[string]*torchfile.Tensor, openAI func(name string) string) (Comparison, error) {
+func (w Weights) Compare(tensors map[string]Stored, openAI func(name string) string) (Comparison, error) {
 	var c Comparison
 	of := map[string][]string{} // the weights that OpenAI holds in one tensor, in its order
 	transposed := map[string]bool{}

@@ -119,6 +119,22 @@ func (m *Model) EmbedTokens(ids []int) *tensor.Dense {
 	return tensor.New(tensor.WithShape(len(ids), w), tensor.WithBacking(out))
 }
 
+// FindTokens returns the ids of the tokens whose embeddings rows [n,W] are, the first where several are, -1 where none is.
+func (m *Model) FindTokens(rows []float32, same func(got, want float32) bool) []int {
+	w := m.Config.Text.Width
+	out := slices.Repeat([]int{-1}, len(rows)/w)
+	for i := range out {
+		row := rows[i*w:][:w]
+		for id := range m.Config.Text.VocabSize {
+			if slices.EqualFunc(row, m.tokens[id*w:][:w], same) {
+				out[i] = id
+				break
+			}
+		}
+	}
+	return out
+}
+
 func (m *Model) embed(dst []float32, ids []int) {
 	w := m.Config.Text.Width
 	for i, id := range ids {

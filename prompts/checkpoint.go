@@ -2,13 +2,8 @@ package prompts
 
 import (
 	"fmt"
-	"io"
-	"strings"
-	"unicode/utf8"
 
 	"clipinspector/clip"
-	"clipinspector/clip/torchfile"
-	"clipinspector/internal/regular"
 )
 
 // Hints answer what a delivered file may leave open; empty where they need not. What a file tells goes before them: a hint that
@@ -23,36 +18,42 @@ type Hints struct {
 // content, not its name:
 //
 //   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when given, must be the same;
-//   - a checkpoint of CoOp, CoCoOp, MaPLe or BadCLIP as Dassl's trainer writes it (model.pth.tar-50, model-best.pth.tar), or the folder
-//     that holds it, of which the file "checkpoint" says the last one; class names must be given, and where the checkpoint keeps
+//   - a checkpoint of CoOp, KgCoOp, ProGrad, CoCoOp, BadCLIP, MaPLe, IVLP, PromptSRC, VPT or TCP as Dassl's trainer writes it
+//     (model.pth.tar-50, model-best.pth.tar), or the folder that holds it; class names must be given, and where the checkpoint keeps
 //     the embeddings of its own, they are held against them;
-//   - BAPLe's checkpoints and bare context tensors (*.pt).
+//   - BAPLe's checkpoints, CLIP-LoRA's updates, and, with a hint, bare context tensors (*.pt).
 //
-// classes are the class names as prompts write them, in the order of the labels. A file that does not fit is an error of one
+// The same tensors may lie in a safetensors file, in a dict within a dict, under prefixes that wrap them, or in a module that was
+// pickled whole. Each tensor takes part in the computation, is held against what is given, or is named in [Model].Notes; any other is
+// an error. classes are the class names as prompts write them, in the order of the labels. A file that does not fit is an error of one
 // line that names the file, the field and the reason.
 func ReadCheckpoint(path string, classes []string, h Hints, c *clip.Model) (*Model, error) {
 	path, err := dasslPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
-	head, err := torchfile.Head(path)
+	own, err := isOwn(path)
 	if err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, err
 	}
-	if torchfile.Is(head) {
-		return readDassl(path, classes, h, c)
-	}
-	if len(head) >= 9 && head[8] == '{' { // a safetensors header follows its length of eight bytes
-		m, err := Read(path, c)
+	if !own {
+		d, err := open(path)
 		if err != nil {
 			return nil, err
 		}
-		if err := checkClasses(path, m.Classes, classes); err != nil {
-			return nil, err
+		defer d.close()
+		m, err := d.read(classes, h, c)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		return m, nil
 	}
-	return nil, fmt.Errorf("%s: not a checkpoint of any known kind: neither safetensors nor a file of torch.save", path)
+	m, err := Read(path, c)
+	if err != nil {
+		return nil, err
+	}
+	m.noteDuplicates()
+	return m, checkClasses(path, m.Classes, classes)
 }
 
 // checkClasses holds the class names of a file against the ones that somebody gave, if any.
@@ -70,42 +71,4 @@ func checkClasses(path string, stored, given []string) error {
 		}
 	}
 	return nil
-}
-
-// ReadClasses reads class names from a text file, one a line in the order of the labels, with spaces for underscores as CoOp
-// has it. Empty lines are skipped; a name that comes twice, or more than 10,000 names, is an error.
-func ReadClasses(path string) ([]string, error) {
-	f, err := regular.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("class names: %w", err)
-	}
-	defer f.Close()
-	const maxBytes = 4 << 20
-	raw, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("class names %s: %w", path, err)
-	}
-	if len(raw) > maxBytes || !utf8.Valid(raw) {
-		return nil, fmt.Errorf("class names %s: want text in UTF-8 of at most %d MB, one name a line", path, maxBytes>>20)
-	}
-	var names []string
-	lines := map[string]int{}
-	for i, line := range strings.Split(strings.TrimPrefix(string(raw), "\ufeff"), "\n") {
-		name := strings.TrimSpace(strings.ReplaceAll(line, "_", " "))
-		if name == "" {
-			continue
-		}
-		if first, twice := lines[name]; twice {
-			return nil, fmt.Errorf("class names %s: line %d: %.80q is on line %d as well", path, i+1, name, first)
-		}
-		if len(names) == maxClasses {
-			return nil, fmt.Errorf("class names %s: more than %d", path, maxClasses)
-		}
-		lines[name] = i + 1
-		names = append(names, name)
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("class names %s: there are none", path)
-	}
-	return names, nil
 }

@@ -49,8 +49,25 @@ func TestReadClasses(t *testing.T) {
 	if got, err := ReadClasses(path); err != nil || !slices.Equal(got, []string{"cat", "red dog", "sea"}) {
 		t.Errorf("%q, %v", got, err)
 	}
-	for content, want := range map[string]string{"": "none", "cat\ndog\ncat": "line 3", "\xff": "UTF-8", strings.Repeat("x\n", 3<<20): "UTF-8",
-		"a_b\na b": "line 2", strings.Repeat("\n", 10) + numbered(maxClasses+1): "more than"} {
+	for content, want := range map[string][]string{
+		"missile\npug\nmissile":                                         {"missile", "pug", "missile"}, // as ImageNet has it
+		"n01440764 tench\nn01443537 gold_fish\n":                        {"tench", "gold fish"},
+		"0 tench\n1 goldfish":                                           {"tench", "goldfish"},
+		"1,tench\n2, goldfish":                                          {"tench", "goldfish"},
+		"2000 AM General\n2001 Audi":                                    {"2000 AM General", "2001 Audi"}, // no labels
+		`["tench", "gold_fish"]`:                                        {"tench", "gold fish"},
+		"{\"0\": \"tench\",\n \"1\": \"goldfish\"}":                     {"tench", "goldfish"},
+		`{"1": ["n01443537", "goldfish"], "0": ["n01440764", "tench"]}`: {"tench", "goldfish"},
+		`{"goldfish": 1, "tench": 0}`:                                   {"tench", "goldfish"},
+	} {
+		write(content)
+		if got, err := ReadClasses(path); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %q, %v; want %q", content, got, err, want)
+		}
+	}
+	for content, want := range map[string]string{"": "none", "\xff": "UTF-8", strings.Repeat("x\n", 3<<20): "larger than", "cat\n__\n": "class 1 has no name",
+		`["cat", 7]`: "list of names", `{"0": "cat", "2": "dog"}`: "none for the label 1", `{"a": "cat"}`: `"a"`, `{"0": "cat", "0": "dog"}`: `"0"`, `["cat"`: "JSON",
+		strings.Repeat("\n", 10) + numbered(maxClasses+1): "more than"} {
 		write(content)
 		if _, err := ReadClasses(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%.20q: %v, want an error that says %q", content, err, want)

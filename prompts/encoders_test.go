@@ -17,13 +17,13 @@ import (
 // delivered returns the tensors of testdata/maple's checkpoint, which torch wrote with the encoders' matrices in half precision.
 func delivered(t *testing.T) map[string]*tensor.Dense {
 	t.Helper()
-	f, err := openDassl("testdata/maple/MultiModalPromptLearner/model.pth.tar-2")
+	f, err := open("testdata/maple/MultiModalPromptLearner/model.pth.tar-2")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer f.close()
 	state := map[string]*tensor.Dense{}
-	for prefix, part := range map[string]map[string]*torchfile.Tensor{maplePrefix: f.learner, "": f.encoders} {
+	for prefix, part := range map[string]map[string]clip.Stored{learnerPrefix: f.learner, "": f.encoders} {
 		for name, x := range part {
 			data, err := x.Float32()
 			if err != nil {
@@ -105,7 +105,7 @@ func TestDeliveredEncoders(t *testing.T) {
 	for gap, v := range map[float64]float32{0.25: 0.25, math.Inf(1): float32(math.NaN())} { // added to the last number of each
 		altered := delivered(t)
 		for name, x := range altered {
-			if data := safetensors.Values(x); !strings.HasPrefix(name, maplePrefix) {
+			if data := safetensors.Values(x); !strings.HasPrefix(name, learnerPrefix) {
 				data[len(data)-1] += v
 				if altered[name] = dense(data, x.Shape()...); len(x.Shape()) == 0 {
 					altered[name] = tensor.New(tensor.FromScalar(data[0]))
@@ -142,14 +142,14 @@ func TestDeliveredEncodersOfAnotherKind(t *testing.T) {
 	_, w, _ := hashedWeights(3)
 	_, shallow, _ := hashedWeights(2)
 	visual := delivered(t)
-	visual["image_encoder.VPT"] = dense(make([]float32, 48), 2, 24)
+	visual["image_encoder.extra"] = dense(make([]float32, 48), 2, 24)
 	wide := delivered(t)
 	wide["image_encoder.conv1.weight"] = dense(make([]float32, 24*3*8*8), 24, 3, 8, 8)
 	for want, x := range map[string]struct {
 		path string
 		w    clip.Weights
 	}{
-		`"image_encoder.VPT" belongs to no CLIP`:                {deliver(t, visual), w},
+		`"image_encoder.extra" belongs to no CLIP`:              {deliver(t, visual), w},
 		"image_encoder.conv1.weight has shape [24 3 8 8]":       {deliver(t, wide), w},
 		`"image_encoder.transformer.resblocks.2.attn.in_proj_b`: {"testdata/maple", shallow},
 	} {
