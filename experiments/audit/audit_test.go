@@ -237,8 +237,8 @@ func TestAuditsCompareDeliveredEncoders(t *testing.T) {
 			}
 		}
 	}
-	must(t, torchfile.Write(a.Checkpoint, torchfile.Entries{{Key: "prompt_learner.ctx", Value: m.Params["ctx"]}, {Key: "image_encoder.VPT", Value: scale}}))
-	if _, err := Inspect(context.Background(), a, t.TempDir()); err == nil || !strings.Contains(err.Error(), `"image_encoder.VPT" belongs to no CLIP`) {
+	must(t, torchfile.Write(a.Checkpoint, torchfile.Entries{{Key: "prompt_learner.ctx", Value: m.Params["ctx"]}, {Key: "image_encoder.extra", Value: scale}}))
+	if _, err := Inspect(context.Background(), a, t.TempDir()); err == nil || !strings.Contains(err.Error(), `"image_encoder.extra" belongs to no CLIP`) {
 		t.Errorf("prompts of an unknown kind in the encoder: %v", err)
 	}
 }

@@ -28,13 +28,16 @@ type Conversion struct {
 
 // Convert writes a delivered model in another form and prints the file's path.
 func Convert(w io.Writer, c Conversion) error {
-	m, free, err := openDelivered(c.Checkpoint, c.Classes, c.CLIP, c.Hints)
+	m, delivered, free, err := openDelivered(c.Checkpoint, c.Classes, c.CLIP, c.Hints)
 	if err != nil {
 		return err
 	}
 	defer free()
-	for _, n := range m.Notes {
-		if c.Report != nil {
+	if c.Report != nil {
+		if delivered.Tensors > 0 { // they are not written
+			fmt.Fprintln(c.Report, newDelivered(delivered))
+		}
+		for _, n := range m.Notes {
 			fmt.Fprintf(c.Report, "note: %s\n", n)
 		}
 	}
@@ -66,27 +69,27 @@ func Convert(w io.Writer, c Conversion) error {
 	return nil
 }
 
-// openDelivered reads a delivered model onto its encoder, on the host.
-func openDelivered(checkpoint, classes, encoder string, h prompts.Hints) (*prompts.Model, func(), error) {
+// openDelivered reads a delivered model onto its encoder, on the host, and holds the encoders beside its prompts against that one.
+func openDelivered(checkpoint, classes, encoder string, h prompts.Hints) (m *prompts.Model, d clip.Comparison, free func(), err error) {
 	var names []string
-	var err error
 	if classes != "" {
 		if names, err = prompts.ReadClasses(classes); err != nil {
-			return nil, nil, err
+			return nil, d, nil, err
 		}
 	}
 	e, err := world.OpenEncoder(encoder)
 	if err != nil {
-		return nil, nil, err
+		return nil, d, nil, err
 	}
-	var c *clip.Model
-	if c, err = e.On(plain.New[float32]()); err != nil {
-		return nil, nil, err
+	c, err := e.On(plain.New[float32]())
+	if err != nil {
+		return nil, d, nil, err
 	}
-	m, err := prompts.ReadCheckpoint(checkpoint, names, h, c)
+	if m, err = prompts.ReadCheckpoint(checkpoint, names, h, c); err == nil {
+		d, err = prompts.CompareEncoders(checkpoint, e.Weights)
+	}
 	if err != nil {
 		c.Free()
-		return nil, nil, err
 	}
-	return m, c.Free, nil
+	return m, d, c.Free, err
 }
