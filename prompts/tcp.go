@@ -16,7 +16,7 @@ import (
 const tcpBlock = 8
 
 func init() {
-	register(&Learner{
+	Register(&Learner{
 		Name: "tcp",
 		Doc:  "a shared context, and prompts that a net makes of each class's zero-shot vector, in the ninth text block (TCP, Yao et al., CVPR 2024)",
 		Params: []settings.Param{
