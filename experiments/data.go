@@ -37,6 +37,9 @@ func (p *Plan) settings() map[string]any {
 	if notes := p.leftOut(); len(notes) > 0 {
 		m["left-out"] = notes
 	}
+	if p.shard.Of > 0 {
+		m[shardSetting] = map[string]any{"of": p.shard.Of, "models": p.whole}
+	}
 	return m
 }
 

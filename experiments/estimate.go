@@ -48,25 +48,29 @@ func (p *Plan) Estimate() Estimate {
 		e.ByName[i].Cells++
 		e.ByName[i].Work.Add(w)
 	}
+	total := map[store.Kind]*Work{store.KindModel: &e.Models, store.KindDetection: &e.Detections, store.KindRepair: &e.Repairs}
+	p.eachWork(func(kind store.Kind, _ *ModelJob, name string, w Work) {
+		total[kind].Add(w)
+		add(kind, name, w)
+	})
+	return e
+}
+
+// eachWork gives the work of each cell of the plan, with the model that it hangs on.
+func (p *Plan) eachWork(f func(kind store.Kind, of *ModelJob, name string, w Work)) {
 	for _, m := range p.Models {
-		w := m.work()
-		e.Models.Add(w)
-		add(store.KindModel, m.Attack.Name, w)
+		f(store.KindModel, m, m.Attack.Name, m.work())
 	}
 	for _, d := range p.Detections {
 		w := d.work()
 		if d.measured != "" && p.measured[d.measured] != d {
 			w = clip.Work{} // judged anew
 		}
-		e.Detections.Add(w)
-		add(store.KindDetection, d.Detector.Name, w)
+		f(store.KindDetection, d.Model, d.Detector.Name, w)
 	}
 	for _, r := range p.Repairs {
-		w := r.work()
-		e.Repairs.Add(w)
-		add(store.KindRepair, r.Detection.Detector.Name, w)
+		f(store.KindRepair, r.Detection.Model, r.Detection.Detector.Name, r.work())
 	}
-	return e
 }
 
 // outline is the model as its parts declare their costs by.

@@ -62,6 +62,9 @@ type Plan struct {
 	Repairs    []*RepairJob
 	Engine     string // fingerprint of the engine that the detections are planned for
 
+	shard Shard // what part of a suite this is
+	whole int   // models of the suite, where this is a part of it
+
 	models     map[string]*ModelJob
 	detections map[string]*DetectionJob
 	repairs    map[string]*RepairJob

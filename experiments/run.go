@@ -26,6 +26,8 @@ type Options struct {
 	Device  string        // "cpu", "cuda:N", "cuda:N/bf16"; see OpenEngine
 	Workers int           // cells at a time; 0: one for every two threads
 	Threads int           // of all workers together; 0: all cores
+	Shard   Shard         // what part of the suite; it lies in a folder of its own below Out
+	Scratch string        // local folder to compute in; what has come is published to Out. Empty: in Out itself, or for a shard on a network file system a temporary one
 	Lease   time.Duration // how long a killed process keeps others from its cells; 0: 15 seconds
 	Report  io.Writer     // progress: a bar on a terminal, lines elsewhere; nil for none
 }
@@ -39,11 +41,14 @@ func DefaultOut(suite string) string { return filepath.Join("runs", suite) }
 // Run plans a suite into the store below o.Out and runs every cell that is not finished yet. Other processes may run the
 // same suite into the same folder at once. A cell that fails is recorded and reported, and the others go on. When ctx ends
 // the cells at hand are given back. It returns how far the suite has come; the error is not nil when that is not to the end.
-func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) {
+//
+// With o.Shard it runs that part of the suite alone, below o.Out in a folder of the shard's own; see Merge.
+func Run(ctx context.Context, f *suite.File, o Options) (done store.Progress, err error) {
 	var none store.Progress
 	if o.Out == "" {
 		o.Out = DefaultOut(f.Name)
 	}
+	o.Out = o.Shard.Folder(o.Out)
 	if o.Lease <= 0 {
 		o.Lease = 15 * time.Second
 	}
@@ -62,6 +67,18 @@ func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) 
 	plan, err := NewPlan(world, f, engines[0].Fingerprint())
 	if err != nil {
 		return none, err
+	}
+	plan = plan.Part(o.Shard)
+	if o.Scratch == "" && o.Shard.Of > 0 && store.NetworkFS(o.Out) != "" && os.Getenv(store.NetworkVariable) != "1" {
+		o.Scratch = os.TempDir()
+	}
+	var staged *stage
+	if o.Scratch != "" {
+		if staged, err = openStage(o.Out, o.Scratch); err != nil {
+			return none, err
+		}
+		o.Out = staged.local
+		defer func() { err = errors.Join(err, staged.publish(), staged.close()) }()
 	}
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return none, fmt.Errorf("making the output folder: %w", err)
@@ -92,6 +109,11 @@ func Run(ctx context.Context, f *suite.File, o Options) (store.Progress, error) 
 	}
 	for _, note := range append(plan.replaced(known), plan.leftOut()...) {
 		report.line("%s", note)
+	}
+	if staged != nil {
+		own, stop := context.WithCancel(ctx)
+		defer stop()
+		go staged.keep(own, report.line)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, e := range engines {

@@ -459,22 +459,8 @@ func (d *declaration[C, R]) finish(s *Store, key, worker string, r R) error {
 		if old.State == Finished {
 			return sameResult(d.exportResult(&old.Result), d.exportResult(&r))
 		}
-		v, err := values(d.result, &r)
-		if err != nil {
+		if err := d.record(tx, s.now(), key, worker, &r); err != nil {
 			return err
-		}
-		args := append(append([]any{worker}, v...), s.now().UTC().Format(time.RFC3339Nano), key)
-		if _, err := tx.Exec(`UPDATE `+string(d.kind)+` SET state='finished', lease_until=0, message='', worker=?, `+
-			names(d.result, "=?, ")+`=?, finished_at=? WHERE key=?`, args...); err != nil {
-			return err
-		}
-		if d.parts != nil {
-			if _, err := tx.Exec(`DELETE FROM `+d.parts.table+` WHERE key=?`, key); err != nil {
-				return err
-			}
-			if err := d.parts.write(tx, key, &r); err != nil {
-				return err
-			}
 		}
 		if was := d.hash(&old.Result); was != "" && was != d.hash(&r) {
 			return d.reopenChildren(tx, `?`, key)

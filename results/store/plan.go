@@ -75,3 +75,25 @@ func (s *Store) covers(kind Kind, key string) bool { return s.only == nil || s.o
 
 // ShortKey is enough of a key to find it by.
 func ShortKey(key string) string { return key[:min(len(key), 12)] }
+
+// SetSuite sets one of the settings that a suite is stored with, or with nil takes it away. No cell
+// depends on them.
+func (s *Store) SetSuite(name, setting string, value any) error {
+	return s.fail(fmt.Sprintf("note %s of suite %q", setting, name), s.write(func(tx *sql.Tx) error {
+		var text settingsText
+		if err := tx.QueryRow(`SELECT settings FROM suite WHERE name=?`, name).Scan(&text); err != nil {
+			return err
+		}
+		if value == nil {
+			delete(text, setting)
+		} else {
+			text[setting] = value
+		}
+		raw, err := encodeMap(text)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE suite SET settings=? WHERE name=?`, raw, name)
+		return err
+	}))
+}

@@ -37,7 +37,7 @@ const NetworkVariable = "CLIPINSPECTOR_NETWORK_STORE"
 func Open(path string) (*Store, error) {
 	if fs := networkFS(filepath.Dir(path)); fs != "" && os.Getenv(NetworkVariable) != "1" {
 		return nil, fmt.Errorf("open results store %s: the folder lies on a network file system (%s), where SQLite's locks "+
-			"do not hold and results can be lost: choose a folder on a local disk and copy it here when the run has ended; "+
+			"do not hold and results can be lost: choose a folder on a local disk, or let the run compute on one and publish its results here: --scratch DIR; "+
 			"or set %s=1 if this machine alone writes there", path, fs, NetworkVariable)
 	}
 	return fail(path, open)
@@ -177,6 +177,27 @@ func (s *Store) check() error {
 		return fmt.Errorf("the file is damaged (%.200q): move it away and run again", verdict)
 	}
 	return nil
+}
+
+// CopyTo writes the store, as it is at this moment, into a new file.
+func (s *Store) CopyTo(path string) error {
+	_, err := s.db.Exec(`VACUUM INTO ?`, path)
+	return s.fail("copy", err)
+}
+
+// NetworkFS names the network file system that a folder lies on; empty for a local one. A folder that
+// is not there yet lies where the nearest one above it does.
+func NetworkFS(folder string) string {
+	for {
+		if _, err := os.Stat(folder); err == nil {
+			return networkFS(folder)
+		}
+		up := filepath.Dir(folder)
+		if up == folder {
+			return ""
+		}
+		folder = up
+	}
 }
 
 // Path is the file the store was opened from.

@@ -1,0 +1,320 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"clipinspector/internal/progress"
+	"clipinspector/results/store"
+)
+
+// Settings of a suite in a store that tell of shards.
+const (
+	shardSetting   = "shard"   // in a shard's store: of how many, and how many models the whole suite has
+	partialSetting = "partial" // in a merged store: what is missing; absent when it is whole
+)
+
+// Merged says what one suite of a merge came to.
+type Merged struct {
+	Suite         string
+	Models, Whole int   // models that are there, and of the whole suite
+	Missing       []int // numbers of shards that are not there
+	Of            int   // how many shards there are; 0 for stores that are no shards
+	Progress      store.Progress
+}
+
+// Partial says what is missing, or nothing.
+func (m Merged) Partial() string {
+	var out []string
+	if len(m.Missing) > 0 {
+		out = append(out, fmt.Sprintf("%d of %d shards are not there (%s)", len(m.Missing), m.Of, ranges(m.Missing)))
+	}
+	if m.Models < m.Whole {
+		out = append(out, fmt.Sprintf("%d of %d models", m.Models, m.Whole))
+	}
+	p := m.Progress
+	if open := p.Models.Planned - p.Models.Finished + p.Detections.Planned - p.Detections.Finished + p.Repairs.Planned - p.Repairs.Finished; open > 0 {
+		out = append(out, fmt.Sprintf("%d cells are not finished", open))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "partial: " + strings.Join(out, ", ")
+}
+
+// ranges writes numbers short: 1-3,7.
+func ranges(n []int) string {
+	var out []string
+	for i := 0; i < len(n); {
+		j := i
+		for j+1 < len(n) && n[j+1] == n[j]+1 {
+			j++
+		}
+		if i == j {
+			out = append(out, fmt.Sprint(n[i]))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", n[i], n[j]))
+		}
+		i = j + 1
+	}
+	return strings.Join(out, ",")
+}
+
+// source is a folder to merge from.
+type source struct {
+	folder string
+	shard  Shard
+}
+
+// sources finds what to merge: folders that hold a store, and the shards below folders that hold shards.
+func sources(dirs []string, out string) (found []source, err error) {
+	for _, dir := range dirs {
+		shards, err := shardsBelow(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range shards {
+			if _, err := os.Stat(filepath.Join(s.Folder(dir), StoreFile)); err == nil {
+				found = append(found, source{s.Folder(dir), s})
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, StoreFile)); err == nil && !sameFolder(dir, out) {
+			s := Shard{}
+			if m := shardFolder.FindStringSubmatch(filepath.Base(dir)); m != nil {
+				s, _ = ParseShard(m[1] + "/" + m[2]) // another name is no shard's
+			}
+			found = append(found, source{dir, s})
+		} else if len(shards) == 0 {
+			return nil, fmt.Errorf("merge %s: neither a store (%s) nor shards (%s) lie there: name the folder that a suite was run into", dir,
+				StoreFile, filepath.Join(shardsFolder, "I-of-N"))
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("merge: no shard has begun yet below %s", strings.Join(dirs, ", "))
+	}
+	return found, nil
+}
+
+func sameFolder(a, b string) bool {
+	x, err := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// Merge puts the suites of several output folders, shards of one run above all, into one below out: first the files of finished cells, then the rows that
+// name them. The same cell with different results is refused and named (store.ErrConflict), and so are cells that differ in method version, engine or data
+// alone. What is not finished yet is pending in the merged store, which says that it is partial. Merging again takes over what has come since.
+func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (merged []Merged, err error) {
+	from, err := sources(dirs, out)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return nil, fmt.Errorf("making the output folder: %w", err)
+	}
+	to, err := store.Open(filepath.Join(out, StoreFile))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	step, end := progress.Show(report, "merging")
+	defer end()
+	at := map[string]*Merged{}
+	there := map[string]map[Shard]bool{}
+	for i, s := range from {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err := mergeOne(to, s, out, at, there); err != nil {
+			return nil, err
+		}
+		step(i+1, len(from))
+	}
+	for _, name := range slices.Sorted(maps.Keys(at)) {
+		m := at[name]
+		if err := to.AskedOnce(name); err != nil {
+			return nil, err
+		}
+		if m.Progress, err = to.Progress(name); err != nil {
+			return nil, err
+		}
+		m.Models = m.Progress.Models.Planned
+		for s := range there[name] {
+			m.Of = max(m.Of, s.Of)
+		}
+		for i := range m.Of {
+			if !there[name][Shard{i + 1, m.Of}] {
+				m.Missing = append(m.Missing, i+1)
+			}
+		}
+		if err := to.SetSuite(name, partialSetting, nonEmpty(m.Partial())); err != nil {
+			return nil, err
+		}
+		merged = append(merged, *m)
+	}
+	return merged, nil
+}
+
+// nonEmpty is nil for an empty text.
+func nonEmpty(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func mergeOne(to *store.Store, s source, out string, at map[string]*Merged, there map[string]map[Shard]bool) (err error) {
+	from, err := store.OpenExisting(filepath.Join(s.folder, StoreFile))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	suites, err := from.Suites()
+	if err != nil {
+		return err
+	}
+	for _, u := range suites {
+		m := at[u.Name]
+		if m == nil {
+			m = &Merged{Suite: u.Name}
+			at[u.Name], there[u.Name] = m, map[Shard]bool{}
+		}
+		if shard, ok := u.Settings[shardSetting].(map[string]any); ok {
+			if n, ok := shard["models"].(int); ok {
+				m.Whole = max(m.Whole, n)
+			}
+			if n, ok := shard["of"].(int); ok && s.shard.Of > 0 && n != s.shard.Of {
+				return fmt.Errorf("merge %s: its store says that it is one of %d shards, its name %s", s.folder, n, s.shard)
+			}
+			if s.shard.Of > 0 {
+				there[u.Name][s.shard] = true
+			}
+		}
+		delete(u.Settings, shardSetting)
+		delete(u.Settings, partialSetting)
+		files, err := finishedFiles(from, u.Name)
+		if err != nil {
+			return err
+		}
+		if err := bring(s.folder, out, files); err != nil {
+			return fmt.Errorf("merge %s: %w", s.folder, err)
+		}
+		if err := to.Merge(from, u); err != nil {
+			return err
+		}
+	}
+	for name, shards := range there {
+		for s := range shards {
+			for t := range shards {
+				if s.Of != t.Of {
+					return fmt.Errorf("merge suite %s: shards of %d and of %d lie side by side: name the folders of one cut", name, s.Of, t.Of)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// finishedFiles lists the files of a suite's finished cells, below the output folder.
+func finishedFiles(s *store.Store, suite string) (out []string, err error) {
+	models, err := s.Models(suite)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range models {
+		if m.State == store.Finished {
+			out = append(out, ModelPath(m.Cell.Key))
+			if m.Result.Backdoored {
+				out = append(out, filepath.Join(filepath.Dir(ModelPath(m.Cell.Key)), TriggerFile))
+			}
+		}
+	}
+	detections, err := s.Detections(suite)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range detections {
+		if d.State == store.Finished {
+			// One that was judged anew has the triggers of the cell that measured.
+			out = append(out, d.Result.Path)
+		}
+	}
+	repairs, err := s.Repairs(suite)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range repairs {
+		if r.State == store.Finished {
+			out = append(out, RepairPath(r.Cell.Key))
+		}
+	}
+	return out, nil
+}
+
+// bring makes files below one folder lie below another as well, at the same place, whole and on the disk: linked where that is possible, else copied.
+func bring(from, to string, files []string) error {
+	for _, path := range files {
+		if !filepath.IsLocal(path) {
+			return fmt.Errorf("its store names a file outside of its folder: %.80q", path)
+		}
+		source, target := filepath.Join(from, path), filepath.Join(to, path)
+		info, err := os.Lstat(source)
+		if err != nil {
+			return fmt.Errorf("a file that its store names is lost: %w", err)
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is no regular file", source)
+		}
+		if have, err := os.Lstat(target); err == nil && (os.SameFile(info, have) || have.Mode().IsRegular() && have.Size() == info.Size() && !have.ModTime().Before(info.ModTime())) {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		temporary := target + ".merging"
+		_ = os.Remove(temporary) // of a merge that was killed
+		if err := os.Link(source, temporary); err != nil {
+			if err := copyFile(source, temporary); err != nil {
+				return err
+			}
+		}
+		if err := os.Rename(temporary, target); err != nil {
+			return err
+		}
+		// Renaming one link of a file onto another of the same file leaves both.
+		_ = os.Remove(temporary)
+	}
+	return syncAll(to)
+}
+
+// copyFile copies a file with its time.
+func copyFile(from, to string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Chtimes(to, info.ModTime(), info.ModTime())
+	}
+	return err
+}

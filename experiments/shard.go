@@ -1,0 +1,172 @@
+package experiments
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"clipinspector/results/store"
+)
+
+// Shard is a part of a plan: number Index, from 1, of Of. The zero Shard is the whole plan.
+type Shard struct{ Index, Of int }
+
+// mostShards is how many parts a plan is cut into at most.
+const mostShards = 100_000
+
+// ParseShard reads "I/N", I from 1 to N.
+func ParseShard(s string) (Shard, error) {
+	i, n, ok := strings.Cut(s, "/")
+	index, err := strconv.Atoi(i)
+	of, err2 := strconv.Atoi(n)
+	if !ok || err != nil || err2 != nil || of < 1 || of > mostShards || index < 1 || index > of {
+		return Shard{}, fmt.Errorf("shard %.40q: want I/N with I from 1 to N, such as 3/8", s)
+	}
+	return Shard{index, of}, nil
+}
+
+// ShardVariable names the environment variable that says I/N for a run without --shard.
+const ShardVariable = "CLIPINSPECTOR_SHARD"
+
+// ShardOf reads what --shard says: "" (then ShardVariable decides), "I/N", or "auto" and "auto/N", which take the number from the job that runs this
+// process: a task of a Slurm array, or a pod of an indexed Kubernetes job, which does not say how many there are.
+func ShardOf(flag string, getenv func(string) string) (Shard, error) {
+	if flag == "" {
+		if v := getenv(ShardVariable); v != "" {
+			s, err := ParseShard(v)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", ShardVariable, err)
+			}
+			return s, err
+		}
+		return Shard{}, nil
+	}
+	count, auto := strings.CutPrefix(flag, "auto")
+	if !auto {
+		return ParseShard(flag)
+	}
+	number := func(name string) int {
+		v, err := strconv.Atoi(getenv(name))
+		if err != nil {
+			return -1
+		}
+		return v
+	}
+	index := -1
+	count = strings.TrimPrefix(count, "/")
+	switch {
+	case getenv(ShardVariable) != "":
+		return ParseShard(getenv(ShardVariable))
+	case getenv("SLURM_ARRAY_TASK_ID") != "":
+		step := max(1, number("SLURM_ARRAY_TASK_STEP"))
+		index = (number("SLURM_ARRAY_TASK_ID")-max(0, number("SLURM_ARRAY_TASK_MIN")))/step + 1
+		if count == "" {
+			count = getenv("SLURM_ARRAY_TASK_COUNT")
+		}
+	case getenv("JOB_COMPLETION_INDEX") != "":
+		index = number("JOB_COMPLETION_INDEX") + 1
+	default:
+		return Shard{}, fmt.Errorf("--shard %s: neither %s nor SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set: say --shard I/N", flag, ShardVariable)
+	}
+	if count == "" {
+		return Shard{}, fmt.Errorf("--shard auto: the job does not say how many shards there are: say --shard auto/N")
+	}
+	return ParseShard(fmt.Sprintf("%d/%s", index, count))
+}
+
+// String is "I/N", or "" for the whole plan.
+func (s Shard) String() string {
+	if s.Of == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", s.Index, s.Of)
+}
+
+const shardsFolder = "shards"
+
+// Folder is where the shard's store and files lie: shards/I-of-N below the output folder of the suite.
+func (s Shard) Folder(out string) string {
+	if s.Of == 0 {
+		return out
+	}
+	return filepath.Join(out, shardsFolder, fmt.Sprintf("%d-of-%d", s.Index, s.Of))
+}
+
+var shardFolder = regexp.MustCompile(`^([1-9][0-9]{0,5})-of-([1-9][0-9]{0,5})$`)
+
+// shardsBelow lists the folders of shards below an output folder, by number.
+func shardsBelow(out string) (shards []Shard, err error) {
+	folders, err := filepath.Glob(filepath.Join(globEscape(out), shardsFolder, "*-of-*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range folders {
+		if m := shardFolder.FindStringSubmatch(filepath.Base(f)); m != nil {
+			if s, err := ParseShard(m[1] + "/" + m[2]); err == nil {
+				shards = append(shards, s)
+			}
+		}
+	}
+	slices.SortFunc(shards, func(a, b Shard) int { return cmp.Or(a.Of-b.Of, a.Index-b.Index) })
+	return shards, nil
+}
+
+func globEscape(s string) string {
+	return regexp.MustCompile(`[*?\[\\]`).ReplaceAllString(s, `\$0`)
+}
+
+// Part is the plan of one shard: some of the models with all that hangs on them. Cells keep their places in the whole plan, so that merged shards export
+// what an undivided run exports. The parts are of about equal work by the estimate: models are dealt out, the largest first, to
+// whoever has least. The same plan is always cut in the same way.
+func (p *Plan) Part(s Shard) *Plan {
+	if s.Of == 0 {
+		return p
+	}
+	work := p.workByModel()
+	order := slices.Clone(p.Models)
+	slices.SortStableFunc(order, func(a, b *ModelJob) int { return cmp.Compare(work[b], work[a]) })
+	load := make([]float64, s.Of)
+	mine := map[*ModelJob]bool{}
+	for _, m := range order {
+		least := 0
+		for i := range load {
+			if load[i] < load[least] {
+				least = i
+			}
+		}
+		load[least] += work[m]
+		mine[m] = least == s.Index-1
+	}
+	part := &Plan{File: p.File, Engine: p.Engine, shard: s, whole: len(p.Models), models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
+		repairs: map[string]*RepairJob{}, measured: p.measured}
+	for _, m := range p.Models {
+		if mine[m] {
+			part.Models = append(part.Models, m)
+			part.models[m.Cell.Key] = m
+		}
+	}
+	for _, d := range p.Detections {
+		if mine[d.Model] {
+			part.Detections = append(part.Detections, d)
+			part.detections[d.Cell.Key] = d
+		}
+	}
+	for _, r := range p.Repairs {
+		if mine[r.Detection.Model] {
+			part.Repairs = append(part.Repairs, r)
+			part.repairs[r.Cell.Key] = r
+		}
+	}
+	return part
+}
+
+// workByModel is the estimated work of each model with its detections and repairs.
+func (p *Plan) workByModel() map[*ModelJob]float64 {
+	work := map[*ModelJob]float64{}
+	p.eachWork(func(_ store.Kind, m *ModelJob, _ string, w Work) { work[m] += w.FLOP })
+	return work
+}
