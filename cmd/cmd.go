@@ -17,6 +17,7 @@ import (
 
 	"clipinspector/engine/cuda"
 	"clipinspector/experiments/audit"
+	"clipinspector/experiments/cluster"
 	"clipinspector/experiments/world"
 
 	_ "clipinspector/baselines"
@@ -27,11 +28,15 @@ const (
 	statusFailed      = 1
 	statusNoDevice    = 3
 	statusMisused     = 64 // sysexits.h: EX_USAGE
+	statusRequeue     = cluster.RequeueStatus
 	statusInterrupted = 130
 )
 
 // errInterrupted is why a command ended that was told to stop.
 var errInterrupted = errors.New("stopped; start the same command again to go on")
+
+// errRequeue is why a command ended that a batch system told to stop before its time is up.
+var errRequeue = errors.New("stopped by SIGUSR1; queue the same command again to go on")
 
 // flags are what all verbs share.
 type flags struct {
@@ -60,18 +65,21 @@ func (f *flags) choose() error {
 func Execute() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGUSR1)
 	go func() {
-		<-signals
+		why := errInterrupted
+		if <-signals == syscall.SIGUSR1 {
+			why = errRequeue
+		}
 		fmt.Fprintln(os.Stderr, "\nstopping: what is under way is given back (again to end at once)")
 		signal.Stop(signals) // the next one ends the process
-		cancel(errInterrupted)
+		cancel(why)
 	}()
 	c, out := root(), &output{to: os.Stdout}
 	c.SetOut(out)
 	verb, err := c.ExecuteContextC(ctx)
 	if err != nil && ctx.Err() != nil {
-		err = errInterrupted
+		err = context.Cause(ctx)
 	}
 	if err == nil && out.err != nil {
 		if err = fmt.Errorf("writing to the standard output: %w", out.err); verb.Name() == "inspect" {
@@ -162,6 +170,8 @@ func status(err error) int {
 		return 0
 	case errors.Is(err, errInterrupted):
 		return statusInterrupted
+	case errors.Is(err, errRequeue):
+		return statusRequeue
 	case errors.As(err, &wrong):
 		return statusMisused
 	case errors.As(err, &failed):
@@ -211,7 +221,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
 	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
-	c.AddCommand(compareCommand(), calibrateCommand(&f))
+	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand())
 	complete(c, "device", func() []string { return []string{"cpu", "cuda:0"} })

@@ -15,18 +15,22 @@ import (
 func runCommand(f *flags) *cobra.Command {
 	var dry bool
 	var workers, seed int
-	var out string
+	var out, shard, scratch string
 	var set *[]string
 	c := &cobra.Command{
 		Use:   "run [CONFIG]",
 		Short: "Run a suite: make its models, let its detectors look at them",
 		Long: `run makes every model of a suite and lets every detector look at each. Without CONFIG it runs the embedded
 configs/mini.yaml. Everything is written below --out. What is finished never runs again: a run that was stopped or killed
-goes on when the same command is given, and several processes may work on one folder at once.`,
+goes on when the same command is given, and several processes may work on one folder at once.
+
+With --shard I/N it runs one of N parts, of about equal work, into a store of its own below --out; merge puts them together.
+"auto" takes the number from the task of a Slurm array or of an indexed Kubernetes job (auto/N). See docs/cluster.md.`,
 		Example: `  clip-inspector run
   clip-inspector run configs/photo.yaml --dry-run
   clip-inspector run configs/mini.yaml --set datasets=[mini-pets] --set attacks=[clean,badnets] --out runs/try
   clip-inspector run --set detectors.ci.epsilon=0.05 --set seeds=[1,2,3]
+  clip-inspector run configs/mini-seeds.yaml --shard 3/8 && clip-inspector status runs/mini-seeds
   clip-inspector run --set 'sweep.detectors.ci.epsilon=[0.02,0.03]' && clip-inspector table --out runs/mini --by detector.epsilon`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -37,7 +41,10 @@ goes on when the same command is given, and several processes may work on one fo
 			if err != nil {
 				return err
 			}
-			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Report: os.Stderr}
+			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Scratch: scratch, Report: os.Stderr}
+			if o.Shard, err = experiments.ShardOf(shard, os.Getenv); err != nil {
+				return err
+			}
 			if dry {
 				return experiments.DryRun(suite, o, c.OutOrStdout())
 			}
@@ -48,6 +55,7 @@ goes on when the same command is given, and several processes may work on one fo
 			if progress.Models.Finished == 0 {
 				return err
 			}
+			o.Out = o.Shard.Folder(o.Out)
 			table, terr := WriteReports(o.Out, suite.Name)
 			if err != nil {
 				return err
@@ -60,6 +68,8 @@ goes on when the same command is given, and several processes may work on one fo
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "folder for everything that the run writes (default runs/NAME of the suite)")
+	c.Flags().StringVar(&shard, "shard", "", "run part I/N of the suite; auto: the task of the array that this is (default: $"+experiments.ShardVariable+")")
+	c.Flags().StringVar(&scratch, "scratch", "", "local folder to compute in, from where results are published to --out every minute")
 	set = sets(c)
 	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
 	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for every two threads)")

@@ -3,6 +3,7 @@ package experiments
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,8 +49,8 @@ func (p *Plan) Estimate() Estimate {
 		e.ByName[i].Cells++
 		e.ByName[i].Work.Add(w)
 	}
-	total := map[store.Kind]*Work{store.KindModel: &e.Models, store.KindDetection: &e.Detections, store.KindRepair: &e.Repairs}
-	p.eachWork(func(kind store.Kind, _ *ModelJob, name string, w Work) {
+	total := map[store.Kind]*clip.Work{store.KindModel: &e.Models, store.KindDetection: &e.Detections, store.KindRepair: &e.Repairs}
+	p.eachWork(func(kind store.Kind, _ *ModelJob, name string, w clip.Work) {
 		total[kind].Add(w)
 		add(kind, name, w)
 	})
@@ -57,7 +58,7 @@ func (p *Plan) Estimate() Estimate {
 }
 
 // eachWork gives the work of each cell of the plan, with the model that it hangs on.
-func (p *Plan) eachWork(f func(kind store.Kind, of *ModelJob, name string, w Work)) {
+func (p *Plan) eachWork(f func(kind store.Kind, of *ModelJob, name string, w clip.Work)) {
 	for _, m := range p.Models {
 		f(store.KindModel, m, m.Attack.Name, m.work())
 	}
@@ -168,14 +169,19 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	config := plan.Models[0].Encoder.Config
+	plan = plan.Part(o.Shard)
 	estimate := plan.Estimate()
-	rate, err := TowerRate(e, plan.Models[0].Encoder.Config, time.Second)
+	rate, err := TowerRate(e, config, time.Second)
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
 	if f.Extends != "" {
 		fmt.Fprintf(&b, "# %s over %s\n%s\n", f.Path, f.Extends, f.Text)
+	}
+	if o.Shard.Of > 0 {
+		fmt.Fprintf(&b, "shard %s of ", o.Shard)
 	}
 	fmt.Fprintf(&b, "suite %s: %d models, %d detections, %d repairs\n\n", f.Name, len(plan.Models), len(plan.Detections), len(plan.Repairs))
 	fmt.Fprintf(&b, "%-12s %-16s %7s %15s %12s\n", "cells of", "", "cells", "image passes", "operations")
@@ -199,6 +205,28 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 	}
 	_, err = io.WriteString(w, b.String())
 	return err
+}
+
+// LongestShard estimates how long the largest of n shards of a suite takes with o's workers, at the rate that this machine shows in a second.
+func LongestShard(f *suite.File, o Options, n int) (time.Duration, error) {
+	workers, threads := world.Share(o.Device, o.Workers, o.Threads)
+	e, err := world.OpenEngine(o.Device, threads)
+	if err != nil {
+		return 0, err
+	}
+	defer e.Close()
+	opened := world.New()
+	opened.Outlines = &world.Outlines{}
+	plan, err := NewPlan(opened, f, e.Fingerprint())
+	if err != nil {
+		return 0, err
+	}
+	rate, err := TowerRate(e, plan.Models[0].Encoder.Config, time.Second)
+	if err != nil {
+		return 0, err
+	}
+	longest := slices.Max(plan.loads(n))
+	return time.Duration(longest / (rate * float64(workers)) * float64(time.Second)), nil
 }
 
 // duration is a number of seconds in words, in days where it is several.

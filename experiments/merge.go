@@ -34,7 +34,7 @@ type Merged struct {
 func (m Merged) Partial() string {
 	var out []string
 	if len(m.Missing) > 0 {
-		out = append(out, fmt.Sprintf("%d of %d shards are not there (%s)", len(m.Missing), m.Of, ranges(m.Missing)))
+		out = append(out, fmt.Sprintf("%d of %d shards are not there (%s)", len(m.Missing), m.Of, Ranges(m.Missing)))
 	}
 	if m.Models < m.Whole {
 		out = append(out, fmt.Sprintf("%d of %d models", m.Models, m.Whole))
@@ -49,8 +49,8 @@ func (m Merged) Partial() string {
 	return "partial: " + strings.Join(out, ", ")
 }
 
-// ranges writes numbers short: 1-3,7.
-func ranges(n []int) string {
+// Ranges writes numbers short: 1-3,7.
+func Ranges(n []int) string {
 	var out []string
 	for i := 0; i < len(n); {
 		j := i

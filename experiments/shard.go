@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"clipinspector/clip"
 	"clipinspector/results/store"
 )
 
@@ -126,21 +127,8 @@ func (p *Plan) Part(s Shard) *Plan {
 	if s.Of == 0 {
 		return p
 	}
-	work := p.workByModel()
-	order := slices.Clone(p.Models)
-	slices.SortStableFunc(order, func(a, b *ModelJob) int { return cmp.Compare(work[b], work[a]) })
-	load := make([]float64, s.Of)
 	mine := map[*ModelJob]bool{}
-	for _, m := range order {
-		least := 0
-		for i := range load {
-			if load[i] < load[least] {
-				least = i
-			}
-		}
-		load[least] += work[m]
-		mine[m] = least == s.Index-1
-	}
+	p.deal(s.Of, func(m *ModelJob, shard int, _ float64) { mine[m] = shard == s.Index-1 })
 	part := &Plan{File: p.File, Engine: p.Engine, shard: s, whole: len(p.Models), models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
 		repairs: map[string]*RepairJob{}, measured: p.measured}
 	for _, m := range p.Models {
@@ -164,9 +152,28 @@ func (p *Plan) Part(s Shard) *Plan {
 	return part
 }
 
-// workByModel is the estimated work of each model with its detections and repairs.
-func (p *Plan) workByModel() map[*ModelJob]float64 {
+// deal deals the models out to so many shards, numbered from 0.
+func (p *Plan) deal(shards int, to func(m *ModelJob, shard int, work float64)) {
 	work := map[*ModelJob]float64{}
-	p.eachWork(func(_ store.Kind, m *ModelJob, _ string, w Work) { work[m] += w.FLOP })
-	return work
+	p.eachWork(func(_ store.Kind, m *ModelJob, _ string, w clip.Work) { work[m] += w.FLOP })
+	order := slices.Clone(p.Models)
+	slices.SortStableFunc(order, func(a, b *ModelJob) int { return cmp.Compare(work[b], work[a]) })
+	load := make([]float64, shards)
+	for _, m := range order {
+		least := 0
+		for i := range load {
+			if load[i] < load[least] {
+				least = i
+			}
+		}
+		load[least] += work[m]
+		to(m, least, work[m])
+	}
+}
+
+// loads is the estimated work of each of so many shards, in operations.
+func (p *Plan) loads(shards int) []float64 {
+	out := make([]float64, shards)
+	p.deal(shards, func(_ *ModelJob, shard int, work float64) { out[shard] += work })
+	return out
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"clipinspector/results/store"
@@ -16,7 +17,8 @@ import (
 // has come is published again and again: files first, then the store, as a whole and renamed into place.
 type stage struct {
 	out, local string
-	owner      string // what the lock says
+	owner      string     // path of the lock
+	mu         sync.Mutex // one publication at a time
 }
 
 const (
@@ -124,6 +126,8 @@ func (s *stage) move(from, to string) error {
 
 // publish brings what has come to the output folder, the store last.
 func (s *stage) publish() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if _, err := os.Stat(filepath.Join(s.local, StoreFile)); err != nil {
 		return nil // nothing yet
 	}
