@@ -211,6 +211,13 @@ func (f *File) openZip() error {
 	if !ok {
 		return errors.New("zip: no entry */data.pkl: not a file of torch.save")
 	}
+	for _, name := range slices.Sorted(maps.Keys(entries)) { // those that are read nowhere else
+		if e := entries[name]; strings.HasPrefix(name, ".") {
+			if _, err := e.content(f.r, 256); err != nil {
+				return err
+			}
+		}
+	}
 	f.Format = "zip"
 	if _, script := entries["constants.pkl"]; script {
 		f.Format = "TorchScript"
@@ -261,6 +268,10 @@ func (f *File) openZip() error {
 		if _, more := r.ReadByte(); more == nil {
 			err = errors.New("something follows the pickle")
 		}
+	}
+	if o, _ := f.Root.(*pickle.Object); err == nil && f.Format == "TorchScript" &&
+		(raw[1] != 2 || o == nil || !strings.HasPrefix(o.Class.(pickle.Global).Module, "__torch__")) {
+		err = errors.New("no module of TorchScript, though the archive has constants.pkl")
 	}
 	if err != nil {
 		return fmt.Errorf("data.pkl: %w", err)
