@@ -33,9 +33,9 @@ import (
 // and a text file "checkpoint" beside it names the last one. MaPLe's trainer, built on the same, keeps the whole model, in a folder
 // MultiModalPromptLearner: the tensors of the learner (maple.go) begin with "prompt_learner.", and the frozen encoders lie beside
 // them, as image_encoder (OpenAI's visual), text_encoder (without token embeddings) and logit_scale. Prompts are audited on the CLIP that
-// is given; [CompareEncoders] tells whether these are the same. BadCLIP's trigger lies in a folder of its own. That a file does not
-// tell the place of the class name in CoOp's prompts: "end", CoOp's default, is assumed. BAPLe keeps learner and noise in one
-// Sequential ("0." and "1."), or a context alone.
+// is given; [CompareEncoders] tells whether these are the same. IVLP and PromptSRC do so in VLPromptLearner, VPT in prompt_learner, with
+// their visual prompts and those of later blocks within the encoders (ivlp.go). BadCLIP's trigger lies in a folder of its own. BAPLe
+// keeps learner and noise in one Sequential ("0." and "1."). What reading makes of them is in delivered.go.
 const (
 	promptFolder  = "prompt_learner"
 	mapleFolder   = "MultiModalPromptLearner"

@@ -497,6 +497,12 @@ func FuzzReadCheckpoint(f *testing.F) {
 	if err != nil || len(paths) < 5 {
 		f.Fatal(paths, err)
 	}
+	learned, err := filepath.Glob("testdata/learners/*/*/model*")
+	if err != nil || len(learned) < 5 {
+		f.Fatal(learned, err)
+	}
+	paths = append(append(paths, learned...), "testdata/learners/lora-text/lora_weights.pt")
+	wide := newWide(f, e, 3)
 	own := filepath.Join(f.TempDir(), "own.safetensors")
 	l, _ := FindLearner("coop")
 	m, err := New(c, l, map[string]any{"context": 4, "class-specific": false, "init": ""}, dasslClasses, rand.New(rand.NewPCG(1, 1)))
@@ -523,11 +529,15 @@ func FuzzReadCheckpoint(f *testing.F) {
 				t.Errorf("an error of %d bytes: %.200q", len(err.Error()), err)
 			}
 		}
+		hint := ""
+		if len(raw)%2 == 1 { // CLIP-LoRA's file wants one
+			hint = "a photo of a {}."
+		}
 		for _, x := range []struct {
 			c       *clip.Model
 			classes []string
-		}{{c, dasslClasses}, {deep, deepClasses}} {
-			m, err := ReadCheckpoint(path, x.classes, Hints{}, x.c)
+		}{{c, dasslClasses}, {deep, deepClasses}, {wide, dasslClasses}} {
+			m, err := ReadCheckpoint(path, x.classes, Hints{Init: hint}, x.c)
 			if check(err); err == nil && len(m.Params) == 0 {
 				t.Error("a model without prompts")
 			}

@@ -12,6 +12,8 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
+	"clipinspector/clip/safetensors"
+	"clipinspector/clip/torchfile"
 	"clipinspector/engine"
 	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
@@ -125,5 +127,83 @@ func TestLearnersAreWrittenBack(t *testing.T) {
 				t.Errorf("%s: %s came back as another model", kind, path)
 			}
 		}
+	}
+}
+
+// However the tensors of a model are wrapped, the same model is read; what is ambiguous, or carries more than is read, is refused with
+// what to do.
+func TestWrappedAndAmbiguousFiles(t *testing.T) {
+	c := newHashed(t, newCPU(t, 1))
+	want, err := ReadCheckpoint("testdata/coop", dasslClasses, Hints{}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := want.Params["ctx"]
+	prefix, suffix, err := want.buffers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type entries = torchfile.Entries
+	path := filepath.Join(t.TempDir(), "delivered")
+	put := func(e entries) {
+		if err := torchfile.Write(path, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	learner := func(before string) entries {
+		return entries{{Key: before + "ctx", Value: ctx}, {Key: before + "token_prefix", Value: prefix}, {Key: before + "token_suffix", Value: suffix}}
+	}
+	resuming := torchfile.Entry{Key: "optimizer", Value: entries{{Key: "momentum", Value: ctx}}}
+	for what, e := range map[string]entries{
+		"bare names":       learner(""),
+		"state_dict":       {{Key: "state_dict", Value: learner("")}, {Key: "epoch", Value: int64(3)}},
+		"model_state_dict": {{Key: "model_state_dict", Value: learner("module.")}, resuming},
+		"model":            {{Key: "model", Value: learner("_orig_mod.prompt_learner.")}},
+		"Lightning":        {{Key: "state_dict", Value: learner("model.prompt_learner.")}, {Key: "optimizer_states", Value: entries{{Key: "0", Value: ctx}}}},
+		"nested":           {{Key: "model", Value: entries{{Key: "state_dict", Value: learner("module._orig_mod.")}}}},
+		"parts":            {{Key: "prompt_learner", Value: learner("")}},
+	} {
+		put(e)
+		got, err := ReadCheckpoint(path, dasslClasses, Hints{}, c)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		} else if got.Learner != want.Learner || !slices.Equal(floats(got.Params["ctx"]), floats(ctx)) {
+			t.Errorf("%s: another model was read", what)
+		}
+	}
+	tensors := map[string]*tensor.Dense{"prompt_learner.ctx": ctx, "prompt_learner.token_suffix": suffix}
+	if err := safetensors.Write(path, &safetensors.File{Tensors: tensors, Metadata: map[string]string{"format": "pt"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadCheckpoint(path, dasslClasses, Hints{}, c); err != nil || !slices.Equal(floats(got.Params["ctx"]), floats(ctx)) {
+		t.Errorf("safetensors: %v", err)
+	}
+	zeros := func(shape ...int) *tensor.Dense {
+		return dense(make([]float32, tensor.Shape(shape).TotalSize()), shape...)
+	}
+	with := func(name string, x *tensor.Dense) entries {
+		return append(learner(""), torchfile.Entry{Key: name, Value: x})
+	}
+	for want, e := range map[string]entries{
+		"holds 2 models":              {{Key: "state_dict", Value: learner("")}, {Key: "ema_state_dict", Value: learner("")}},
+		"have one name":               append(learner(""), learner("module.")...),
+		"say which: --learner coop":   {{Key: "ctx", Value: zeros(3, 4, 16)}},
+		"other numbers are PLOT's":    {{Key: "ctx", Value: zeros(4, 4, 16)}},
+		"are PLOT's: PLOT's logits":   {{Key: "ctx", Value: zeros(4, 4, 16)}, {Key: "token_prefix", Value: zeros(12, 1, 16)}},
+		`"adapter.weight" is none of`: with("adapter.weight", zeros(2)),
+		"of a ivlp model":             with("image_encoder.VPT", zeros(2, 25)),
+		"holds no tensors":            {{Key: "epoch", Value: int64(3)}},
+		"no tensor ctx":               {{Key: "weight", Value: zeros(2)}, {Key: "bias", Value: zeros(2)}},
+	} {
+		put(e)
+		if _, err := ReadCheckpoint(path, dasslClasses, Hints{}, c); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%v, want an error that says %q", err, want)
+		}
+	}
+	if _, err := ReadCheckpoint("testdata/ctx.pt", dasslClasses, Hints{}, c); err == nil || !strings.Contains(err.Error(), "--learner coop") {
+		t.Errorf("a bare tensor: %v", err)
+	}
+	if _, err := ReadCheckpoint("testdata/learners/lora-text/lora_weights.pt", dasslClasses, Hints{}, newWide(t, c.Engine(), 3)); err == nil || !strings.Contains(err.Error(), "say --init") {
+		t.Errorf("CLIP-LoRA without its words: %v", err)
 	}
 }
