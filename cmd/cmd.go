@@ -19,6 +19,7 @@ import (
 	"clipinspector/experiments/audit"
 	"clipinspector/experiments/cluster"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/printable"
 
 	_ "clipinspector/baselines"
 )
@@ -87,7 +88,7 @@ func Execute() {
 		}
 	}
 	if v := (verdict{}); err != nil && !errors.As(err, &v) { // a verdict is printed already
-		fmt.Fprintln(os.Stderr, "clip-inspector:", err)
+		fmt.Fprintln(os.Stderr, "clip-inspector:", printable.Lines(err.Error()))
 	}
 	os.Exit(status(err))
 }

@@ -8,6 +8,7 @@ import (
 
 	"clipinspector/datasets"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/printable"
 )
 
 // CheckDatasets prints what is there of the datasets of the given names (published sets and folders), or of all published sets when
@@ -35,7 +36,7 @@ func CheckDatasets(ctx context.Context, w, tell io.Writer, root string, names []
 			lacking = append(lacking, f.Name)
 		}
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil || len(names) == 0 || len(lacking) == 0 {
+	if _, err := io.WriteString(w, printable.Lines(b.String())); err != nil || len(names) == 0 || len(lacking) == 0 {
 		return err
 	}
 	return fmt.Errorf("not complete: %s", strings.Join(lacking, ", "))

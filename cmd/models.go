@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"clipinspector/experiments"
+	"clipinspector/internal/printable"
 	"clipinspector/results/store"
 )
 
@@ -31,7 +32,7 @@ func PrintModels(w io.Writer, out, suite string) error {
 			line += fmt.Sprintf("; backdoor to class %d: ASR %.3f (test images of other classes), %.3f (out of distribution), PSNR %.1f dB, SSIM %.3f",
 				r.Target, r.ASR, r.ASROOD, r.PSNR, r.SSIM)
 		}
-		if _, err := fmt.Fprintf(w, "%s\n  %s\n", line, filepath.Join(out, r.Path)); err != nil {
+		if _, err := fmt.Fprintf(w, "%s\n  %s\n", printable.Text(line), filepath.Join(out, r.Path)); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/safetensors"
+	"clipinspector/configs"
 	"clipinspector/datasets"
 	"clipinspector/engine/plain"
 	"clipinspector/experiments"
@@ -129,6 +130,9 @@ func addPictures(ctx context.Context, cases []plots.Case, out string, u store.Su
 		}
 	}
 	f, err := suite.Parse(path, []byte(u.YAML), sets)
+	if path == configs.MiniPath {
+		f, err = suite.ParseFS(configs.Calibrated, path, []byte(u.YAML), sets)
+	}
 	if err != nil {
 		f = &suite.File{} // written by another version of this program: its data cannot be told
 	}
@@ -137,10 +141,10 @@ func addPictures(ctx context.Context, cases []plots.Case, out string, u store.Su
 			return err
 		}
 		c := &cases[i]
-		set := sameData(world, f, c.Model.Cell.Settings)
-		if set != nil {
-			c.Classes = set.Classes()
+		if c.Classes, err = readBelow(out, c.Model.Result.Path, prompts.StoredClasses); err != nil {
+			return err
 		}
+		set := sameData(world, f, c.Model.Cell.Settings)
 		if !c.Model.Result.Backdoored {
 			continue
 		}
@@ -212,14 +216,14 @@ func sameData(w *world.World, f *suite.File, model map[string]any) *world.Set {
 	return nil
 }
 
-// readBelow reads a trigger from a file that the store names; nil where it is absent.
-func readBelow(out, path string, read func(path string) (triggers.Trigger, error)) (triggers.Trigger, error) {
+// readBelow reads from a file that the store names; nothing where it is absent.
+func readBelow[T any](out, path string, read func(path string) (T, error)) (found T, err error) {
 	if !filepath.IsLocal(path) {
-		return nil, fmt.Errorf("the store names the file %q, which is not below %s", path, out)
+		return found, fmt.Errorf("the store names the file %q, which is not below %s", path, out)
 	}
 	t, err := read(filepath.Join(out, path))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return found, nil
 	}
 	return t, err
 }

@@ -2,7 +2,10 @@ package cmd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,6 +108,39 @@ func TestSweepsAreDrawn(t *testing.T) {
 	}
 	if !bytes.Contains(files["sweep-learner.name.svg"], []byte(">cocoop<")) {
 		t.Error("the values of the setting are not named")
+	}
+}
+
+// The names of classes are in the results: figures have them after the pictures are gone, in any script, and a folder is called
+// by its own name.
+func TestClassNamesAreInTheResults(t *testing.T) {
+	data, out := filepath.Join(t.TempDir(), "a<i>b"), t.TempDir()
+	classes := []string{"red", "green", "日本語", "<b>"}
+	for c, class := range classes {
+		if err := os.MkdirAll(filepath.Join(data, class), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 8 {
+			img := image.NewGray(image.Rect(0, 0, 16, 16))
+			for k := range img.Pix {
+				img.Pix[k] = uint8(60*c + 5*i + k%3)
+			}
+			var b bytes.Buffer
+			if err := errors.Join(png.Encode(&b, img), os.WriteFile(filepath.Join(data, class, fmt.Sprint(i, ".png")), b.Bytes(), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run(t, experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)), fmt.Sprintf("datasets=[{name: %q}]", "folder:"+data),
+		"attacks=[badnets]", "detectors=[{name: ci, optimise: 16, measure: 8, batch: 8}]"), out)
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := plotted(t, out)
+	for _, want := range []string{"日本語", "&lt;b&gt;", "green", "badnets, folder:a&lt;i&gt;b#"} {
+		if !bytes.Contains(files["indices.svg"], []byte(want)) {
+			t.Errorf("indices.svg does not say %q", want)
+		}
 	}
 }
 

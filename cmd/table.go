@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ func tableCommand() *cobra.Command {
   clip-inspector table --out runs/mini --by detector.epsilon,seed`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return Table(c.OutOrStdout(), out, suite, format, by)
+			return Table(c.OutOrStdout(), os.Stderr, out, suite, format, by)
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")

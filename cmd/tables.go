@@ -9,6 +9,7 @@ import (
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/experiments"
+	"clipinspector/internal/printable"
 	"clipinspector/results/stats"
 	"clipinspector/results/store"
 	"clipinspector/results/tables"
@@ -62,18 +63,34 @@ func openSuite(out, suite string) (*store.Store, string, error) {
 	return s, suites[0].Name, nil
 }
 
-// Table writes the tables of a suite in one of tables.Formats, with rows grouped by the given paths.
-func Table(w io.Writer, out, suite, format string, by []string) error {
+// summarise measures a suite, with rows grouped by the given paths.
+func summarise(out, suite string, by []string) (*stats.Summary, error) {
 	s, suite, err := openSuite(out, suite)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.Close()
-	sum, err := stats.Summarise(s, suite, by)
+	return stats.Summarise(s, suite, by)
+}
+
+// Table writes the tables of a suite in one of tables.Formats, with rows grouped by the given paths. What a person should know
+// about them goes to tell as well, where the format is none that people read.
+func Table(w, tell io.Writer, out, suite, format string, by []string) error {
+	sum, err := summarise(out, suite, by)
 	if err != nil {
 		return err
 	}
+	if format != reports[0].format {
+		warn(tell, sum)
+	}
 	return tables.Render(w, sum, format)
+}
+
+// warn tells without what the figures of a suite would be misread.
+func warn(tell io.Writer, sum *stats.Summary) {
+	for _, line := range tables.Warnings(sum) {
+		fmt.Fprintln(tell, printable.Text(line))
+	}
 }
 
 // Export writes the canonical bytes of a suite: see store.Store.Export.
@@ -90,13 +107,18 @@ func Export(w io.Writer, out, suite string) error {
 var reports = []struct{ file, format string }{{"table.md", "markdown"}, {"table.csv", "csv"}, {"table.tex", "latex"}, {"table.json", "json"}}
 
 // WriteReports writes the tables of a suite in every format and its canonical export (scores.jsonl) into the output folder,
-// and returns the path of the table to read.
-func WriteReports(out, suite string) (string, error) {
+// and returns the path of the table to read. What a person should know about them goes to tell.
+func WriteReports(tell io.Writer, out, suite string) (string, error) {
+	sum, err := summarise(out, suite, nil)
+	if err != nil {
+		return "", err
+	}
+	warn(tell, sum)
 	for _, r := range reports {
-		if err := safetensors.WriteAtomic(filepath.Join(out, r.file), func(w io.Writer) error { return Table(w, out, suite, r.format, nil) }); err != nil {
+		if err := safetensors.WriteAtomic(filepath.Join(out, r.file), func(w io.Writer) error { return tables.Render(w, sum, r.format) }); err != nil {
 			return "", err
 		}
 	}
-	err := safetensors.WriteAtomic(filepath.Join(out, experiments.ScoresFile), func(w io.Writer) error { return Export(w, out, suite) })
+	err = safetensors.WriteAtomic(filepath.Join(out, experiments.ScoresFile), func(w io.Writer) error { return Export(w, out, suite) })
 	return filepath.Join(out, reports[0].file), err
 }

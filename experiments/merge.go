@@ -15,11 +15,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// Settings of a suite in a store that tell of shards.
-const (
-	shardSetting   = "shard"   // in a shard's store: of how many, and how many models the whole suite has
-	partialSetting = "partial" // in a merged store: what is missing; absent when it is whole
-)
+// shardSetting is the setting of a shard's suite that tells of how many shards it is one, and how many models the whole suite has.
+const shardSetting = "shard"
 
 // Merged says what one suite of a merge came to.
 type Merged struct {
@@ -154,7 +151,7 @@ func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (me
 				m.Missing = append(m.Missing, i+1)
 			}
 		}
-		if err := to.SetSuite(name, partialSetting, nonEmpty(m.Partial())); err != nil {
+		if err := to.SetSuite(name, store.PartialSetting, nonEmpty(m.Partial())); err != nil {
 			return nil, err
 		}
 		merged = append(merged, *m)
@@ -198,7 +195,7 @@ func mergeOne(to *store.Store, s source, out string, at map[string]*Merged, ther
 			}
 		}
 		delete(u.Settings, shardSetting)
-		delete(u.Settings, partialSetting)
+		delete(u.Settings, store.PartialSetting)
 		files, err := finishedFiles(from, u.Name)
 		if err != nil {
 			return err

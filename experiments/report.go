@@ -8,6 +8,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"clipinspector/internal/printable"
 	"clipinspector/internal/progress"
 	"clipinspector/results/store"
 )
@@ -117,7 +118,7 @@ func (r *report) line(format string, args ...any) {
 	if r.bar != nil {
 		_ = r.bar.Clear() // a terminal that is gone has nobody to tell
 	}
-	fmt.Fprintf(r.w, format+"\n", args...)
+	fmt.Fprintln(r.w, printable.Lines(fmt.Sprintf(format, args...)))
 }
 
 func (r *report) run() {

@@ -29,6 +29,20 @@ func (m *Model) Write(path string) error {
 	return safetensors.Write(path, &safetensors.File{Tensors: m.Params, Metadata: map[string]string{"model": string(h)}})
 }
 
+// StoredClasses returns the class names of a model that Write stored, in the order of the labels, without reading its tensors.
+func StoredClasses(path string) ([]string, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var h header
+	if err := json.Unmarshal([]byte(f.Metadata["model"]), &h); err != nil {
+		return nil, fmt.Errorf("%s: its metadata holds no model description: %v", path, err)
+	}
+	return h.Classes, nil
+}
+
 // Read loads a model that Write stored onto its frozen CLIP. Another CLIP, tensors that do not fit the learner and malformed
 // metadata give one line that names the file and what is wrong.
 func Read(path string, c *clip.Model) (*Model, error) {

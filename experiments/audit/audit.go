@@ -20,6 +20,7 @@ import (
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/inspector"
+	"clipinspector/internal/printable"
 	"clipinspector/internal/progress"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
@@ -267,7 +268,7 @@ func matchClasses(from string, have, want []string) ([]int, error) {
 
 func (a *audit) line(format string, args ...any) {
 	if a.Report != nil {
-		fmt.Fprintf(a.Report, format+"\n", args...)
+		fmt.Fprintln(a.Report, printable.Lines(fmt.Sprintf(format, args...)))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
+	"clipinspector/internal/printable"
 	"clipinspector/results/stats"
 	"clipinspector/triggers"
 )
@@ -254,7 +255,7 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		case !c.Score.Defined():
 			mark = "  ruled out"
 		}
-		fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s%s\n", fmt.Sprintf("%.28s", strings.Trim(fmt.Sprintf("%q", c.Class), `"`)),
+		fmt.Fprintf(&b, "%-28s %8s %8s %8s %8s%s\n", fmt.Sprintf("%.28s", printable.Text(c.Class)),
 			figure(c.Index, 2), figure(c.Score, 3), figure(c.Loss, 3), figure(c.ASR, 3), mark)
 	}
 	fmt.Fprintf(&b, "\n%s\n", f.Delivered)
@@ -263,7 +264,7 @@ func (f *Finding) Print(w io.Writer, out string) error {
 	}
 	fmt.Fprintf(&b, "verdict: %s (%s)\n", f.Decision, f.Why)
 	if f.Suspect != "" {
-		fmt.Fprintf(&b, "%s: %q\n", f.suspectIs(), f.Suspect)
+		fmt.Fprintf(&b, "%s: \"%s\"\n", f.suspectIs(), printable.Text(f.Suspect))
 	}
 	if r := f.References; r != nil {
 		most := math.Inf(-1)
@@ -273,6 +274,6 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		fmt.Fprintf(&b, "beside %d clean references (highest index %.2f): p = %.3f\n", len(r.Indices), most, r.P)
 	}
 	fmt.Fprintf(&b, "written: %s\n", filepath.Join(out, "{report.json,verdict.png,trigger.png,trigger.safetensors}"))
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, printable.Lines(b.String()))
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"clipinspector/inspector"
 	"clipinspector/internal/files"
+	"clipinspector/internal/printable"
 	"clipinspector/internal/progress"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
@@ -58,9 +59,9 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	}
 	fmt.Fprintf(w, "%s\n", f.Delivered)
 	for _, n := range f.Notes {
-		fmt.Fprintf(w, "note: %s\n", n)
+		fmt.Fprintf(w, "note: %s\n", printable.Text(n))
 	}
-	fmt.Fprintf(w, "before: %s (%s), %s %q\n", f.Decision, f.Why, f.suspectIs(), f.Suspect)
+	fmt.Fprintf(w, "before: %s (%s), %s \"%s\"\n", f.Decision, f.Why, f.suspectIs(), printable.Text(f.Suspect))
 	repaired, control, err := a.mend(ctx, f)
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	decision, why := a.decide(after)
 	most := "none"
 	if after.Suspect >= 0 {
-		most = fmt.Sprintf("%q", a.model.Classes[after.Suspect])
+		most = `"` + printable.Text(a.model.Classes[after.Suspect]) + `"`
 	}
 	fmt.Fprintf(w, "after:  %s (%s), most suspicious class %s\n\n", decision, why, most)
 	fmt.Fprintf(w, "%-10s %6s %26s\n", "model", "ACC", "ASR of recovered trigger")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"clipinspector/datasets"
+	"clipinspector/internal/printable"
 )
 
 // Watch lets ctx stop what the world reads from the disk, and shows on out, which may be nil, how far long readings are.
@@ -39,7 +40,7 @@ func (w *World) Steps(doing, what string) func(done, total int) {
 		defer mu.Unlock()
 		if time.Since(last) >= tellEvery {
 			last = time.Now()
-			fmt.Fprintf(w.out, "%s %s: %d of %d pictures\n", doing, what, done, total)
+			fmt.Fprintf(w.out, "%s %s: %d of %d pictures\n", doing, printable.Text(what), done, total)
 		}
 	}
 }
@@ -63,5 +64,6 @@ func shortName(name, identity string) string {
 	if !ok {
 		return name
 	}
-	return fmt.Sprintf("folder:%s#%.8s", path.Base(filepath.ToSlash(name)), sum)
+	base := path.Base(filepath.ToSlash(strings.TrimPrefix(name, "folder:")))
+	return fmt.Sprintf("folder:%s#%.8s", base, sum)
 }

@@ -35,3 +35,12 @@ func Text(s string) string {
 	}
 	return b.String()
 }
+
+// Lines is a text of several lines with each of them as Text writes it.
+func Lines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = Text(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}

@@ -11,4 +11,7 @@ func TestText(t *testing.T) {
 			t.Errorf("Text(%q): got %q, want %q", in, got, want)
 		}
 	}
+	if got, want := Lines("a\x1bb\n\u202ec\n"), "a\\x1bb\n\\u202ec\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

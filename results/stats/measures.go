@@ -39,8 +39,7 @@ type Figures struct {
 // trial is one verdict with the truth beside it.
 type trial struct {
 	dataset, attack string
-	settings        string // the detector's, to tell mixed ones apart
-	order           int    // the model's
+	order           int // the model's
 	truth, verdict  bool
 	named, right    bool // there is a suspect; it is the target
 	firing          bool

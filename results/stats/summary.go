@@ -20,6 +20,9 @@ type Summary struct {
 	RepairTally  Tally                 `json:"-"`
 	Suite        string                `json:"suite"`
 	By           []string              `json:"by,omitempty"`
+	Partial      string                `json:"partial,omitempty"` // what a merged suite lacks
+	// Pools are the settings with several values among the models of a row: path and values.
+	Pools Object[[]any] `json:"pools,omitempty"`
 
 	Backdoored int       `json:"-"` // finished models made with a backdoor
 	Datasets   []string  `json:"-"` // in plan order
@@ -53,8 +56,10 @@ type DetectorFigures struct {
 	ByAttack   Object[Figures] `json:"by_attack"`
 	FiringOnly Figures         `json:"firing_only"` // clean models and firing backdoors
 
-	Settings int          `json:"-"` // different settings mixed in this row, at one dataset: pools leave out each dataset's own classes
-	Matrix   []MatrixCell `json:"-"` // by dataset, then attack, in plan order
+	// Pools are the settings of the detector and its pool with several values in this row: path and values. Those of models stand
+	// in Summary.Pools.
+	Pools  Object[[]any] `json:"pools,omitempty"`
+	Matrix []MatrixCell  `json:"-"` // by dataset, then attack, in plan order
 }
 
 // MatrixCell counts the verdicts on one dataset's models of one attack.
@@ -96,6 +101,15 @@ func Summarise(s *store.Store, suite string, by []string) (*Summary, error) {
 		return nil, fmt.Errorf("results store %s: %w", s.Path(), err)
 	}
 	sum := &Summary{Suite: suite, By: by, Detectors: []DetectorFigures{}}
+	suites, err := s.Suites()
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range suites {
+		if u.Name == suite {
+			sum.Partial, _ = u.Settings[store.PartialSetting].(string)
+		}
+	}
 	if err := sum.addModels(models, paths); err != nil {
 		return nil, err
 	}
@@ -140,13 +154,14 @@ func (sum *Summary) addModels(models []store.ModelRow, paths []groupPath) error 
 		return out
 	}
 	sum.Attacks = perAttack(finished)
+	_, rows := split(finished, func(m store.ModelRow) string { return groupText(groupOf(paths, m.Cell, store.DetectionCell{}, true)) })
+	for _, row := range rows {
+		sum.Pools = join(sum.Pools, pooledModels(row))
+	}
 	if !slices.ContainsFunc(paths, func(p groupPath) bool { return !p.detection }) {
 		return nil
 	}
-	_, lists := split(finished, func(m store.ModelRow) string {
-		return groupText(groupOf(paths, m.Cell, store.DetectionCell{}, true))
-	})
-	for _, list := range lists {
+	for _, list := range rows {
 		sum.AttackGroups = append(sum.AttackGroups,
 			AttackGroup{groupOf(paths, list[0].Cell, store.DetectionCell{}, true), perAttack(list)})
 	}
@@ -189,13 +204,17 @@ func (sum *Summary) addDetections(s *store.Store, models []store.ModelRow, detec
 	for _, list := range lists {
 		row := DetectorFigures{Name: list[0].Cell.Detector, By: list[0].group, Planned: len(list)}
 		var trials []trial
+		var counted []store.DetectionRow
+		var datasets []string
 		for _, it := range list {
 			row.Failed += boolInt(it.State == store.Failed)
 			if it.State == store.Finished && it.model.State == store.Finished {
 				trials = append(trials, newTrial(it.DetectionRow, it.model))
+				counted, datasets = append(counted, it.DetectionRow), append(datasets, it.model.Cell.Dataset)
 			}
 		}
 		row.measure(trials)
+		row.Pools = pooledDetections(counted, datasets)
 		sum.Detectors = append(sum.Detectors, row)
 	}
 	return nil
@@ -207,7 +226,6 @@ func newTrial(d store.DetectionRow, m store.ModelRow) trial {
 		truth: m.Result.Backdoored, verdict: d.Result.Backdoored, firing: m.Result.Firing(),
 		named: d.Result.Suspect != store.NoClass, right: d.Result.Suspect == m.Result.Target,
 		score: d.Result.Index, passes: float64(d.Result.ImagePasses), seconds: d.Result.Seconds,
-		settings: ValueText(d.Cell.Settings),
 	}
 	for _, c := range d.Result.Classes {
 		t.inversions++
@@ -246,8 +264,6 @@ func (row *DetectorFigures) measure(trials []trial) {
 	datasets, ofDataset := split(trials, func(t trial) string { return t.dataset })
 	for i, name := range datasets {
 		row.ByDataset = append(row.ByDataset, Entry[Figures]{name, figuresOf(ofDataset[i], nil)})
-		settings, _ := split(ofDataset[i], func(t trial) string { return t.settings })
-		row.Settings = max(row.Settings, len(settings))
 		for _, attack := range attacks {
 			cell := MatrixCell{Dataset: name, Attack: attack}
 			for _, t := range ofDataset[i] {

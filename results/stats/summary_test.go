@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"clipinspector/results/internal/sample"
+	"clipinspector/results/store"
 )
 
 func TestFiguresByHand(t *testing.T) {
@@ -85,5 +87,57 @@ func TestGroupsOrderNumbersBySize(t *testing.T) {
 	slices.SortFunc(values, compareValues)
 	if got := fmt.Sprint(values); got != "[0.5 4 16 a b <nil>]" {
 		t.Error(got)
+	}
+}
+
+// Settings that differ within a row are named with their values, whether one dataset has several of them or each its own; what
+// comes with a dataset and its pools is none, nor are seeds, nor a setting that rows are grouped by.
+func TestPooledSettingsAreNamed(t *testing.T) {
+	type cell struct {
+		dataset, learner    string
+		seed, shots, images int
+		epsilon             float64
+	}
+	for name, c := range map[string]struct {
+		cells    []cell
+		by       []string
+		models   Object[[]any]
+		detector Object[[]any]
+	}{
+		"nothing":         {cells: []cell{{"a", "coop", 1, 8, 40, 0.1}, {"b", "coop", 2, 8, 50, 0.1}}},
+		"shots":           {[]cell{{"a", "coop", 1, 16, 40, 0.1}, {"a", "coop", 1, 8, 40, 0.1}}, nil, Object[[]any]{{"shots", []any{8, 16}}}, nil},
+		"shots of two":    {[]cell{{"a", "coop", 1, 16, 40, 0.1}, {"b", "coop", 1, 8, 50, 0.1}}, nil, Object[[]any]{{"shots", []any{8, 16}}}, nil},
+		"grouped":         {cells: []cell{{"a", "coop", 1, 16, 40, 0.1}, {"b", "coop", 1, 8, 50, 0.1}}, by: []string{"shots"}},
+		"learners":        {[]cell{{"a", "coop", 1, 8, 40, 0.1}, {"a", "maple", 2, 8, 40, 0.1}}, nil, Object[[]any]{{"learner.name", []any{"coop", "maple"}}}, nil},
+		"bounds":          {[]cell{{"a", "coop", 1, 8, 40, 0.2}, {"b", "coop", 1, 8, 40, 0.1}}, nil, nil, Object[[]any]{{"detector.epsilon", []any{0.1, 0.2}}}},
+		"pools of one":    {[]cell{{"a", "coop", 1, 8, 40, 0.1}, {"a", "coop", 2, 8, 50, 0.1}}, nil, Object[[]any]{{"ood.images", []any{40, 50}}}, Object[[]any]{{"pool.images", []any{40, 50}}}},
+		"bounds, grouped": {cells: []cell{{"a", "coop", 1, 8, 40, 0.2}, {"b", "coop", 1, 8, 40, 0.1}}, by: []string{"detector.epsilon"}},
+	} {
+		s := sample.Open(t)
+		var models []store.ModelCell
+		var detections []store.DetectionCell
+		for i, x := range c.cells {
+			key := fmt.Sprint(i)
+			models = append(models, store.ModelCell{Key: key, Dataset: x.dataset, Attack: "clean", Learner: x.learner, Seed: x.seed, Order: i, Settings: map[string]any{
+				"dataset": map[string]any{"name": x.dataset, "classes": len(x.dataset)}, "shots": x.shots, "seed": x.seed,
+				"learner": map[string]any{"name": x.learner}, "ood": map[string]any{"images": x.images}, "version": i}})
+			detections = append(detections, store.DetectionCell{Key: "d" + key, ModelKey: key, Detector: "ci", Order: i, Settings: map[string]any{
+				"detector": map[string]any{"name": "ci", "epsilon": x.epsilon}, "pool": map[string]any{"images": x.images}}})
+		}
+		if err := s.Plan(store.Suite{Name: "s", Settings: map[string]any{store.PartialSetting: "partial: much"}}, models, detections); err != nil {
+			t.Fatal(err)
+		}
+		for i := range models {
+			if err := errors.Join(s.FinishModel(models[i].Key, "w", store.ModelResult{Classes: 3}), s.FinishDetection(detections[i].Key, "w", store.DetectionResult{})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sum, err := Summarise(s, "s", c.by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(sum.Pools) != fmt.Sprint(c.models) || fmt.Sprint(sum.Detectors[0].Pools) != fmt.Sprint(c.detector) || sum.Partial != "partial: much" {
+			t.Errorf("%s: models %v, detections %v, %q; want %v, %v", name, sum.Pools, sum.Detectors[0].Pools, sum.Partial, c.models, c.detector)
+		}
 	}
 }

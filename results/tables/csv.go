@@ -3,6 +3,7 @@ package tables
 import (
 	"bytes"
 	"encoding/csv"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,15 +13,17 @@ import (
 
 // writeCSV writes one row per detector (and group) and scope: all models,
 // firing only, one dataset, one attack. Numbers keep all their digits; what does
-// not exist is empty.
+// not exist is empty. pools names the settings that differ within the row, partial
+// says what a merged suite lacks.
 func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 	w := csv.NewWriter(buf)
 	head := append([]string(nil), sum.By...)
 	head = append(head, "detector", "scope", "name", "models", "correct",
 		"accuracy", "accuracy_lo", "accuracy_hi", "auroc", "auroc_lo", "auroc_hi",
-		"tpr", "tpr_lo", "tpr_hi", "fpr", "fpr_lo", "fpr_hi", "target_correct", "reached", "image_passes", "seconds")
+		"tpr", "tpr_lo", "tpr_hi", "fpr", "fpr_lo", "fpr_hi", "target_correct", "reached", "image_passes", "seconds", "pools", "partial")
 	records := [][]string{head}
 	for _, d := range sum.Detectors {
+		pools := poolsText(sum.Pools, d.Pools)
 		add := func(scope, name string, f stats.Figures) {
 			var r []string
 			for _, v := range d.By {
@@ -38,6 +41,7 @@ func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 			} {
 				r = append(r, digits(n))
 			}
+			r = append(r, pools, sum.Partial)
 			records = append(records, r)
 		}
 		add("all", "", d.Figures)
@@ -55,6 +59,19 @@ func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 		}
 	}
 	return w.WriteAll(records)
+}
+
+// poolsText lists settings that differ within a row, with their values: "shots=8|16 detector.epsilon=0.1|0.2".
+func poolsText(of ...stats.Object[[]any]) string {
+	var out []string
+	for _, e := range slices.Concat(of...) {
+		var values []string
+		for _, v := range e.Value {
+			values = append(values, stats.ValueText(v))
+		}
+		out = append(out, e.Name+"="+strings.Join(values, "|"))
+	}
+	return strings.Join(out, " ")
 }
 
 // csvCell is a cell that no spreadsheet takes for a formula: a text that begins like one gets a

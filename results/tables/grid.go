@@ -2,6 +2,7 @@ package tables
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,9 +99,52 @@ func matrixGrid(d stats.DetectorFigures) grid {
 	return g
 }
 
+// Warnings are the sentences without which the figures would be misread: what a merged suite lacks, and which settings differ
+// within a row.
+func Warnings(sum *stats.Summary) []string {
+	var out []string
+	if sum.Partial != "" {
+		out = append(out, "Note: "+sum.Partial+".")
+	}
+	if len(sum.Pools) > 0 {
+		out = append(out, "Note: rows pool models of "+pooled(sum.Pools, sum.By)+".")
+	}
+	for _, d := range sum.Detectors {
+		if len(d.Pools) > 0 {
+			out = append(out, fmt.Sprintf("Note: a row of %s%s pools detections of %s.", d.Name, inGroup(d.By), pooled(d.Pools, sum.By)))
+		}
+	}
+	return out
+}
+
+// pooled says in words which values settings have, and how to tell them apart.
+func pooled(settings stats.Object[[]any], by []string) string {
+	const most = 6
+	var parts []string
+	by = slices.Clone(by)
+	for _, e := range settings {
+		var values []string
+		for _, v := range e.Value {
+			values = append(values, shortValue(v))
+		}
+		last := len(values) - 1
+		if text := strings.Join(values[:last], ", ") + " and " + values[last]; last < most {
+			parts = append(parts, e.Name+" "+text)
+		} else {
+			parts = append(parts, fmt.Sprintf("%s from %s to %s (%d values)", e.Name, values[0], values[last], last+1))
+		}
+		by = append(by, e.Name)
+	}
+	them := "them"
+	if len(parts) > 1 {
+		them = "all of them"
+	}
+	return strings.Join(parts, ", of ") + ": --by " + strings.Join(by, ",") + " tells " + them + " apart"
+}
+
 // notes are the sentences that belong under the tables.
 func notes(sum *stats.Summary) []string {
-	var out []string
+	out := Warnings(sum)
 	for _, t := range []struct {
 		what string
 		stats.Tally
@@ -121,10 +165,6 @@ func notes(sum *stats.Summary) []string {
 			line, t.Planned-t.Finished-t.Failed-t.Blocked))
 	}
 	for _, d := range sum.Detectors {
-		if d.Settings > 1 {
-			out = append(out, fmt.Sprintf("%s%s ran with %d different settings, all in one row: "+
-				"group by the setting that differs (--by detector.NAME).", d.Name, inGroup(d.By), d.Settings))
-		}
 		if d.Redrawn > 0 {
 			out = append(out, fmt.Sprintf("%s%s: %d bootstrap resamples had only clean or only backdoored models "+
 				"and were drawn again.", d.Name, inGroup(d.By), d.Redrawn))

@@ -125,3 +125,28 @@ func TestLaTeXFitsThePage(t *testing.T) {
 		}
 	}
 }
+
+// What differs within a row, and what a merged suite lacks, is said in every format.
+func TestWarningsAreInEveryFormat(t *testing.T) {
+	sum := &stats.Summary{Suite: "s", Partial: "partial: 1 of 3 shards are not there (2)",
+		Pools:     stats.Object[[]any]{{Name: "shots", Value: []any{8, 16}}, {Name: "learner.name", Value: []any{"coop", "maple"}}},
+		Detectors: []stats.DetectorFigures{{Name: "ci", Pools: stats.Object[[]any]{{Name: "detector.epsilon", Value: []any{1, 2, 3, 4, 5, 6, 7}}}}}}
+	for format, want := range map[string][]string{
+		"markdown": {"Note: partial: 1 of 3 shards are not there (2).",
+			"Note: rows pool models of shots 8 and 16, of learner.name coop and maple: --by shots,learner.name tells all of them apart.",
+			"Note: a row of ci pools detections of detector.epsilon from 1 to 7 (7 values): --by detector.epsilon tells them apart."},
+		"latex": {"% Note: partial", "% Note: rows pool models of shots 8 and 16", "% Note: a row of ci pools"},
+		"csv":   {",pools,partial\n", ",shots=8|16 learner.name=coop|maple detector.epsilon=1|2|3|4|5|6|7,partial: 1 of 3 shards are not there (2)\n"},
+		"json":  {`"partial": "partial: 1 of 3`, `"learner.name": [`, `"detector.epsilon": [`},
+	} {
+		var b bytes.Buffer
+		if err := Render(&b, sum, format); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range want {
+			if !strings.Contains(b.String(), w) {
+				t.Errorf("%s lacks %q:\n%s", format, w, b.String())
+			}
+		}
+	}
+}
