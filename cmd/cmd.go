@@ -76,7 +76,7 @@ func Execute() {
 		signal.Stop(signals) // the next one ends the process
 		cancel(why)
 	}()
-	c, out := root(), &output{to: os.Stdout}
+	c, out := Command(), &output{to: os.Stdout}
 	c.SetOut(out)
 	verb, err := c.ExecuteContextC(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -187,7 +187,8 @@ func status(err error) int {
 	return statusFailed
 }
 
-func root() *cobra.Command {
+// Command is the command with all its verbs, for programs that run it or write pages about it.
+func Command() *cobra.Command {
 	var f flags
 	c := &cobra.Command{
 		Use:   "clip-inspector",
@@ -224,7 +225,7 @@ them with CI and other detectors, and tells with intervals how well each does.
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
-		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand())
+		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand(), manCommand())
 	complete(c, "device", func() []string { return []string{"cpu", "cuda:0"} })
 	complete(c, "precision", func() []string { return []string{"fp32", "tf32", "bf16"} })
 	strict(c)

@@ -14,7 +14,7 @@ import (
 // execute runs the command in a fresh working folder and returns what it prints.
 func execute(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	c := root()
+	c := Command()
 	var b strings.Builder
 	c.SetOut(&b)
 	c.SetErr(&b)

@@ -1,10 +1,14 @@
 package cmd
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
+
+// listFormats are what --format of list takes. Markdown is docs/settings.md.
+var listFormats = []string{"text", "json", "markdown"}
 
 func listCommand() *cobra.Command {
 	var format string
@@ -14,13 +18,13 @@ func listCommand() *cobra.Command {
 		Example:   "  clip-inspector list attacks detectors\n  clip-inspector list --format json",
 		ValidArgs: ListKinds,
 		RunE: func(c *cobra.Command, args []string) error {
-			if format != "text" && format != "json" {
-				return misused("no format of lists is called %q; there are text and json", format)
+			if !slices.Contains(listFormats, format) {
+				return misused("no format of lists is called %q; there are %s", format, strings.Join(listFormats, ", "))
 			}
-			return PrintList(c.OutOrStdout(), args, format == "json")
+			return PrintList(c.OutOrStdout(), args, format)
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "text or json")
-	complete(c, "format", func() []string { return []string{"text", "json"} })
+	c.Flags().StringVar(&format, "format", "text", strings.Join(listFormats, ", "))
+	complete(c, "format", func() []string { return listFormats })
 	return c
 }

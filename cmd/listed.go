@@ -84,8 +84,8 @@ func listParams(params []settings.Param) []Listed {
 	return out
 }
 
-// PrintList writes the given kinds, or all when there are none, as text or, with asJSON, as one JSON object.
-func PrintList(w io.Writer, kinds []string, asJSON bool) error {
+// PrintList writes the given kinds, or all when there are none, in one of listFormats.
+func PrintList(w io.Writer, kinds []string, format string) error {
 	if len(kinds) == 0 {
 		kinds = ListKinds
 	}
@@ -97,14 +97,18 @@ func PrintList(w io.Writer, kinds []string, asJSON bool) error {
 		}
 		all[kind] = list
 	}
-	if asJSON {
+	kinds = slices.Compact(slices.Clone(kinds))
+	switch format {
+	case "markdown":
+		return printMarkdown(w, kinds, all)
+	case "json":
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
 		return enc.Encode(all)
 	}
 	var b strings.Builder
-	for i, kind := range slices.Compact(slices.Clone(kinds)) {
+	for i, kind := range kinds {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
@@ -118,6 +122,58 @@ func PrintList(w io.Writer, kinds []string, asJSON bool) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// printMarkdown writes docs/settings.md.
+func printMarkdown(w io.Writer, kinds []string, all map[string][]Listed) error {
+	var b strings.Builder
+	b.WriteString("# Settings\n\nThis page is generated: `./run.sh list --format markdown > docs/settings.md`.\n" +
+		"A setting stands in a suite beside its name, `{name: badnets, side: 0.1}`,\nor on the command line, `--set attacks.badnets.side=0.1`.\n")
+	for _, kind := range kinds {
+		fmt.Fprintf(&b, "\n## %s%s\n", strings.ToUpper(kind[:1]), kind[1:])
+		bare := []string{}
+		for _, l := range all[kind] {
+			if len(l.Params) == 0 {
+				bare = append(bare, fmt.Sprintf("| `%s` | %s |\n", l.Name, cell(l.Doc)))
+				continue
+			}
+			if len(all[kind]) > 1 {
+				fmt.Fprintf(&b, "\n### %s\n", l.Name)
+			}
+			fmt.Fprintf(&b, "\n%s\n\n| setting | default, unit, range | meaning |\n| --- | --- | --- |\n", folded(l.Doc, 100))
+			for _, p := range l.Params {
+				fmt.Fprintf(&b, "| `%s` | %s | %s |\n", p.Name, cell(p.allowed()), cell(p.Doc))
+			}
+		}
+		if len(bare) > 0 {
+			fmt.Fprintf(&b, "\n| name | meaning |\n| --- | --- |\n%s", strings.Join(bare, ""))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// cell is a text as a cell of a Markdown table.
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+// folded breaks a text into lines of at most so many bytes, where it has spaces.
+func folded(s string, width int) string {
+	var b strings.Builder
+	column := 0
+	for _, word := range strings.Fields(s) {
+		switch {
+		case column == 0:
+		case column+1+len(word) > width:
+			b.WriteByte('\n')
+			column = 0
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	return b.String()
 }
 
 // allowed is a parameter's default, unit and range in words.
