@@ -98,6 +98,11 @@ func (s slurm) tasks(job, state string) []string {
 	return strings.Fields(s.run("squeue", "-h", "-j", job, "-t", state, "-r", "-o", "%i"))
 }
 
+// ended counts the tasks of a job that will not run again.
+func (s slurm) ended(job string) int {
+	return len(s.tasks(job, "COMPLETED,CANCELLED,FAILED,TIMEOUT,NODE_FAIL,OUT_OF_MEMORY"))
+}
+
 // A suite in four shards, of which one is cancelled, one is told that its time is up, and one of whose nodes goes away meanwhile, has the bytes of one run.
 func TestSlurm(t *testing.T) {
 	s := startSlurm(t)
@@ -117,6 +122,16 @@ func TestSlurm(t *testing.T) {
 		job, _, _ := strings.Cut(strings.TrimPrefix(said, "submitted "), ":")
 		return job
 	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		logs, _ := filepath.Glob(filepath.Join(out, "slurm", "*.log")) // the pattern is well formed
+		for _, log := range logs {
+			text, err := os.ReadFile(log)
+			t.Logf("%s: %v\n%s", filepath.Base(log), err, text)
+		}
+	})
 	job := submit()
 	s.wait("two shards run", func() bool { return len(s.tasks(job, "RUNNING")) == 2 })
 	running := s.tasks(job, "RUNNING")
@@ -134,7 +149,7 @@ func TestSlurm(t *testing.T) {
 				s.run("scontrol", "update", "JobId="+task, "StartTime=now")
 			}
 		}
-		return len(s.tasks(job, "PENDING,RUNNING,COMPLETING,CONFIGURING")) == 0
+		return len(s.tasks(job, "all")) == s.ended(job)
 	})
 	if !requeued {
 		t.Error("the shard whose time was up is not queued again")
