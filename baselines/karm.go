@@ -88,8 +88,12 @@ func kArm(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen := candidates(logits, s)
 	r := &inspector.Report{ImagePasses: int64(len(clean)), Suspect: -1}
+	if r.Unsure = inspector.Undefined(in.Model, logits); r.Unsure != "" { // no class is ruled out by what is no number
+		r.Index = math.NaN()
+		return r, nil
+	}
+	chosen := candidates(logits, s)
 	none, lowest := math.NaN(), inspector.BoundIndex(math.Inf(1), 1)
 	for range classes {
 		r.Classes = append(r.Classes, inspector.ClassResult{Loss: none, ASR: none, Norm: none, Score: none, Index: lowest})

@@ -135,6 +135,19 @@ func (m *Model) FindTokens(rows []float32, same func(got, want float32) bool) []
 	return out
 }
 
+// LongestToken is the largest norm of a token embedding.
+func (m *Model) LongestToken() float64 {
+	most := 0.0
+	for row := range slices.Chunk(m.tokens, m.Config.Text.Width) {
+		sum := 0.0
+		for _, v := range row {
+			sum += float64(v) * float64(v)
+		}
+		most = max(most, sum)
+	}
+	return math.Sqrt(most)
+}
+
 func (m *Model) embed(dst []float32, ids []int) {
 	w := m.Config.Text.Width
 	for i, id := range ids {

@@ -54,10 +54,13 @@ func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) 
 		if err != nil {
 			return err
 		}
-		if err := addPictures(ctx, cases, out, u); err != nil {
+		if err := addPictures(ctx, w, cases, out, u); err != nil {
 			return err
 		}
 		folder := filepath.Join(out, PlotFolder(u.Name))
+		if err := experiments.NoLinks(out, PlotFolder(u.Name)); err != nil {
+			return err
+		}
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return fmt.Errorf("drawing suite %s: %w", u.Name, err)
 		}
@@ -118,7 +121,7 @@ var reportPage = template.Must(template.New("report").Parse(`<!DOCTYPE html>
 
 // addPictures fills in what the gallery shows of backdoored models, and the classes' names. What is not on the disk or has
 // changed since, such as pictures that are no longer there, is left out.
-func addPictures(ctx context.Context, cases []plots.Case, out string, u store.Suite) error {
+func addPictures(ctx context.Context, w io.Writer, cases []plots.Case, out string, u store.Suite) error {
 	world := world.New()
 	path, _ := u.Settings["file"].(string)
 	var sets []string
@@ -141,16 +144,17 @@ func addPictures(ctx context.Context, cases []plots.Case, out string, u store.Su
 			return err
 		}
 		c := &cases[i]
-		if c.Classes, err = readBelow(out, c.Model.Result.Path, prompts.StoredClasses); err != nil {
-			return err
+		c.Classes, err = readBelow(c.Model.Result.Path, func() ([]string, error) { return prompts.StoredClasses(filepath.Join(out, c.Model.Result.Path)) })
+		if err != nil { // costs the names alone
+			fmt.Fprintf(w, "without class names: model %s: %v\n", store.ShortKey(c.Model.Cell.Key), err)
 		}
 		set := sameData(world, f, c.Model.Cell.Settings)
 		if !c.Model.Result.Backdoored {
 			continue
 		}
-		trigger, err := readBelow(out, filepath.Join(filepath.Dir(c.Model.Result.Path), experiments.TriggerFile), triggers.Read)
-		if err != nil {
-			return err
+		trigger, err := readBelow(c.Model.Result.Path, func() (triggers.Trigger, error) { return experiments.Planted(out, c.Model.Result) })
+		if err != nil { // costs this picture alone
+			fmt.Fprintf(w, "not drawn: the trigger of model %s: %v\n", store.ShortKey(c.Model.Cell.Key), err)
 		}
 		if trigger == nil {
 			continue
@@ -158,15 +162,15 @@ func addPictures(ctx context.Context, cases []plots.Case, out string, u store.Su
 		c.Trigger = triggers.Draw(trigger)
 		for j := range c.Recovered {
 			r := &c.Recovered[j]
-			got, err := readBelow(out, r.Path, func(path string) (triggers.Trigger, error) {
-				all, err := experiments.ReadRecovered(path)
+			got, err := readBelow(r.Path, func() (triggers.Trigger, error) {
+				all, err := experiments.Recovered(out, r.Path, r.Hash)
 				if err != nil || c.Model.Result.Target >= len(all) {
 					return nil, err
 				}
 				return all[c.Model.Result.Target], nil
 			})
 			if err != nil {
-				return err
+				fmt.Fprintf(w, "not drawn: the trigger that %s recovered of model %s: %v\n", r.Detector, store.ShortKey(c.Model.Cell.Key), err)
 			}
 			if got != nil {
 				r.Picture = triggers.Draw(got)
@@ -217,11 +221,11 @@ func sameData(w *world.World, f *suite.File, model map[string]any) *world.Set {
 }
 
 // readBelow reads from a file that the store names; nothing where it is absent.
-func readBelow[T any](out, path string, read func(path string) (T, error)) (found T, err error) {
+func readBelow[T any](path string, read func() (T, error)) (found T, err error) {
 	if !filepath.IsLocal(path) {
-		return found, fmt.Errorf("the store names the file %q, which is not below %s", path, out)
+		return found, fmt.Errorf("the store names the file %q, which is not below the output folder", path)
 	}
-	t, err := read(filepath.Join(out, path))
+	t, err := read()
 	if errors.Is(err, os.ErrNotExist) {
 		return found, nil
 	}

@@ -60,14 +60,14 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	if err != nil {
 		return none, err
 	}
-	report, err := d.Inspect(ctx, inspector.Input{
+	report, err := d.Look(ctx, inspector.Input{
 		Model: m, Pool: images, Settings: job.Detector.Settings, Progress: progress,
 		Seed: random.Number("detection", job.Model.Seed, "/", job.Model.Set.ID, "/", job.Model.Attack.Name),
 	})
 	if err != nil {
 		return none, err
 	}
-	r := store.DetectionResult{Index: report.Index, Backdoored: report.Backdoored, Suspect: report.Suspect,
+	r := store.DetectionResult{Index: report.Index, Backdoored: report.Backdoored, Suspect: report.Suspect, Unsure: report.Unsure,
 		ImagePasses: report.ImagePasses, Path: DetectionPath(job.Cell.Key), Versions: k.versions}
 	add := func(class int, s inspector.ClassResult) {
 		r.Classes = append(r.Classes, store.ClassScore{Class: class, Loss: s.Loss, ASR: s.ASR, Score: s.Score, Index: s.Index,
@@ -84,6 +84,9 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	full, err := makeFolder(k.out, r.Path)
 	if err == nil {
 		err = writeRecovered(full, report)
+	}
+	if err == nil {
+		r.Hash, err = HashFile(full)
 	}
 	if err != nil {
 		return none, fmt.Errorf("writing the recovered triggers: %w", err)

@@ -15,6 +15,7 @@ import (
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
 	"clipinspector/internal/regular"
+	"clipinspector/results/store"
 	"clipinspector/triggers"
 )
 
@@ -40,6 +41,9 @@ func RepairPath(key string) string { return filepath.Join("repairs", key, modelF
 func makeFolder(out, path string) (string, error) {
 	full := filepath.Join(out, path)
 	folder := filepath.Dir(full)
+	if err := NoLinks(out, path); err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return "", err
 	}
@@ -57,6 +61,18 @@ func makeFolder(out, path string) (string, error) {
 		}
 	}
 	return full, nil
+}
+
+// NoLinks refuses a path below the output folder that a link would lead out of it: who got the folder from somebody else
+// would write wherever the link points.
+func NoLinks(out, path string) error {
+	for at := path; at != "." && at != string(filepath.Separator); at = filepath.Dir(at) {
+		full := filepath.Join(out, at)
+		if info, err := os.Lstat(full); err == nil && info.Mode()&os.ModeSymlink != 0 {
+			return fmt.Errorf("%s is a link, and links below --out are not followed: remove it", full)
+		}
+	}
+	return nil
 }
 
 // hashFile is the SHA-256 of a file in hexadecimal.
@@ -97,6 +113,40 @@ func writeRecovered(path string, r *inspector.Report) error {
 	}
 	f.Metadata["kinds"] = string(raw)
 	return safetensors.Write(path, f, safetensors.As(safetensors.F16))
+}
+
+// unharmed makes sure that a file is the one whose hash was written down when it was made; an empty hash, of a store from before there
+// were any, says nothing.
+func unharmed(path, hash string) error {
+	if hash == "" {
+		return nil
+	}
+	switch got, err := HashFile(path); {
+	case err != nil:
+		return err
+	case got != hash:
+		return fmt.Errorf("%s is not the file that was written", path)
+	}
+	return nil
+}
+
+// Planted reads the trigger of a finished model below the output folder, as it was written.
+func Planted(out string, r store.ModelResult) (triggers.Trigger, error) {
+	path := filepath.Join(out, filepath.Dir(r.Path), TriggerFile)
+	if err := unharmed(path, r.TriggerHash); err != nil {
+		return nil, err
+	}
+	return triggers.Read(path)
+}
+
+// Recovered reads the triggers that a finished detection recovered, by class, from the file at path below the output folder, as they were
+// written; nil where there is none.
+func Recovered(out, path, hash string) ([]triggers.Trigger, error) {
+	full := filepath.Join(out, path)
+	if err := unharmed(full, hash); err != nil {
+		return nil, err
+	}
+	return ReadRecovered(full)
 }
 
 // readRecovered reads the triggers that writeRecovered stored, by class; nil where there is none.

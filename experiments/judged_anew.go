@@ -3,7 +3,6 @@ package experiments
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
 	"time"
 
 	"clipinspector/inspector"
@@ -59,11 +58,14 @@ func (k *worker) judgedAnew(job *DetectionJob) (r store.DetectionResult, ok bool
 		if measured != job.measured || twin.Cell.Key == job.Cell.Key || twin.State != store.Finished {
 			continue
 		}
-		if _, err := ReadRecovered(filepath.Join(k.out, twin.Result.Path)); err != nil {
+		if _, err := Recovered(k.out, twin.Result.Path, twin.Result.Hash); err != nil {
 			continue // lost or damaged: measured again
 		}
 		r = twin.Result
 		r.Versions = k.versions
+		if r.Unsure != "" { // which no rule changes
+			return r, true, nil
+		}
 		report := &inspector.Report{ImagePasses: r.ImagePasses}
 		for _, c := range r.Classes {
 			report.Classes = append(report.Classes, inspector.ClassResult{Loss: c.Loss, ASR: c.ASR, Norm: c.Norm, Score: c.Score, Reached: c.Reached})

@@ -64,8 +64,12 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 		return none, fmt.Errorf("writing the model: %w", err)
 	}
 	if trigger != nil {
-		if err := triggers.Write(filepath.Join(filepath.Dir(path), TriggerFile), trigger); err != nil {
+		file := filepath.Join(filepath.Dir(path), TriggerFile)
+		if err := triggers.Write(file, trigger); err != nil {
 			return none, err
+		}
+		if r.TriggerHash, err = HashFile(file); err != nil {
+			return none, fmt.Errorf("reading the trigger back: %w", err)
 		}
 	}
 	if err := m.Write(path); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"time"
 
 	"clipinspector/inspector"
@@ -35,7 +34,10 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if !ok || row.State != store.Finished {
 		return none, fmt.Errorf("%w: the detection is not finished", errTriggersLost)
 	}
-	recovered, err := ReadRecovered(filepath.Join(k.out, row.Result.Path))
+	if why := row.Result.Unsure; why != "" {
+		return none, fmt.Errorf("the detector could not tell (%s): there is no trigger to repair with", why)
+	}
+	recovered, err := Recovered(k.out, row.Result.Path, row.Result.Hash)
 	if err != nil {
 		return none, fmt.Errorf("%w: %w", errTriggersLost, err)
 	}
@@ -47,7 +49,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	}
 	var trigger triggers.Trigger
 	if made.Backdoored {
-		if trigger, err = triggers.Read(filepath.Join(k.out, filepath.Dir(made.Path), TriggerFile)); err != nil {
+		if trigger, err = Planted(k.out, made); err != nil {
 			return none, fmt.Errorf("%w: %w", errModelLost, err)
 		}
 	}

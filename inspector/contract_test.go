@@ -57,7 +57,11 @@ func untuned(t testing.TB, c *clip.Model, learner string, classes []string) *pro
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := settings.Resolve(l.Params, map[string]any{"context": 2})
+	given := map[string]any{}
+	if slices.ContainsFunc(l.Params, func(p settings.Param) bool { return p.Name == "context" }) {
+		given["context"] = 2
+	}
+	s, err := settings.Resolve(l.Params, given)
 	if err != nil {
 		t.Fatal(err)
 	}

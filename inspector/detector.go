@@ -25,7 +25,7 @@ type Detector struct {
 	Shared bool
 	// Classless tells that it looks at the model as a whole, at no classes, and names no suspect.
 	Classless bool
-	// Inspect gives the verdict on one model. The same input gives the same report to the bit, and permuting the model's
+	// Inspect gives the verdict on one model; who has the model from a stranger calls Look. The same input gives the same report to the bit, and permuting the model's
 	// classes permutes the class results, up to the rounding of the products.
 	Inspect func(ctx context.Context, in Input) (*Report, error)
 	// Check refuses settings, a pool or a model that Inspect could not work with. It is asked when a suite is planned, so that nothing
@@ -79,7 +79,9 @@ type Report struct {
 	Whole       *ClassResult  // what such a detector found out about the model as a whole; nil from the others
 	Index       float64       // the model's anomaly index, that of the suspect
 	Suspect     int           // the most suspicious class, whether flagged or not; -1 for none
-	Backdoored  bool          // Index > k
+	Backdoored  bool          // Index > k, unless the detector cannot tell
+	Unsure      string        // why the detector cannot tell; empty where it can
+	Twins       [][]int       // classes that were judged as one; see Look
 	ImagePasses int64         // images that went through the model, with or without a backward pass
 }
 

@@ -7,6 +7,7 @@ package prompts
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 
@@ -115,6 +116,29 @@ func (m *Model) Clone() *Model {
 		c.Params[name] = t.Clone().(*tensor.Dense)
 	}
 	return &c
+}
+
+// ParamNames lists the names of the model's tensors in order.
+func (m *Model) ParamNames() []string { return sortedKeys(m.Params) }
+
+// Restricted returns the model with the given classes alone, in their order; tensors that do not tell classes apart are shared with m.
+func (m *Model) Restricted(classes []int) *Model {
+	r := *m
+	r.vectors = nil
+	r.Classes = make([]string, len(classes))
+	for i, c := range classes {
+		r.Classes[i] = m.Classes[c]
+	}
+	if ctx := m.Params["ctx"]; ctx != nil && len(ctx.Shape()) == 3 { // a context for each class: [K,n,W]
+		r.Params = maps.Clone(m.Params)
+		n := len(floats(ctx)) / len(m.Classes)
+		var rows []float32
+		for _, c := range classes {
+			rows = append(rows, floats(ctx)[c*n:(c+1)*n]...)
+		}
+		r.Params["ctx"] = dense(rows, len(classes), ctx.Shape()[1], ctx.Shape()[2])
+	}
+	return &r
 }
 
 // Recording is a model as part of one graph.

@@ -69,6 +69,30 @@ func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.D
 	})
 }
 
+// VectorsOf returns the class vectors [N,K*D] that a conditional learner gives each of the images [N,3,S,S].
+func (m *Model) VectorsOf(ctx context.Context, images *tensor.Dense) (*tensor.Dense, error) {
+	return each(ctx, m.CLIP.Engine(), images, func(pixels autodiff.Value) (autodiff.Value, error) {
+		r, err := m.Record(pixels.Graph())
+		if err != nil {
+			return autodiff.None, err
+		}
+		v := m.Learner.Text(r, r.Features(pixels))
+		return v.Reshape(v.Dim(0), v.Dim(1)*v.Dim(2)), nil
+	})
+}
+
+// ClassVectorsOn returns the class vectors: [1,K*D], or of a conditional learner [N,K*D], those of each of the images [N,3,S,S].
+func (m *Model) ClassVectorsOn(ctx context.Context, images *tensor.Dense) (*tensor.Dense, error) {
+	if m.Learner.Conditional {
+		return m.VectorsOf(ctx, images)
+	}
+	v, err := m.ClassVectors()
+	if err != nil {
+		return nil, err
+	}
+	return dense(floats(v), 1, len(floats(v))), nil
+}
+
 // each puts the rows of x [N,..] through one program, which gives [N,width].
 func each(ctx context.Context, e engine.Engine, x *tensor.Dense, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
 	y, err := autodiff.MapRows(ctx, e, floats(x), x.Shape(), encodeBatch, record)

@@ -356,6 +356,13 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 		f.Suspect = a.model.Classes[r.Suspect]
 	}
 	f.Decision, f.Why = a.decide(r)
+	for _, g := range r.Twins {
+		var names []string
+		for _, c := range g {
+			names = append(names, a.model.Classes[c])
+		}
+		f.Twins = append(f.Twins, names)
+	}
 	finding := func(name string, c inspector.ClassResult) ClassFinding {
 		return ClassFinding{name, stats.Num(c.Index), stats.Num(c.Score), stats.Num(c.Loss), stats.Num(c.ASR), stats.Num(c.Norm)}
 	}
@@ -372,7 +379,7 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 func (a *audit) inspect(ctx context.Context, m *prompts.Model, what string) (*inspector.Report, error) {
 	step, end := progress.Show(a.Report, what)
 	defer end()
-	return a.detector.Inspect(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, Progress: step})
+	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, Progress: step})
 }
 
 // compare tunes clean models with the delivered model's learner, each from prompts of its own on a resample of the labelled

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"clipinspector/clip"
@@ -58,6 +59,7 @@ type Finding struct {
 	K          float64        `json:"k"`
 	Suspect    string         `json:"suspect"`           // the most suspicious class, whether flagged or not; empty for none
 	Classes    []ClassFinding `json:"classes,omitempty"` // by label
+	Twins      [][]string     `json:"twins,omitempty"`   // classes that were judged as one: of one name, or with nearly the same vector
 	Encoder    *ClassFinding  `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
 	References *Comparison    `json:"references,omitempty"`
 	Checkpoint string         `json:"checkpoint"`
@@ -159,6 +161,9 @@ func PValue(index float64, references []float64) float64 {
 
 // decide turns a report into a decision. Where no class is looked at, none has to stand out from the others.
 func (a *audit) decide(r *inspector.Report) (Decision, string) {
+	if r.Unsure != "" {
+		return DecisionUnclear, r.Unsure
+	}
 	k := a.options.Float("k")
 	if !a.detector.Classless {
 		return Decide(r.Index, k, len(a.model.Classes))
@@ -227,6 +232,11 @@ func enlarge(m *image.NRGBA, side int) *image.NRGBA {
 	return out
 }
 
+// twin tells whether a class was judged as one with another.
+func (f *Finding) twin(class string) bool {
+	return slices.ContainsFunc(f.Twins, func(g []string) bool { return slices.Contains(g, class) })
+}
+
 // suspectIs says what the suspect is: of a clean model no target of anything.
 func (f *Finding) suspectIs() string {
 	if f.Decision == DecisionClean {
@@ -252,6 +262,8 @@ func (f *Finding) Print(w io.Writer, out string) error {
 			if mark = "  <- suspect"; f.Decision == DecisionClean {
 				mark = "  <- highest"
 			}
+		case !c.Score.Defined() && f.twin(c.Class):
+			mark = "  judged with its twin"
 		case !c.Score.Defined():
 			mark = "  ruled out"
 		}
@@ -261,6 +273,9 @@ func (f *Finding) Print(w io.Writer, out string) error {
 	fmt.Fprintf(&b, "\n%s\n", f.Delivered)
 	for _, n := range f.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)
+	}
+	for _, g := range f.Twins {
+		fmt.Fprintf(&b, "note: judged as one class, since no trigger tells them apart: %q\n", g)
 	}
 	fmt.Fprintf(&b, "verdict: %s (%s)\n", f.Decision, f.Why)
 	if f.Suspect != "" {

@@ -129,6 +129,7 @@ type Case struct {
 type Recovered struct {
 	Detector string
 	Path     string // of the file that holds it, as the store says
+	Hash     string // SHA-256 of that file, as the store says; empty where it does not
 	Picture  image.Image
 	ASR      float64
 	Index    float64
@@ -215,7 +216,7 @@ func (d *Data) newCase(m store.ModelRow) Case {
 		}
 		for _, s := range v.Result.Classes {
 			if m.Result.Backdoored && s.Class == m.Result.Target {
-				c.Recovered = append(c.Recovered, Recovered{Detector: v.Cell.Detector, Path: v.Result.Path, ASR: s.ASR, Index: s.Index})
+				c.Recovered = append(c.Recovered, Recovered{Detector: v.Cell.Detector, Path: v.Result.Path, Hash: v.Result.Hash, ASR: s.ASR, Index: s.Index})
 			}
 		}
 	}

@@ -33,6 +33,7 @@ type Figures struct {
 	TargetsRight      int `json:"-"`
 	Inversions        int `json:"-"` // classes inverted, over all models
 	InversionsReached int `json:"-"` // those that reached the bound
+	Unsure            int `json:"-"` // verdicts "cannot tell", which are never right
 	Redrawn           int `json:"-"` // bootstrap resamples that lacked one kind
 }
 
@@ -41,6 +42,7 @@ type trial struct {
 	dataset, attack string
 	order           int // the model's
 	truth, verdict  bool
+	unsure          bool // the detector cannot tell
 	named, right    bool // there is a suspect; it is the target
 	firing          bool
 	score           float64
@@ -55,7 +57,9 @@ func figuresOf(trials, against []trial) Figures {
 	f := Figures{Models: len(trials), AUROC: undefined, AUROCInterval: noInterval}
 	var passes, seconds []float64
 	for _, t := range trials {
-		if t.truth == t.verdict {
+		if t.unsure {
+			f.Unsure++
+		} else if t.truth == t.verdict {
 			f.Correct++
 		}
 		switch {

@@ -223,7 +223,7 @@ func (sum *Summary) addDetections(s *store.Store, models []store.ModelRow, detec
 func newTrial(d store.DetectionRow, m store.ModelRow) trial {
 	t := trial{
 		dataset: m.Cell.Dataset, attack: m.Cell.Attack, order: m.Cell.Order,
-		truth: m.Result.Backdoored, verdict: d.Result.Backdoored, firing: m.Result.Firing(),
+		truth: m.Result.Backdoored, verdict: d.Result.Backdoored, unsure: d.Result.Unsure != "", firing: m.Result.Firing(),
 		named: d.Result.Suspect != store.NoClass, right: d.Result.Suspect == m.Result.Target,
 		score: d.Result.Index, passes: float64(d.Result.ImagePasses), seconds: d.Result.Seconds,
 	}
@@ -231,8 +231,11 @@ func newTrial(d store.DetectionRow, m store.ModelRow) trial {
 		t.inversions++
 		t.reached += boolInt(c.Reached)
 	}
-	if math.IsNaN(t.score) {
-		t.score = math.Inf(-1)
+	if math.IsNaN(t.score) { // ranked where it is wrong
+		t.score = math.Inf(1)
+		if t.truth {
+			t.score = math.Inf(-1)
+		}
 	}
 	return t
 }

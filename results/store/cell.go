@@ -59,6 +59,7 @@ type column[T any] struct {
 	name   string
 	export string // name in the canonical export; empty for what depends on where and when it was computed
 	label  bool   // for people: no part of what the cell is
+	rare   bool   // a text that the canonical export leaves out where it is empty
 	at     func(*T) any
 }
 
@@ -68,6 +69,8 @@ func col[T any](name string, at func(*T) any) column[T] {
 }
 
 func (c column[T]) as(export string) column[T] { c.export = export; return c }
+
+func (c column[T]) unlessEmpty() column[T] { c.rare = true; return c }
 
 func (c column[T]) forPeople() column[T] { c.label = true; return c }
 
@@ -191,7 +194,9 @@ func public[T any](columns []column[T], v *T) map[string]any {
 	for _, c := range columns {
 		switch p := c.at(v).(type) {
 		case *string:
-			out[c.export] = *p
+			if !c.rare || *p != "" {
+				out[c.export] = *p
+			}
 		case *bool:
 			out[c.export] = *p
 		case *int:
@@ -364,6 +369,9 @@ func (d *declaration[C, R]) put(tx *sql.Tx, c *C) error {
 	if !same {
 		return errors.New("the store has another cell under this key: the settings must name all that the cell is told by")
 	}
+	if err := seal(tx, &d.family, *h.key); err != nil {
+		return err
+	}
 	_, err = tx.Exec(`INSERT INTO suite_`+string(d.kind)+`(suite, key, ord) VALUES(?,?,?)
 		ON CONFLICT(suite, key) DO UPDATE SET ord=excluded.ord`, *h.suite, *h.key, *h.order)
 	return err
@@ -516,8 +524,16 @@ func (f *family) reopen(tx *sql.Tx, where string, args ...any) error {
 		}
 	}
 	keys, err := list(tx, `UPDATE `+string(f.kind)+` SET state='pending', worker='', lease_until=0 WHERE `+where+` RETURNING key`, args...)
-	if err != nil || f.file {
+	if err != nil {
 		return err
+	}
+	for _, key := range keys {
+		if err := seal(tx, f, key); err != nil {
+			return err
+		}
+	}
+	if f.file {
+		return nil
 	}
 	for _, key := range keys {
 		if err := f.reopenChildren(tx, `? AND state='finished'`, key); err != nil {

@@ -67,8 +67,10 @@ type ModelResult struct {
 	SSIM       float64 // of triggered images
 	Path       string  // where the model lies
 	Hash       string  // SHA-256 of the model file
-	Seconds    float64
-	Versions   map[string]string
+	// TriggerHash is the SHA-256 of the trigger's file; empty where there is no trigger, or none was written down.
+	TriggerHash string
+	Seconds     float64
+	Versions    map[string]string
 }
 
 // Firing reports whether the model is backdoored and its measured ASR is at
@@ -104,10 +106,12 @@ type DetectionResult struct {
 	Index       float64 // anomaly index of the model: the score that AUROC ranks
 	Backdoored  bool    // the verdict
 	Suspect     int     // suspected target class, NoClass for none
+	Unsure      string  // why the detector cannot tell; empty where it can
 	Classes     []ClassScore
 	ImagePasses int64 // images pushed through the image tower
 	Seconds     float64
 	Path        string // recovered triggers
+	Hash        string // SHA-256 of their file; empty in a store from before there were any
 	Versions    map[string]string
 }
 
@@ -189,6 +193,7 @@ var models = declaration[ModelCell, ModelResult]{
 		col("ssim", func(r *ModelResult) any { return &r.SSIM }),
 		col("hash", func(r *ModelResult) any { return &r.Hash }),
 		col("path", func(r *ModelResult) any { return &r.Path }).as(""),
+		col("trigger_hash", func(r *ModelResult) any { return &r.TriggerHash }).as(""),
 		col("seconds", func(r *ModelResult) any { return &r.Seconds }).as(""),
 		col("versions", func(r *ModelResult) any { return &r.Versions }).as(""),
 	},
@@ -206,8 +211,10 @@ var detections = declaration[DetectionCell, DetectionResult]{
 		col("idx", func(r *DetectionResult) any { return &r.Index }).as("index"),
 		col("backdoored", func(r *DetectionResult) any { return &r.Backdoored }),
 		col("suspect", func(r *DetectionResult) any { return &r.Suspect }),
+		col("unsure", func(r *DetectionResult) any { return &r.Unsure }).unlessEmpty(),
 		col("image_passes", func(r *DetectionResult) any { return &r.ImagePasses }),
 		col("path", func(r *DetectionResult) any { return &r.Path }).as(""),
+		col("hash", func(r *DetectionResult) any { return &r.Hash }).as(""),
 		col("seconds", func(r *DetectionResult) any { return &r.Seconds }).as(""),
 		col("versions", func(r *DetectionResult) any { return &r.Versions }).as(""),
 	},

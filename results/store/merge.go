@@ -22,7 +22,7 @@ func (s *Store) Merge(from *Store, suite Suite) error {
 				return err
 			}
 		}
-		return nil
+		return seal(tx, nil, suite.Name)
 	}))
 }
 
@@ -79,13 +79,15 @@ func (d *declaration[C, R]) record(tx *sql.Tx, now time.Time, key, worker string
 		names(d.result, "=?, ")+`=?, finished_at=? WHERE key=?`, args...); err != nil {
 		return err
 	}
-	if d.parts == nil {
-		return nil
+	if d.parts != nil {
+		if _, err := tx.Exec(`DELETE FROM `+d.parts.table+` WHERE key=?`, key); err != nil {
+			return err
+		}
+		if err := d.parts.write(tx, key, r); err != nil {
+			return err
+		}
 	}
-	if _, err := tx.Exec(`DELETE FROM `+d.parts.table+` WHERE key=?`, key); err != nil {
-		return err
-	}
-	return d.parts.write(tx, key, r)
+	return seal(tx, &d.family, key)
 }
 
 // AskedOnce makes sure that no two cells of the suite ask the same and differ in method version,

@@ -2,7 +2,6 @@ package store
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -15,8 +14,8 @@ import (
 // empty keys are computed.
 func (s *Store) Plan(suite Suite, m []ModelCell, d []DetectionCell) error {
 	doing := fmt.Sprintf("plan suite %q", suite.Name)
-	if suite.Name == "" {
-		return s.fail(doing, errors.New("a suite needs a name"))
+	if err := CheckSuiteName(suite.Name); err != nil {
+		return s.fail(doing, err)
 	}
 	return s.fail(doing, s.write(func(tx *sql.Tx) error {
 		if err := s.putSuite(tx, suite); err != nil {
@@ -25,7 +24,10 @@ func (s *Store) Plan(suite Suite, m []ModelCell, d []DetectionCell) error {
 		if err := models.plan(tx, suite.Name, m); err != nil {
 			return err
 		}
-		return detections.plan(tx, suite.Name, d)
+		if err := detections.plan(tx, suite.Name, d); err != nil {
+			return err
+		}
+		return seal(tx, nil, suite.Name)
 	}))
 }
 
@@ -33,7 +35,10 @@ func (s *Store) Plan(suite Suite, m []ModelCell, d []DetectionCell) error {
 // which must be planned before.
 func (s *Store) PlanRepairs(suite string, cells []RepairCell) error {
 	return s.fail(fmt.Sprintf("plan the repairs of suite %q", suite), s.write(func(tx *sql.Tx) error {
-		return repairs.plan(tx, suite, cells)
+		if err := repairs.plan(tx, suite, cells); err != nil {
+			return err
+		}
+		return seal(tx, nil, suite)
 	}))
 }
 
@@ -93,7 +98,9 @@ func (s *Store) SetSuite(name, setting string, value any) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(`UPDATE suite SET settings=? WHERE name=?`, raw, name)
-		return err
+		if _, err = tx.Exec(`UPDATE suite SET settings=? WHERE name=?`, raw, name); err != nil {
+			return err
+		}
+		return seal(tx, nil, name)
 	}))
 }

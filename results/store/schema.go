@@ -127,13 +127,24 @@ CREATE TABLE repair_arm (
 	acc REAL, asr REAL, asr_all REAL, asr_recovered REAL,
 	PRIMARY KEY (key, pos)
 ) STRICT, WITHOUT ROWID;
+`, `
+ALTER TABLE detection ADD COLUMN unsure TEXT NOT NULL DEFAULT '';
+ALTER TABLE detection ADD COLUMN hash TEXT NOT NULL DEFAULT '';
+ALTER TABLE model ADD COLUMN trigger_hash TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE digest (
+	kind TEXT NOT NULL,
+	key TEXT NOT NULL,
+	sum TEXT NOT NULL,
+	PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the store to the newest version in one transaction; several
 // processes may do it at once.
 func (s *Store) migrate() error {
 	v, err := userVersion(s.db)
-	if err == nil && v > 0 {
+	if err == nil && v != 0 {
 		err = s.checkOurs()
 	}
 	if err != nil || v == len(migrations) {
@@ -159,10 +170,21 @@ func (s *Store) migrate() error {
 				return err
 			}
 		}
+		if v < 0 {
+			return fmt.Errorf("the file is damaged (schema version %d): move it away and run again", v)
+		}
+		if v >= sealed && v < len(migrations) { // what is sealed anew below must be what was written
+			if err := verify(tx); err != nil {
+				return err
+			}
+		}
 		for ; v < len(migrations); v++ {
 			if _, err := tx.Exec(migrations[v]); err != nil {
 				return fmt.Errorf("schema version %d: %w", v+1, err)
 			}
+		}
+		if err := sealAll(tx); err != nil {
+			return err
 		}
 		_, err = tx.Exec(fmt.Sprintf("PRAGMA user_version=%d", v))
 		return err

@@ -167,16 +167,19 @@ func open(path string) (*Store, error) {
 }
 
 // check reads the whole file once: a few milliseconds, and damage is named at
-// the start and not in the middle of a run.
+// the start and not in the middle of a run. SQLite looks at its structure, verify
+// at every value.
 func (s *Store) check() error {
-	var verdict string
-	if err := s.db.QueryRow(`PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
-		return err
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("the file is damaged (%.200q): move it away and run again", verdict)
-	}
-	return nil
+	return s.snapshot(func(q queryer) error {
+		var verdict string
+		if err := q.QueryRow(`PRAGMA integrity_check(1)`).Scan(&verdict); err != nil {
+			return err
+		}
+		if verdict != "ok" {
+			return fmt.Errorf("the file is damaged (%.200q): move it away and run again", verdict)
+		}
+		return verify(q)
+	})
 }
 
 // CopyTo writes the store, as it is at this moment, into a new file.

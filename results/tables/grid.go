@@ -165,6 +165,9 @@ func notes(sum *stats.Summary) []string {
 			line, t.Planned-t.Finished-t.Failed-t.Blocked))
 	}
 	for _, d := range sum.Detectors {
+		if d.Unsure > 0 {
+			out = append(out, fmt.Sprintf("%s%s cannot tell of %d of %d models, which counts as wrong.", d.Name, inGroup(d.By), d.Unsure, d.Models))
+		}
 		if d.Redrawn > 0 {
 			out = append(out, fmt.Sprintf("%s%s: %d bootstrap resamples had only clean or only backdoored models "+
 				"and were drawn again.", d.Name, inGroup(d.By), d.Redrawn))
