@@ -53,6 +53,8 @@ CI_KERNEL(void, gemm,
           (int ta, int tb, long m, long n, long k, float alpha, const float *a, long lda, const float *b, long ldb,
            const float *bias, float *c, long ldc),
           (ta, tb, m, n, k, alpha, a, lda, b, ldb, bias, c, ldc))
+// The limit of all products: n rounds of as many fmadd as registers hold sums; returns the operations.
+CI_KERNEL(double, fma_loop, (long n, float *sink), (n, sink))
 // z = act(c), or where x is given z = act'(x)*c, all with the same leading dimension.
 CI_KERNEL(void, gemm_then, (int act, long m, long n, const float *c, const float *x, float *z, long ldc),
           (act, m, n, c, x, z, ldc))

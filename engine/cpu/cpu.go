@@ -63,7 +63,7 @@ func (e *Engine) SIMD() string { return simdNames[e.simd] }
 // Warning is empty, or one line that says why the engine is slow.
 func (e *Engine) Warning() string {
 	if e.simd == 2 && C.ci_fma_emulated() != 0 {
-		return "this processor lacks AVX2 and FMA, or " + SIMDEnv + " is v2: results are the same, some twenty times slower"
+		return "this processor lacks AVX2 and FMA, or " + SIMDEnv + " is v2: kernels give the same results, some forty times slower; the last digit of an index may differ"
 	}
 	return ""
 }

@@ -61,11 +61,68 @@ static void panel(int rows, int first, int last, long k, float alpha, const floa
 #undef CASE
 }
 
+// The limit of all products: n rounds of the fmadd that a panel holds, from registers alone. Returns the operations.
+double KERNEL(fma_loop)(long n, float *sink) {
+    vec sum[ROWS][VECS], x = splat(*sink), y = splat(0.5f);
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < VECS; j++) sum[i][j] = splat(i * VECS + j);
+#pragma GCC unroll 1
+    for (long p = 0; p < n; p++)
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < VECS; j++) sum[i][j] = vfmadd(x, y, sum[i][j]);
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < VECS; j++) *sink += sum[i][j][0];
+    return 2.0 * LANES * ROWS * VECS * n;
+}
+
+#ifdef __AVX2__
+typedef float vec8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t pick8 __attribute__((vector_size(32)));
+
+// 8 x 8 numbers in registers: pairs of rows are interleaved number by number, two by two, and by halves.
+INLINE void transpose8(const float *x, long ld, float *t, long ldt) {
+    vec8 a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) a[i] = *(const vec8 *)(x + i * ld);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = __builtin_shuffle(a[i], a[i + 1], (pick8){0, 8, 1, 9, 4, 12, 5, 13});
+        b[i + 1] = __builtin_shuffle(a[i], a[i + 1], (pick8){2, 10, 3, 11, 6, 14, 7, 15});
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        int p = i / 2 * 4 + i % 2; // 0 1 4 5
+        a[2 * i] = __builtin_shuffle(b[p], b[p + 2], (pick8){0, 1, 8, 9, 4, 5, 12, 13});
+        a[2 * i + 1] = __builtin_shuffle(b[p], b[p + 2], (pick8){2, 3, 10, 11, 6, 7, 14, 15});
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        *(vec8 *)(t + i * ldt) = __builtin_shuffle(a[i], a[i + 4], (pick8){0, 1, 2, 3, 8, 9, 10, 11});
+        *(vec8 *)(t + (i + 4) * ldt) = __builtin_shuffle(a[i], a[i + 4], (pick8){4, 5, 6, 7, 12, 13, 14, 15});
+    }
+}
+#endif
+
 // t = the transpose of rows x cols numbers at stride ld.
 static void transpose(long rows, long cols, const float *restrict x, long ld, float *restrict t, long ldt) {
+    long i = 0;
+#ifdef __AVX2__
+    for (; i + 8 <= rows; i += 8) {
+        long j = 0;
+        for (; j + 8 <= cols; j += 8) transpose8(x + i * ld + j, ld, t + j * ldt + i, ldt);
+        for (; j < cols; j++)
+            for (long r = i; r < i + 8; r++) t[j * ldt + r] = x[r * ld + j];
+    }
+#endif
     for (long j0 = 0; j0 < cols; j0 += 16)
-        for (long i = 0; i < rows; i++)
-            for (long j = j0; j < j0 + 16 && j < cols; j++) t[j * ldt + i] = x[i * ld + j];
+        for (long r = i; r < rows; r++)
+            for (long j = j0; j < j0 + 16 && j < cols; j++) t[j * ldt + r] = x[r * ld + j];
 }
 
 // Strips [from, to) of op(b), k x n: strip s holds columns s*STRIP.. of all k rows, zero behind column n.

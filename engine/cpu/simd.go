@@ -3,7 +3,10 @@ package cpu
 // #include "ci.h"
 import "C"
 
-import "fmt"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
 // SIMDEnv names the environment variable that pins the kernels to a level of x86-64's instruction set: v2, v3 (AVX2, FMA) or v4
 // (AVX-512). All give the same bits.
@@ -23,4 +26,17 @@ func level(name string) (C.int, error) {
 		}
 	}
 	return 0, fmt.Errorf("%s is %q: want v2 to %s, which is what this processor has", SIMDEnv, name, simdNames[best])
+}
+
+// FMA has every thread multiply and add in registers alone, for some milliseconds, and returns the operations done: what no product
+// is faster than.
+func (e *Engine) FMA() float64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var total atomic.Int64
+	e.pool.do(&step{tiles: 16 * e.pool.workers, run: func(int, int) {
+		sink := C.float(1)
+		total.Add(int64(C.ci_fma_loop(e.simd, 20000, &sink)))
+	}})
+	return float64(total.Load())
 }

@@ -37,6 +37,7 @@ type Result struct {
 	FLOP     float64 // of one pass forward and backward, matrix products and attention
 	Seconds  float64 // of one pass
 	Products float64 // operations a second of the program's matrix products alone, back to back
+	Limit    float64 // operations a second of additions and multiplications in registers, measured right before; 0 where the engine cannot tell
 	Arena    int64   // bytes of intermediate values
 }
 
@@ -77,6 +78,14 @@ func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 		return fail(err)
 	}
 	r.FLOP, r.Arena = float64(p.Stats().FLOP), p.Stats().ArenaBytes
+	if l, ok := e.(interface{ FMA() float64 }); ok {
+		var flop float64
+		seconds, err := repeat(func() error { flop = l.FMA(); return nil }, func() error { return nil }, atLeast)
+		if err != nil {
+			return fail(err)
+		}
+		r.Limit = flop / seconds
+	}
 
 	products := *keep.program
 	products.Instrs = nil
@@ -136,19 +145,24 @@ func repeat(run, wait func() error, atLeast time.Duration) (float64, error) {
 // Print measures cases and writes a line each.
 func Print(w io.Writer, e engine.Engine, cases []Case, atLeast time.Duration) ([]Result, error) {
 	var results []Result
-	fmt.Fprintf(w, "engine: %s\n%-14s %6s %14s %12s %10s %16s %8s %12s\n", e.Fingerprint(),
-		"image tower", "batch", "operations", "ms a pass", "GFLOP/s", "products GFLOP/s", "share", "arena MB")
+	fmt.Fprintf(w, "engine: %s\n%-14s %6s %14s %12s %10s %16s %8s %16s %8s %12s\n", e.Fingerprint(),
+		"image tower", "batch", "operations", "ms a pass", "GFLOP/s", "products GFLOP/s", "share", "limit GFLOP/s", "share", "arena MB")
 	for _, c := range cases {
 		r, err := Run(e, c, atLeast)
 		if err != nil {
 			return nil, err
 		}
 		results = append(results, r)
-		if _, err := fmt.Fprintf(w, "%-14s %6d %14.3g %12.2f %10.1f %16.1f %7.0f%% %12.1f\n", c.Name, c.Batch, r.FLOP, 1e3*r.Seconds,
-			r.Rate()/1e9, r.Products/1e9, 100*r.Rate()/r.Products, float64(r.Arena)/(1<<20)); err != nil {
+		limit, share := "-", "-"
+		if r.Limit > 0 {
+			limit, share = fmt.Sprintf("%.1f", r.Limit/1e9), fmt.Sprintf("%.0f%%", 100*r.Products/r.Limit)
+		}
+		if _, err := fmt.Fprintf(w, "%-14s %6d %14.3g %12.2f %10.1f %16.1f %7.0f%% %16s %8s %12.1f\n", c.Name, c.Batch, r.FLOP, 1e3*r.Seconds,
+			r.Rate()/1e9, r.Products/1e9, 100*r.Rate()/r.Products, limit, share, float64(r.Arena)/(1<<20)); err != nil {
 			return nil, err
 		}
 	}
-	_, err := fmt.Fprintln(w, "(a pass: forward, and back to the pixels; products: the matrix products of the same pass run back to back, activations left out)")
+	_, err := fmt.Fprintln(w, "(a pass: forward, and back to the pixels; products: the matrix products of the same pass run back to back, activations left out, "+
+		"and the pass's share of them; limit: multiplications with additions in registers alone, and the products' share of it)")
 	return results, err
 }

@@ -21,7 +21,7 @@ func TestPrintMeasuresATower(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.FLOP <= 0 || r.Rate() <= 0 || r.Products <= 0 || r.Arena <= 0 {
+	if r.FLOP <= 0 || r.Rate() <= 0 || r.Products <= 0 || r.Limit <= 0 || r.Arena <= 0 {
 		t.Errorf("%+v", r)
 	}
 	var b strings.Builder
