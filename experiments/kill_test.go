@@ -24,8 +24,16 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	f, err := suite.Load(path, nil)
-	if err == nil {
-		_, err = Run(context.Background(), f, Options{Out: out, Lease: 600 * time.Millisecond})
+	o := Options{Out: out, Lease: 600 * time.Millisecond}
+	what := os.Getenv("EXPERIMENTS_TEST_SHARD")
+	if err == nil && what != "" && what != "merge" {
+		o.Shard, err = ParseShard(what)
+	}
+	switch {
+	case err == nil && what == "merge":
+		_, err = Merge(context.Background(), []string{out}, out, nil)
+	case err == nil:
+		_, err = Run(context.Background(), f, o)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -34,10 +42,10 @@ func TestMain(m *testing.M) {
 }
 
 // process is a run of a suite in a process of its own.
-func process(t *testing.T, suite, out string) *exec.Cmd {
+func process(t *testing.T, suite, out string, env ...string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), "EXPERIMENTS_TEST_SUITE="+suite, "EXPERIMENTS_TEST_OUT="+out)
+	c.Env = append(append(os.Environ(), "EXPERIMENTS_TEST_SUITE="+suite, "EXPERIMENTS_TEST_OUT="+out), env...)
 	c.Stderr = os.Stderr
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
