@@ -219,9 +219,17 @@ them with CI and other detectors, and tells with intervals how well each does.
 	}
 	c.SetVersionTemplate("clip-inspector {{.Version}}\n")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misused("%w; see `%s --help`", err, c.CommandPath()) })
-	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N")
+	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N; run takes several, cuda:0,cuda:1, and starts a process for each")
 	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
-	c.PersistentPreRunE = func(*cobra.Command, []string) error { return f.choose() }
+	c.PersistentPreRunE = func(verb *cobra.Command, _ []string) error {
+		if f.devices() != nil {
+			if verb.Name() != "run" {
+				return fmt.Errorf("--device %s: only run takes several devices", f.device)
+			}
+			return nil // each process chooses its own
+		}
+		return f.choose()
+	}
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),

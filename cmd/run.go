@@ -41,6 +41,9 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 			if err != nil {
 				return err
 			}
+			if f.devices() != nil && !dry {
+				return f.onEach(c.Context(), os.Args[1:], c.OutOrStdout())
+			}
 			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Scratch: scratch, Report: os.Stderr}
 			if o.Shard, err = experiments.ShardOf(shard, os.Getenv); err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"clipinspector/configs"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/results/store"
@@ -31,14 +32,9 @@ func TestTenThousandModels(t *testing.T) {
 	const seeds, shards = 200, 200
 	var list []string
 	for i := range seeds {
-		list = append(list, fmt.Sprint(i+100))
+		list = append(list, fmt.Sprint(i+1000)) // no calibration used them
 	}
-	f, err := suite.Parse("scale.yaml", []byte(`name: scale
-seeds: [`+strings.Join(list, ", ")+`]
-datasets: [mini-caltech, mini-pets, mini-cars, mini-aircraft, mini-flowers, mini-food, mini-sun, mini-dtd, mini-eurosat, mini-ucf]
-attacks: [clean, badnets, blended, wanet, badclip]
-detectors: [ci, neural-cleanse, pixel-backdoor]
-`), nil)
+	f, err := suite.ParseFS(configs.Calibrated, configs.MiniPath, configs.Mini, []string{"seeds=[" + strings.Join(list, ",") + "]"})
 	if err != nil {
 		t.Fatal(err)
 	}
