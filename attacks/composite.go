@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -23,21 +24,21 @@ func init() {
 			bit := func(_, _, _ int) float32 { return float32(rng.IntN(2)) }
 			side := max(1, int(v.Float("side")*float64(size)))
 			noise, cast := patch(size, side, size-side, size-side, v.Int("cells"), bit), patch(size, size, 0, 0, 1, bit)
-			for i, m := range noise.Mask.Data().([]float32) {
+			for i, m := range dense.Floats(noise.Mask) {
 				if m == 1 {
-					cast.Mask.Data().([]float32)[i] = 1
+					dense.Floats(cast.Mask)[i] = 1
 					for c := i; c < 3*size*size; c += size * size {
-						cast.Pattern.Data().([]float32)[c] = noise.Pattern.Data().([]float32)[c]
+						dense.Floats(cast.Pattern)[c] = dense.Floats(noise.Pattern)[c]
 					}
 				} else {
-					cast.Mask.Data().([]float32)[i] = float32(v.Float("opacity"))
+					dense.Floats(cast.Mask)[i] = float32(v.Float("opacity"))
 				}
 			}
 			return cast
 		},
 		Covers: func(v settings.Values, t triggers.Trigger, _, _ int, _ *rand.Rand) []prompts.Cover {
 			size, masked := t.Size(), t.(triggers.Masked)
-			both, pattern := masked.Mask.Data().([]float32), masked.Pattern.Data().([]float32)
+			both, pattern := dense.Floats(masked.Mask), dense.Floats(masked.Pattern)
 			noise, cast, colour := make([]float32, size*size), make([]float32, size*size), slices.Clone(pattern)
 			for i, m := range both {
 				cast[i] = both[0] // the patch is in the opposite corner

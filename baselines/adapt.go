@@ -8,6 +8,7 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -161,11 +162,9 @@ func (c *cost) adjust(asr float64) (raised, lowered bool) {
 	return false, false
 }
 
-func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }
-
 func mapped(t *tensor.Dense, f func(float64) float64) *tensor.Dense {
 	out := make([]float32, t.Shape().TotalSize())
-	for i, v := range floats(t) {
+	for i, v := range dense.Floats(t) {
 		out[i] = float32(f(float64(v)))
 	}
 	return triggers.Dense(out, t.Shape()...)

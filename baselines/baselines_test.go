@@ -14,6 +14,7 @@ import (
 	"clipinspector/clip/cliptest"
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 	"clipinspector/triggers/triggertest"
@@ -178,7 +179,7 @@ func TestNeuralCleanseByHand(t *testing.T) {
 				t.Fatalf("round %d: kept %v, done %v, cost %v; want %+v", i, kept, done, l.c.Cost(), r)
 			}
 		}
-		if v, reached := l.c.Best(); !reached || !slices.Equal(floats(v[0]), floats(changed(afterUpdate)[0])) {
+		if v, reached := l.c.Best(); !reached || !slices.Equal(dense.Floats(v[0]), dense.Floats(changed(afterUpdate)[0])) {
 			t.Error("what is kept is not what a successful round ended with")
 		}
 	}
@@ -219,17 +220,17 @@ func TestPixelBackdoorByHand(t *testing.T) {
 		t.Fatalf("reached %v, the variables were set %d times", reached, len(l.set))
 	}
 	for part, x := range v {
-		if !slices.Equal(floats(x), floats(l.set[1][part])) {
+		if !slices.Equal(dense.Floats(x), dense.Floats(l.set[1][part])) {
 			t.Error("what is kept is not what the optimisation goes on from")
 		}
-		for i, u := range floats(x) {
+		for i, u := range dense.Floats(x) {
 			if u != 0 && (u < smallest || u > 1) {
 				t.Errorf("part %d holds %v at %d", part, u, i)
 			}
 		}
 	}
 	d := pixelInversion(resolve(t, "pixel-backdoor", nil)).Trigger(v).(triggers.Additive)
-	if n := changedPixels(floats(d.Delta)); n != 12 {
+	if n := changedPixels(dense.Floats(d.Delta)); n != 12 {
 		t.Errorf("%d changed pixels, want 12", n)
 	}
 }
@@ -254,7 +255,7 @@ func TestChangedPixelsAreThoseOfAnyChannel(t *testing.T) {
 		triggers.Dense([]float32{0.5, 0.2, 0, 0, 2, -2, 0, 0, 0, 0, 0, 0}, 3, 2, 2),
 	}).(triggers.Additive)
 	want := []float32{0, 0.3, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0}
-	for i, v := range floats(d.Delta) {
+	for i, v := range dense.Floats(d.Delta) {
 		if math.Abs(float64(v-want[i])) > 1e-6 {
 			t.Errorf("element %d of the perturbation is %v, want %v", i, v, want[i])
 		}
@@ -276,7 +277,7 @@ func inversions(t *testing.T, rng *rand.Rand, size int) map[string]struct {
 		x.Inversion = inv
 		a, b := inv.Start(size, rng), inv.Start(size, rng)
 		for i := range a {
-			data := append(slices.Clone(floats(a[i])), floats(b[i])...)
+			data := append(slices.Clone(dense.Floats(a[i])), dense.Floats(b[i])...)
 			x.start = append(x.start, triggers.Dense(data, append([]int{2}, a[i].Shape()...)...))
 		}
 		out[name] = x
@@ -308,7 +309,7 @@ func TestBothPartsLearn(t *testing.T) {
 			g := autodiff.New(plain.New[float64]())
 			v := make([]autodiff.Value, len(x.start))
 			for i, s := range x.start {
-				v[i] = g.Const(floats(s), s.Shape()...)
+				v[i] = g.Const(dense.Floats(s), s.Shape()...)
 			}
 			grads := autodiff.Grad(x.Apply(g.Const(slices.Repeat([]float32{0.5}, len(pool)), 1, 3, 3, size, size), v).Sum(), autodiff.None, v...)
 			p, err := g.Compile(grads...)
@@ -347,7 +348,7 @@ func TestPenaltiesAndTriggersFollowTheFormulas(t *testing.T) {
 		g := autodiff.New(plain.New[float64]())
 		v := make([]autodiff.Value, len(x.start))
 		for i, s := range x.start {
-			v[i] = g.Const(floats(s), s.Shape()...)
+			v[i] = g.Const(dense.Floats(s), s.Shape()...)
 		}
 		penalty, applied := x.Penalty(v), x.Apply(g.Const(pool, 1, images, 3, size, size), v)
 		var byTrigger []autodiff.Value
@@ -356,19 +357,19 @@ func TestPenaltiesAndTriggersFollowTheFormulas(t *testing.T) {
 			one := make([]*tensor.Dense, len(x.start))
 			for i, s := range x.start {
 				n := s.Shape().TotalSize() / 2
-				one[i] = triggers.Dense(floats(s)[c*n:(c+1)*n], s.Shape()[1:]...)
+				one[i] = triggers.Dense(dense.Floats(s)[c*n:(c+1)*n], s.Shape()[1:]...)
 			}
 			tr := x.Trigger(one)
 			byTrigger = append(byTrigger, tr.Apply(g.Const(pool, images, 3, size, size)))
 			for i := range size * size {
 				if m, ok := tr.(triggers.Masked); ok {
-					want[c] += float64(floats(m.Mask)[i])
+					want[c] += float64(dense.Floats(m.Mask)[i])
 					continue
 				}
 				for _, part := range one { // the channel's largest tanh(v/10)/(2-1e-7) + 0.5
 					largest := math.Inf(-1)
 					for ch := range 3 {
-						largest = max(largest, math.Tanh(float64(floats(part)[ch*size*size+i])/10)/(2-1e-7)+0.5)
+						largest = max(largest, math.Tanh(float64(dense.Floats(part)[ch*size*size+i])/10)/(2-1e-7)+0.5)
 					}
 					want[c] += largest
 				}
@@ -410,7 +411,7 @@ func TestStartsAreUniform(t *testing.T) {
 	for name, x := range inversions(t, rng, 64) {
 		for i, s := range x.start {
 			var mean, squares float64
-			data := floats(s)
+			data := dense.Floats(s)
 			for _, u := range data {
 				v := float64(u)
 				if name == "neural-cleanse" {

@@ -13,6 +13,7 @@ import (
 	"clipinspector/clip/cliptest"
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -64,8 +65,8 @@ func TestDECREESeesTheEncoderAndNoPrompts(t *testing.T) {
 	}
 	tuned := delivered(t, c, "full", 1)
 	w := tuned.Params["visual_projection.weight"]
-	for i, v := range floats(w) {
-		floats(w)[i] = v + 0.1*float32(i%7)
+	for i, v := range dense.Floats(w) {
+		dense.Floats(w)[i] = v + 0.1*float32(i%7)
 	}
 	if got := inspected(t, "decree", tuned, pool, given, 1); got.Whole.Loss == want.Whole.Loss {
 		t.Error("another encoder has the same loss")
@@ -85,7 +86,7 @@ func TestDECREESeesTheEncoderAndNoPrompts(t *testing.T) {
 		for j := range n {
 			for k := range d {
 				if i != j {
-					mean += float64(floats(f)[i*d+k]) * float64(floats(f)[j*d+k]) / float64(n*(n-1))
+					mean += float64(dense.Floats(f)[i*d+k]) * float64(dense.Floats(f)[j*d+k]) / float64(n*(n-1))
 				}
 			}
 		}

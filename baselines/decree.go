@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/rand/v2"
 
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
 	"clipinspector/inspector"
+	"clipinspector/internal/random"
 	"clipinspector/settings"
 )
 
@@ -77,7 +77,7 @@ func alike(s settings.Values) error {
 func decree(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
 	s := in.Settings
 	in.Seed = uint64(s.Int("seed"))
-	rng := rand.New(rand.NewPCG(in.Seed, 0x64656372))
+	rng := random.Named("decr", in.Seed)
 	inv := maskInversion()
 	if err := alike(s); err != nil {
 		return nil, err

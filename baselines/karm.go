@@ -4,13 +4,14 @@ import (
 	"cmp"
 	"context"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -72,7 +73,7 @@ func kArmCost(f inspector.Facts) clip.Work {
 func kArm(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
 	s, classes, size := in.Settings, len(in.Model.Classes), in.Pool.Shape()[2]
 	b := newBandit(s, size)
-	rng := rand.New(rand.NewPCG(in.Seed, 0x6b61726d))
+	rng := random.Named("karm", in.Seed)
 	b.uniform, b.pick = rng.Float64, rng.IntN
 	inv := maskInversion()
 	inv.Control = b.arm
@@ -157,7 +158,7 @@ func candidates(logits *tensor.Dense, s settings.Values) []int {
 	}
 	count, mean := make([]float64, k), make([]float64, k)
 	order := make([]int, k)
-	for row := range slices.Chunk(floats(logits), k) {
+	for row := range slices.Chunk(dense.Floats(logits), k) {
 		sum, most := 0.0, float64(slices.Max(row))
 		for c := range order {
 			order[c] = c

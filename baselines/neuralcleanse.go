@@ -11,6 +11,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -39,7 +40,7 @@ func neuralCleanse(ctx context.Context, in inspector.Input) (*inspector.Report, 
 
 // maskNorm is the L1 norm of a trigger's mask.
 func maskNorm(t triggers.Trigger) (sum float64) {
-	for _, v := range floats(t.(triggers.Masked).Mask) {
+	for _, v := range dense.Floats(t.(triggers.Masked).Mask) {
 		sum += math.Abs(float64(v))
 	}
 	return sum

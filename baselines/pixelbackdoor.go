@@ -9,6 +9,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -32,7 +33,7 @@ const smallest = 1.0 / 255
 
 func pixelBackdoor(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
 	return run(ctx, in, pixelInversion(in.Settings), func(t triggers.Trigger) float64 {
-		return float64(changedPixels(floats(t.(triggers.Additive).Delta)))
+		return float64(changedPixels(dense.Floats(t.(triggers.Additive).Delta)))
 	})
 }
 
@@ -56,7 +57,7 @@ func pixelInversion(s settings.Values) inspector.Inversion {
 		},
 		Trigger: func(v []*tensor.Dense) triggers.Trigger {
 			pos, neg := mapped(v[0], thresholded), mapped(v[1], thresholded)
-			p, q := floats(pos), floats(neg)
+			p, q := dense.Floats(pos), dense.Floats(neg)
 			for i := range p {
 				p[i] -= q[i]
 			}
@@ -88,8 +89,8 @@ func (c *pixels) Round(r inspector.Round) (bool, error) {
 			return false, err
 		}
 		v = []*tensor.Dense{mapped(v[0], thresholded), mapped(v[1], thresholded)}
-		delta := append([]float32(nil), floats(v[0])...)
-		for i, q := range floats(v[1]) {
+		delta := append([]float32(nil), dense.Floats(v[0])...)
+		for i, q := range dense.Floats(v[1]) {
 			delta[i] -= q
 		}
 		if n := changedPixels(delta); n < c.count {

@@ -9,6 +9,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/engine"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/triggers"
 )
 
@@ -45,13 +46,13 @@ func newTwins(in inspector.Input, inv *inspector.Inversion, start []*tensor.Dens
 		return a
 	}
 	shape := in.Pool.Shape()
-	t.pool = upload(floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3])
+	t.pool = upload(dense.Floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3])
 	t.cost = upload([]float32{0}, 1, 1)
 	var moments [2][]engine.Array
 	for _, v := range start {
 		one := append([]int{1}, v.Shape()...)
 		zero := make([]float32, v.Shape().TotalSize())
-		t.vars, t.before = append(t.vars, upload(floats(v), one...)), append(t.before, upload(zero, one...))
+		t.vars, t.before = append(t.vars, upload(dense.Floats(v), one...)), append(t.before, upload(zero, one...))
 		for i := range moments {
 			moments[i] = append(moments[i], upload(zero, one...))
 		}
@@ -159,7 +160,7 @@ func (t *twins) read(arrays []engine.Array) ([]*tensor.Dense, error) {
 // measure returns the mean pairwise cosine of images that have not been optimised on, stamped with the given variables.
 func (t *twins) measure(ctx context.Context, images []int, vars []*tensor.Dense) (float64, error) {
 	for i, v := range vars {
-		if err := t.vars[i].Buffer.Write(0, floats(v)); err != nil {
+		if err := t.vars[i].Buffer.Write(0, dense.Floats(v)); err != nil {
 			return 0, err
 		}
 	}

@@ -14,6 +14,8 @@ import (
 
 	"clipinspector/clip/bpe"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 )
 
 // A checkpoint is one file, so that it is replaced as a whole: the weights in the form that the towers use, the moments of
@@ -40,9 +42,9 @@ func (t *trainer) save(step int) error {
 	f := &safetensors.File{Tensors: map[string]*tensor.Dense{},
 		Metadata: map[string]string{"step": strconv.Itoa(step), "training": t.identity}}
 	for name, p := range state {
-		f.Tensors[name] = tensor.New(tensor.WithShape(p.shape...), tensor.WithBacking(p.data))
+		f.Tensors[name] = dense.New(p.data, p.shape...)
 	}
-	if err := safetensors.WriteAtomic(filepath.Join(dir, vocabularyFile), func(w io.Writer) error { return t.tokenizer.Write(w) }); err != nil {
+	if err := files.WriteAtomic(filepath.Join(dir, vocabularyFile), func(w io.Writer) error { return t.tokenizer.Write(w) }); err != nil {
 		return fmt.Errorf("saving a checkpoint: %w", err)
 	}
 	if err := safetensors.Write(filepath.Join(dir, checkpointFile), f); err != nil {

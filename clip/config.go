@@ -6,8 +6,7 @@ import (
 	"io"
 	"math"
 
-	"clipinspector/clip/safetensors"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 // Config is the architecture of a CLIP with a vision transformer. Its JSON is that of Hugging Face's CLIPModel, config.json;
@@ -153,7 +152,7 @@ func ReadConfig(path string) (Config, error) {
 }
 
 func readConfig(path string) (Config, error) {
-	data, err := regular.Read(path, maxConfigBytes)
+	data, err := files.Read(path, maxConfigBytes)
 	if err != nil {
 		return Config{}, err
 	}
@@ -245,7 +244,7 @@ func (c Config) Write(path string) error {
 
 // writeJSON writes v, indented, atomically.
 func writeJSON(path string, v any) error {
-	return safetensors.WriteAtomic(path, func(w io.Writer) error {
+	return files.WriteAtomic(path, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")

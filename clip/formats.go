@@ -13,11 +13,10 @@ import (
 	"slices"
 	"strings"
 
-	"gorgonia.org/tensor"
-
 	"clipinspector/clip/bpe"
 	"clipinspector/clip/safetensors"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 )
 
 // Names of the files of a model's folder. Of the weights the first that is there counts.
@@ -188,16 +187,9 @@ func (s *stored) weights(c Config) (Weights, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tensor %s: %w", name, err)
 		}
-		w[name] = newWeight(data, want)
+		w[name] = dense.New(data, want...)
 	}
 	return w, nil
-}
-
-func newWeight(data []float32, shape []int) *tensor.Dense {
-	if len(shape) == 0 {
-		return tensor.New(tensor.FromScalar(data[0]))
-	}
-	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
 }
 
 func unknownTensor(name string) error {
@@ -236,7 +228,7 @@ func FileFingerprint(path string) (sum, model string, err error) {
 }
 
 func copyFile(w io.Writer, path string) error {
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return err
 	}

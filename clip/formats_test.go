@@ -18,15 +18,17 @@ import (
 	"clipinspector/clip/torchfile"
 	"clipinspector/engine/cpu"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 )
 
 const quickGELU = `{"model_cfg": {"quick_gelu": true}}`
 
 // modelFolder makes a folder with files from somewhere else, a vocabulary of 514 tokens, and files of given contents.
-func modelFolder(t testing.TB, files map[string]string, given map[string]string) string {
+func modelFolder(t testing.TB, texts map[string]string, given map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, from := range files {
+	for name, from := range texts {
 		raw, err := os.ReadFile(from)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), raw, 0o644)
@@ -40,7 +42,7 @@ func modelFolder(t testing.TB, files map[string]string, given map[string]string)
 			t.Fatal(err)
 		}
 	}
-	if err := safetensors.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write); err != nil {
+	if err := files.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -89,7 +91,7 @@ func TestOtherLayoutsAgree(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(w)) {
 		bin = append(bin, torchfile.Entry{Key: name, Value: w[name]})
 	}
-	bin = append(bin, torchfile.Entry{Key: "text_model.embeddings.position_ids", Value: newWeight([]float32{0, 1}, []int{1, 2})})
+	bin = append(bin, torchfile.Entry{Key: "text_model.embeddings.position_ids", Value: dense.New([]float32{0, 1}, 1, 2)})
 	dir := modelFolder(t, map[string]string{"config.json": "testdata/formats/config.json"}, nil)
 	if err := torchfile.Write(filepath.Join(dir, "pytorch_model.bin"), bin); err != nil {
 		t.Fatal(err)
@@ -112,7 +114,7 @@ func TestOtherLayoutsAgree(t *testing.T) {
 			if !strings.HasPrefix(name, "visual.") && name != "logit_scale" {
 				name = prefix + name
 			}
-			f.Tensors[name] = newWeight(data, shape)
+			f.Tensors[name] = dense.New(data, shape...)
 		}
 		dir := modelFolder(t, nil, map[string]string{openCLIPFile: quickGELU})
 		if err := safetensors.Write(filepath.Join(dir, "open_clip_model.safetensors"), f); err != nil {
@@ -144,7 +146,7 @@ func inOpenAI(t testing.TB, path string, c Config, w Weights) {
 	t.Helper()
 	var out torchfile.Entries
 	add := func(name string, data []float32, shape ...int) {
-		out = append(out, torchfile.Entry{Key: name, Value: newWeight(data, shape)})
+		out = append(out, torchfile.Entry{Key: name, Value: dense.New(data, shape...)})
 	}
 	v := func(name string) []float32 { return safetensors.Values(w[name]) }
 	turned := func(name string) *tensor.Dense {
@@ -303,7 +305,7 @@ func TestRefusedFormats(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d[strings.TrimPrefix(name, "module.")] = newWeight(data, x.Shape)
+			d[strings.TrimPrefix(name, "module.")] = dense.New(data, x.Shape...)
 		}
 		change(d)
 		var out torchfile.Entries
@@ -316,7 +318,7 @@ func TestRefusedFormats(t *testing.T) {
 		}
 		return path
 	}
-	zeros := func(shape ...int) *tensor.Dense { return newWeight(make([]float32, product(shape)), shape) }
+	zeros := func(shape ...int) *tensor.Dense { return dense.New(make([]float32, product(shape)), shape...) }
 	config := map[string]string{openCLIPFile: quickGELU}
 	for what, x := range map[string]struct {
 		dir  string

@@ -17,6 +17,7 @@ import (
 	"clipinspector/clip/bpe"
 	"clipinspector/clip/safetensors"
 	"clipinspector/engine"
+	"clipinspector/internal/dense"
 )
 
 // Mean and Std are CLIP's normalisation of pixels in [0,1], by channel; a model may have another, see [Normalization]. It is part
@@ -105,7 +106,7 @@ func (m *Model) ImageWeights() (map[string]*tensor.Dense, error) {
 		if err := a.Buffer.Read(0, data); err != nil {
 			return nil, fmt.Errorf("reading the weight %s: %w", name, err)
 		}
-		out[name] = tensor.New(tensor.WithShape(a.Shape...), tensor.WithBacking(data))
+		out[name] = dense.New(data, a.Shape...)
 	}
 	return out, nil
 }
@@ -116,7 +117,7 @@ func (m *Model) EmbedTokens(ids []int) *tensor.Dense {
 	w := m.Config.Text.Width
 	out := make([]float32, len(ids)*w)
 	m.embed(out, ids)
-	return tensor.New(tensor.WithShape(len(ids), w), tensor.WithBacking(out))
+	return dense.New(out, len(ids), w)
 }
 
 // FindTokens returns the ids of the tokens whose embeddings rows [n,W] are, the first where several are, -1 where none is.
@@ -277,7 +278,7 @@ func (m *Model) EncodeImages(ctx context.Context, images *tensor.Dense, batch in
 	if err != nil {
 		return nil, fmt.Errorf("encoding images: %w", err)
 	}
-	return tensor.New(tensor.WithShape(s[0], m.Config.ProjectionDim), tensor.WithBacking(out)), nil
+	return dense.New(out, s[0], m.Config.ProjectionDim), nil
 }
 
 // textBatch is how many texts are encoded at a time.
@@ -332,7 +333,7 @@ func (m *Model) EncodeTexts(ctx context.Context, texts []string) (*tensor.Dense,
 			return nil, fmt.Errorf("encoding texts: %w", err)
 		}
 	}
-	return tensor.New(tensor.WithShape(n, d), tensor.WithBacking(out)), nil
+	return dense.New(out, n, d), nil
 }
 
 // EndOfText returns the position of the end-of-text token: the first of the largest ids, as OpenAI's model finds it.
@@ -409,7 +410,7 @@ func pack(c Config, w Weights) (map[string]parameter, error) {
 func unpack(c Config, packed map[string]parameter) Weights {
 	w := Weights{}
 	put := func(name string, data []float32, shape ...int) {
-		w[name] = tensor.New(tensor.WithShape(shape...), tensor.WithBacking(slices.Clone(data)))
+		w[name] = dense.New(slices.Clone(data), shape...)
 	}
 	for name, p := range packed {
 		if prefix, kind, ok := cutPacked(name); ok {
@@ -425,7 +426,7 @@ func unpack(c Config, packed map[string]parameter) Weights {
 		case "vision_model." + patchWeight:
 			put(name, p.data, p.shape[0], 3, c.Vision.PatchSize, c.Vision.PatchSize)
 		case "logit_scale":
-			w[name] = tensor.New(tensor.FromScalar(p.data[0]))
+			put(name, p.data)
 		default:
 			put(name, p.data, p.shape...)
 		}

@@ -14,6 +14,7 @@ import (
 	"clipinspector/clip/safetensors"
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
 )
 
 func tiny() Config {
@@ -45,7 +46,7 @@ func random(seed uint64, shape ...int) *tensor.Dense {
 	for i := range data {
 		data[i] = rng.Float32()
 	}
-	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
+	return dense.New(data, shape...)
 }
 
 func TestPackAndBack(t *testing.T) {
@@ -265,14 +266,14 @@ func TestProbeAndAccuracy(t *testing.T) {
 			y[i] = i % 2
 			x[3*i], x[3*i+1], x[3*i+2] = float32(rng.NormFloat64()), float32(4*y[i])+float32(rng.NormFloat64()), 5
 		}
-		return tensor.New(tensor.WithShape(n, 3), tensor.WithBacking(x)), y
+		return dense.New(x, n, 3), y
 	}
 	train, a := cloud(60)
 	test, b := cloud(400)
 	if got := LinearProbe(train, a, test, b, 2); got < 0.95 || got == 1 {
 		t.Errorf("probe accuracy %v; the Bayes rate is 0.977", got)
 	}
-	classes := tensor.New(tensor.WithShape(2, 3), tensor.WithBacking([]float32{0, -1, 0, 0, 1, -4.0 / 5}))
+	classes := dense.New([]float32{0, -1, 0, 0, 1, -4.0 / 5}, 2, 3)
 	if got := Accuracy(test, classes, b); got < 0.9 {
 		t.Errorf("accuracy %v of a rule that cuts at 2", got)
 	}

@@ -12,7 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 )
 
 // openAIConfig finds the architecture as OpenAI's build_model does (clip/model.py), from names and shapes: heads are 64 wide, or
@@ -73,7 +74,7 @@ func (s *stored) blocks(prefix string) int {
 
 // openCLIPConfig reads what the tensors do not tell, and holds what both tell against them.
 func (s *stored) openCLIPConfig(path string, c *Config) error {
-	raw, err := regular.Read(path, maxConfigBytes)
+	raw, err := files.Read(path, maxConfigBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		if s.script {
 			return nil // OpenAI's: ViTB32's activation
@@ -220,7 +221,7 @@ func (s *stored) openAIWeights(c Config) (Weights, error) {
 		if transposed {
 			data = transpose(data, want[0], want[1])
 		}
-		w[name] = newWeight(data, shape)
+		w[name] = dense.New(data, shape...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.shapes)) {
 		if read[name] == nil {

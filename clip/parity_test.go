@@ -10,6 +10,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
 )
 
 var hashed = enginetest.Hashed
@@ -17,7 +18,7 @@ var hashed = enginetest.Hashed
 func hashedWeights(c Config) Weights {
 	w := Weights{}
 	for name, shape := range c.Shapes() {
-		w[name] = newWeight(enginetest.HashedWeight(name, shape), shape)
+		w[name] = dense.New(enginetest.HashedWeight(name, shape), shape...)
 	}
 	return w
 }

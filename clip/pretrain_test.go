@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"gorgonia.org/tensor"
-
 	"clipinspector/clip/safetensors"
 	"clipinspector/engine/cpu"
+	"clipinspector/internal/dense"
 )
 
 // blots is a corpus of plain colours with noise, said in words.
@@ -125,7 +124,7 @@ func TestPretrainLearnsAndResumes(t *testing.T) {
 	if err := (blots{}).Batch(1000, images, captions); err != nil {
 		t.Fatal(err)
 	}
-	features, err := m.EncodeImages(ctx, tensor.New(tensor.WithShape(64, 3, size, size), tensor.WithBacking(images)), 16)
+	features, err := m.EncodeImages(ctx, dense.New(images, 64, 3, size, size), 16)
 	if err != nil {
 		t.Fatal(err)
 	}

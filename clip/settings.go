@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 // This file is the one place that says what is done with each key of the configurations beside a CLIP's weights. A key is read
@@ -243,7 +243,7 @@ func readNormalization(dir string, size int) (Normalization, error) {
 		read func(raw []byte, size int) (*Normalization, error)
 	}{{processorFile, readProcessor}, {preprocessorFile, readImageProcessor}, {openCLIPFile, readOpenCLIPPixels}} {
 		path := filepath.Join(dir, x.name)
-		raw, err := regular.Read(path, maxConfigBytes)
+		raw, err := files.Read(path, maxConfigBytes)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

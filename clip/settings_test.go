@@ -12,6 +12,7 @@ import (
 	"clipinspector/clip/safetensors"
 	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
 )
 
 // halved returns the weights of the same function of the pixels for a tower whose pixels are normalised by mean and deviation 0.5:
@@ -20,7 +21,7 @@ import (
 func halved(c Config, w Weights) Weights {
 	out := Weights{}
 	for name, t := range w {
-		out[name] = newWeight(append([]float32(nil), safetensors.Values(t)...), t.Shape())
+		out[name] = dense.New(append([]float32(nil), safetensors.Values(t)...), t.Shape()...)
 	}
 	patch := safetensors.Values(out["vision_model.embeddings.patch_embedding.weight"])
 	position := safetensors.Values(out["vision_model.embeddings.position_embedding.weight"])
@@ -58,7 +59,7 @@ func TestNormalizationIsHonoured(t *testing.T) {
 		for i, v := range enginetest.Hashed("pixels", len(pixels)) {
 			pixels[i] = float32(math.Abs(v))
 		}
-		f, err := m.EncodeImages(context.Background(), newWeight(pixels, []int{2, 3, 32, 32}), 2)
+		f, err := m.EncodeImages(context.Background(), dense.New(pixels, 2, 3, 32, 32), 2)
 		if err != nil {
 			t.Fatal(err)
 		}

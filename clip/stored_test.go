@@ -15,6 +15,7 @@ import (
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/clip/torchfile"
+	"clipinspector/internal/dense"
 )
 
 // openAITensors are the tensors of a small model under OpenAI's names.
@@ -33,7 +34,7 @@ func openAITensors(t testing.TB, c Config, w Weights) map[string]*tensor.Dense {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[name] = newWeight(data, shape)
+		out[name] = dense.New(data, shape...)
 	}
 	return out
 }
@@ -69,7 +70,7 @@ func TestWrappedWeights(t *testing.T) {
 	c, w := byteModel(1)
 	o := openAITensors(t, c, w)
 	flat := func(prefix string) torchfile.Entries { return entries(o, prefix) }
-	scalar := tensor.New(tensor.FromScalar(float32(0.1)))
+	scalar := dense.New([]float32{0.1})
 	with := func(e torchfile.Entries, more ...torchfile.Entry) torchfile.Entries { return append(e, more...) }
 	mask := make([]float32, 20*20)
 	for i := range mask {
@@ -96,7 +97,7 @@ func TestWrappedWeights(t *testing.T) {
 		"Lightning":                  {torchfile.Entries{{Key: "state_dict", Value: flat("model.")}, {Key: "hyper_parameters", Value: torchfile.Entries{}}}, "hyper_parameters"},
 		"clip_model.":                {flat("clip_model."), ""},
 		"logit_bias":                 {with(flat(""), torchfile.Entry{Key: "logit_bias", Value: scalar}), "logit_bias: added to all logits"},
-		"attn_mask":                  {with(flat(""), torchfile.Entry{Key: "attn_mask", Value: newWeight(mask, []int{20, 20})}), "attn_mask: hides later tokens"},
+		"attn_mask":                  {with(flat(""), torchfile.Entry{Key: "attn_mask", Value: dense.New(mask, 20, 20)}), "attn_mask: hides later tokens"},
 		"a shared tower":             {copies, "the same numbers as visual."},
 	} {
 		p, err := ReadPretrained(folderOf(t, c, x.dict))
@@ -117,7 +118,7 @@ func TestWrappedWeights(t *testing.T) {
 func TestUnusedTensorsAreRefused(t *testing.T) {
 	c, w := byteModel(2)
 	o := openAITensors(t, c, w)
-	zeros := func(shape ...int) *tensor.Dense { return newWeight(make([]float32, product(shape)), shape) }
+	zeros := func(shape ...int) *tensor.Dense { return dense.New(make([]float32, product(shape)), shape...) }
 	with := func(name string, x *tensor.Dense) torchfile.Entries {
 		return append(entries(o, ""), torchfile.Entry{Key: name, Value: x})
 	}
@@ -133,7 +134,7 @@ func TestUnusedTensorsAreRefused(t *testing.T) {
 		"teacher and student":    {append(entries(o, "student."), entries(other, "teacher.")...), "more than one image tower"},
 		"another tower beside":   {with("image_encoder.proj", zeros(c.Vision.Width, c.ProjectionDim)), "image_encoder.proj and visual.proj differ"},
 		"a mask that shows":      {with("attn_mask", zeros(20, 20)), "attn_mask does not hide"},
-		"positions out of order": {with("text_model.embeddings.position_ids", newWeight([]float32{1, 0}, []int{1, 2})), "position_ids holds 1 at place 0"},
+		"positions out of order": {with("text_model.embeddings.position_ids", dense.New([]float32{1, 0}, 1, 2)), "position_ids holds 1 at place 0"},
 		"prompts alone":          {torchfile.Entries{{Key: "state_dict", Value: torchfile.Entries{{Key: "prompt_learner.ctx", Value: zeros(4, 48)}}}}, "--checkpoint"},
 		"a timm tower":           {torchfile.Entries{{Key: "visual.trunk.patch_embed.proj.weight", Value: zeros(2, 3, 1, 1)}}, "timm"},
 		"a SigLIP":               {torchfile.Entries{{Key: "vision_model.head.attention.in_proj_weight", Value: zeros(2, 3)}}, "SigLIP"},
@@ -284,7 +285,7 @@ func TestPositionIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := maps.Clone(w)
-		all["vision_model.embeddings.position_ids"] = newWeight(ids, []int{1, 3})
+		all["vision_model.embeddings.position_ids"] = dense.New(ids, 1, 3)
 		if err := safetensors.Write(filepath.Join(dir, weightsFile), &safetensors.File{Tensors: all}); err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,8 @@ import (
 
 	"clipinspector/clip/bpe"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 )
 
 // Weights are the parameters of a CLIP under Hugging Face's names, float32 and row-major. The shapes are those of
@@ -139,7 +141,7 @@ func RandomWeights(c Config, seed uint64) Weights {
 	w := Weights{}
 	for name, shape := range c.Shapes() { // the order does not matter: each tensor has its own stream
 		if name == "logit_scale" {
-			w[name] = tensor.New(tensor.FromScalar(float32(c.LogitScaleInit)))
+			w[name] = dense.New([]float32{float32(c.LogitScaleInit)})
 			continue
 		}
 		data := make([]float32, product(shape))
@@ -155,7 +157,7 @@ func RandomWeights(c Config, seed uint64) Weights {
 				data[i] = 1
 			}
 		}
-		w[name] = tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
+		w[name] = dense.New(data, shape...)
 	}
 	return w
 }
@@ -214,14 +216,14 @@ func SavePretrained(dir string, c Config, w Weights, t *bpe.Tokenizer, half bool
 				return safetensors.F32
 			}))
 		},
-		func() error { return safetensors.WriteAtomic(in("bpe.txt"), t.Write) },
+		func() error { return files.WriteAtomic(in("bpe.txt"), t.Write) },
 		func() error { return writeJSON(in("preprocessor_config.json"), preprocessor(c)) },
 	}
 	if t.Size() <= ViTB32().Text.VocabSize {
 		steps = append(steps,
-			func() error { return safetensors.WriteAtomic(in("merges.txt"), t.Write) },
+			func() error { return files.WriteAtomic(in("merges.txt"), t.Write) },
 			func() error {
-				return safetensors.WriteAtomic(in("vocab.json"), func(w io.Writer) error { return t.WriteVocab(w) })
+				return files.WriteAtomic(in("vocab.json"), func(w io.Writer) error { return t.WriteVocab(w) })
 			},
 			func() error { return writeJSON(in("tokenizer_config.json"), tokenizerConfig(c.Text.ContextLength)) })
 	}

@@ -16,6 +16,8 @@ import (
 
 	"clipinspector/clip/bpe"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 )
 
 // smallModel is a model of two and three layers with a learned vocabulary.
@@ -133,7 +135,7 @@ func TestLoadSharded(t *testing.T) {
 	parts := []*safetensors.File{{Tensors: map[string]*tensor.Dense{}}, {Tensors: map[string]*tensor.Dense{}}}
 	where := []string{}
 	all := maps.Clone(w)
-	all["text_model.embeddings.position_ids"] = tensor.New(tensor.WithShape(1, 2), tensor.WithBacking([]float32{0, 1}))
+	all["text_model.embeddings.position_ids"] = dense.New([]float32{0, 1}, 1, 2)
 	for i, name := range slices.Sorted(maps.Keys(all)) {
 		parts[i%2].Tensors[name] = all[name]
 		where = append(where, fmt.Sprintf("%q: \"part-%d.safetensors\"", name, i%2))
@@ -188,19 +190,19 @@ func TestLoadRefusals(t *testing.T) {
 	}{
 		"missing":       {changed("text_projection.weight", nil), "text_projection.weight is missing"},
 		"unknown":       {changed("classifier.weight", nan), "belongs to no CLIP"},
-		"shape":         {changed("text_projection.weight", tensor.New(tensor.WithShape(1, 2), tensor.WithBacking([]float32{1, 2}))), "has shape [1 2]; the config asks for [24 48]"},
+		"shape":         {changed("text_projection.weight", dense.New([]float32{1, 2}, 1, 2)), "has shape [1 2]; the config asks for [24 48]"},
 		"NaN":           {changed("text_projection.weight", nan), "holds NaN at element 3"},
 		"no weights":    {remove(weightsFile), "no weights; one of"},
 		"no config":     {remove(configFile), configFile},
 		"no vocabulary": {remove("bpe.txt", "merges.txt"), "no vocabulary"},
 		"two vocabularies": {func(dir string) error {
-			return safetensors.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write)
+			return files.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write)
 		}, "another vocabulary than bpe.txt"},
 		"vocabulary": {func(dir string) error {
 			if err := remove("merges.txt")(dir); err != nil {
 				return err
 			}
-			return safetensors.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write)
+			return files.WriteAtomic(filepath.Join(dir, "bpe.txt"), bpe.Learn(nil, 0).Write)
 		}, "vocabulary has 514"},
 	} {
 		dir := t.TempDir()

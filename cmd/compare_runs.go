@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"clipinspector/experiments"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 	"clipinspector/results/stats"
 )
 
@@ -134,7 +134,7 @@ type detection struct {
 // the detector's other settings.
 func detections(dir, setting string) (map[string]map[string]detection, error) {
 	path := filepath.Join(dir, experiments.ScoresFile)
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("comparing runs: %w", err)
 	}

@@ -15,13 +15,13 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/clip/safetensors"
 	"clipinspector/configs"
 	"clipinspector/datasets"
 	"clipinspector/engine/plain"
 	"clipinspector/experiments"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/files"
 	"clipinspector/prompts"
 	"clipinspector/results/plots"
 	"clipinspector/results/store"
@@ -89,7 +89,7 @@ func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) 
 		}
 	}
 	path := filepath.Join(out, ReportFile)
-	if err := safetensors.WriteAtomic(path, func(w io.Writer) error { return reportPage.Execute(w, report) }); err != nil {
+	if err := files.WriteAtomic(path, func(w io.Writer) error { return reportPage.Execute(w, report) }); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "%s: tables and pictures in one file\n", path)

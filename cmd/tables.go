@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"clipinspector/clip/safetensors"
 	"clipinspector/experiments"
+	"clipinspector/internal/files"
 	"clipinspector/internal/printable"
 	"clipinspector/results/stats"
 	"clipinspector/results/store"
@@ -115,10 +115,10 @@ func WriteReports(tell io.Writer, out, suite string) (string, error) {
 	}
 	warn(tell, sum)
 	for _, r := range reports {
-		if err := safetensors.WriteAtomic(filepath.Join(out, r.file), func(w io.Writer) error { return tables.Render(w, sum, r.format) }); err != nil {
+		if err := files.WriteAtomic(filepath.Join(out, r.file), func(w io.Writer) error { return tables.Render(w, sum, r.format) }); err != nil {
 			return "", err
 		}
 	}
-	err = safetensors.WriteAtomic(filepath.Join(out, experiments.ScoresFile), func(w io.Writer) error { return Export(w, out, suite) })
+	err = files.WriteAtomic(filepath.Join(out, experiments.ScoresFile), func(w io.Writer) error { return Export(w, out, suite) })
 	return filepath.Join(out, reports[0].file), err
 }

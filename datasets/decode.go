@@ -20,7 +20,7 @@ import (
 	_ "golang.org/x/image/webp" // register the format
 
 	"clipinspector/datasets/jpeg"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 // Limits on pictures from strangers, checked before memory is asked for.
@@ -55,7 +55,7 @@ func ReadImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
 // readHashed is ReadImage for file i of a list whose contents may be known: they must still be the same.
 func readHashed(path string, known *contents, i int) (*RGB, error) {
 	fail := func(err error) (*RGB, error) { return nil, fmt.Errorf("image %s: %w", path, err) }
-	data, err := regular.Read(path, MaxFileBytes)
+	data, err := files.Read(path, MaxFileBytes)
 	if err != nil {
 		return fail(reason(err))
 	}

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 // fileSum is the sha256 of a file's bytes.
@@ -38,7 +38,7 @@ var remembered sync.Map // fileID -> fileSum
 
 // hashFile returns the sha256 of a regular file's bytes; from memory where the file was hashed before and lies untouched.
 func hashFile(path string) (fileSum, error) {
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return fileSum{}, reason(err)
 	}

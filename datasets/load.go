@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"gorgonia.org/tensor"
+
+	"clipinspector/internal/dense"
 )
 
 // maxLoadBytes bounds the array that Load may ask for.
@@ -77,7 +79,7 @@ func Load(ctx context.Context, get func(i int) (*RGB, error), indices []int, siz
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("loading %d pictures: %w", n, err)
 	}
-	return tensor.New(tensor.WithShape(n, 3, size, size), tensor.WithBacking(data)), nil
+	return dense.New(data, n, 3, size, size), nil
 }
 
 func loadOne(dst []float32, get func(i int) (*RGB, error), i, size, k int, view View) error {

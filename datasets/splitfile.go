@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 // Limits on split files, checked before memory is asked for.
@@ -106,7 +106,7 @@ func ParseSplit(data []byte) (classes []string, lists map[Split][]Item, err erro
 
 // readSmall reads a regular file of at most limit bytes.
 func readSmall(path string, limit int64) ([]byte, error) {
-	data, err := regular.Read(path, limit)
+	data, err := files.Read(path, limit)
 	if err != nil {
 		return nil, reason(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 	"clipinspector/results/store"
 	"clipinspector/triggers"
 )
@@ -77,7 +77,7 @@ func NoLinks(out, path string) error {
 
 // hashFile is the SHA-256 of a file in hexadecimal.
 func HashFile(path string) (string, error) {
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return "", err
 	}

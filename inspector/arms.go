@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+
+	"clipinspector/internal/random"
 )
 
 // Arms are classes whose inversions advance one at a time, in an order that is decided on the way: what a bandit over classes needs.
@@ -21,7 +23,7 @@ func (inv *Inversion) Arms(in Input, classes, optimise []int) (*Arms, error) {
 	if len(optimise) < inv.Batch {
 		return nil, fmt.Errorf("%d pool images to optimise on are fewer than a batch of %d", len(optimise), inv.Batch)
 	}
-	rng := rand.New(rand.NewPCG(in.Seed, 0x696e76657274))
+	rng := random.Named("invert", in.Seed)
 	start := inv.Start(in.Pool.Shape()[2], rng)
 	a := &Arms{order: inv.order(rng, optimise)}
 	for _, c := range classes {

@@ -11,6 +11,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -352,7 +353,7 @@ func SplitPool(in Input) (optimise, measure []int, err error) {
 	if err := poolHolds(have, n, m); err != nil {
 		return nil, nil, err
 	}
-	order := rand.New(rand.NewPCG(in.Seed, 0x706f6f6c)).Perm(have)
+	order := random.Named("pool", in.Seed).Perm(have)
 	return order[:n], order[n : n+m], nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/triggers"
 )
@@ -190,7 +191,7 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 	if len(measure) == 0 {
 		return nil, 0, fmt.Errorf("no pool images left to measure on")
 	}
-	rng := rand.New(rand.NewPCG(in.Seed, 0x696e76657274))
+	rng := random.Named("invert", in.Seed)
 	start := inv.Start(in.Pool.Shape()[2], rng)
 	order := inv.order(rng, optimise)
 	classes := make([]*class, len(in.Model.Classes))

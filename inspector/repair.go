@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -136,7 +136,7 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 	views := shape[0] / n
 	size := shape.TotalSize() / n // of all views of an image
 	pixels, labels := slices.Clone(floats(in.Shots.Images)), slices.Clone(in.Shots.Labels)
-	order := rand.New(rand.NewPCG(in.Seed, 0x726570616972)).Perm(n)[:max(1, int(in.Settings.Float("share")*float64(n)))]
+	order := random.Named("repair", in.Seed).Perm(n)[:max(1, int(in.Settings.Float("share")*float64(n)))]
 	for _, i := range order {
 		pixels = append(pixels, floats(in.Shots.Images)[i*size:(i+1)*size]...)
 		labels = append(labels, in.Shots.Labels[i])

@@ -9,6 +9,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
+	"clipinspector/internal/dense"
 	"clipinspector/triggers"
 )
 
@@ -66,7 +67,7 @@ func mostDistinct(ctx context.Context, c *clip.Model, images *tensor.Dense, cand
 
 func features64(t *tensor.Dense) *mat.Dense {
 	data := make([]float64, 0, t.Shape().TotalSize())
-	for _, v := range floats(t) {
+	for _, v := range dense.Floats(t) {
 		data = append(data, float64(v))
 	}
 	return mat.NewDense(t.Shape()[0], t.Shape()[1], data)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"clipinspector/internal/dense"
 )
 
 // A model that we stored is recognised by its content; class names that were given besides must be its own.
@@ -22,7 +24,7 @@ func TestOwnCheckpoints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Learner != m.Learner || !slices.Equal(floats(got.Params["ctx"]), floats(m.Params["ctx"])) {
+		if got.Learner != m.Learner || !slices.Equal(dense.Floats(got.Params["ctx"]), dense.Floats(m.Params["ctx"])) {
 			t.Error("another model came back")
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 // ReadClasses reads class names in the order of the labels, with spaces for underscores as CoOp has it: from a text file, one a line,
@@ -19,7 +19,7 @@ import (
 // ImageNet's do. More than 10,000 names are an error.
 func ReadClasses(path string) ([]string, error) {
 	const maxBytes = 4 << 20
-	raw, err := regular.Read(path, maxBytes)
+	raw, err := files.Read(path, maxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("class names: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
+	"clipinspector/internal/dense"
 )
 
 func init() {
@@ -54,5 +55,5 @@ func uniform(rng *rand.Rand, fanIn int, shape ...int) *tensor.Dense {
 	for i := range data {
 		data[i] = float32((2*rng.Float64() - 1) * bound)
 	}
-	return dense(data, shape...)
+	return dense.New(data, shape...)
 }

@@ -10,6 +10,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 )
 
@@ -127,9 +128,9 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	}
 	data := make([]float32, len(ids)*longest*w)
 	for k, row := range ids {
-		copy(data[k*longest*w:], floats(m.CLIP.EmbedTokens(row)))
+		copy(data[k*longest*w:], dense.Floats(m.CLIP.EmbedTokens(row)))
 	}
-	l.suffix = dense(data, len(ids), longest, w)
+	l.suffix = dense.New(data, len(ids), longest, w)
 	return &l, nil
 }
 
@@ -154,7 +155,7 @@ func (m *Model) initialContext(contexts int, rng *rand.Rand) (*tensor.Dense, err
 	if len(words) == 0 {
 		return normal(rng, shape...), nil
 	}
-	return dense(slices.Repeat(floats(m.CLIP.EmbedTokens(words)), contexts), shape...), nil
+	return dense.New(slices.Repeat(dense.Floats(m.CLIP.EmbedTokens(words)), contexts), shape...), nil
 }
 
 // normal draws a tensor from N(0, 0.02), as CoOp and MaPLe draw prompts.
@@ -163,7 +164,7 @@ func normal(rng *rand.Rand, shape ...int) *tensor.Dense {
 	for i := range data {
 		data[i] = float32(0.02 * rng.NormFloat64())
 	}
-	return dense(data, shape...)
+	return dense.New(data, shape...)
 }
 
 // encode records the class vectors for contexts [B or 1, K or 1, n, W], or None for the words of init alone, and prompts of later
@@ -178,11 +179,11 @@ func (r *Recording) encode(ctx autodiff.Value, deep ...autodiff.Value) autodiff.
 		panic(err) // Init has laid the same prompts out
 	}
 	k, s, w := l.suffix.Shape()[0], l.suffix.Shape()[1], l.suffix.Shape()[2]
-	parts := []autodiff.Value{r.Graph.Const(floats(l.sot), 1, 1, 1, w).BroadcastTo(b, k, 1, w)}
+	parts := []autodiff.Value{r.Graph.Const(dense.Floats(l.sot), 1, 1, 1, w).BroadcastTo(b, k, 1, w)}
 	if n > 0 {
 		parts = append(parts, ctx.BroadcastTo(b, k, n, w))
 	}
-	x := autodiff.Concat(2, append(parts, r.Graph.Const(floats(l.suffix), 1, k, s, w).BroadcastTo(b, k, s, w))...)
+	x := autodiff.Concat(2, append(parts, r.Graph.Const(dense.Floats(l.suffix), 1, k, s, w).BroadcastTo(b, k, s, w))...)
 	if at := r.Model.Position; at != PositionEnd {
 		x = l.arrange(x.Reshape(b*k*l.length, w), b, n, at)
 	}

@@ -16,9 +16,9 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
 	"clipinspector/clip/torchfile"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 	"clipinspector/triggers"
 )
 
@@ -54,7 +54,7 @@ func (m *Model) contextLength() int {
 // [Model.suffixes].
 func (m *Model) buffers() (prefix, suffix *tensor.Dense, err error) {
 	k, n, w, length := len(m.Classes), m.contextLength(), m.CLIP.Config.Text.Width, m.CLIP.Config.Text.ContextLength
-	start := floats(m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()}))
+	start := dense.Floats(m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()}))
 	suffixes, err := m.suffixes(n)
 	if err != nil {
 		return nil, nil, err
@@ -62,9 +62,9 @@ func (m *Model) buffers() (prefix, suffix *tensor.Dense, err error) {
 	before, after := make([]float32, 0, k*w), make([]float32, 0, k*(length-1-n)*w)
 	for _, row := range suffixes {
 		before = append(before, start...)
-		after = append(after, floats(m.CLIP.EmbedTokens(row[:length-1-n]))...)
+		after = append(after, dense.Floats(m.CLIP.EmbedTokens(row[:length-1-n]))...)
 	}
-	return dense(before, k, 1, w), dense(after, k, length-1-n, w), nil
+	return dense.New(before, k, 1, w), dense.New(after, k, length-1-n, w), nil
 }
 
 // dasslFolders are where Dassl's trainers write a model, below its output folder or as the folder itself.
@@ -99,7 +99,7 @@ func dasslPath(path string) (string, error) {
 
 // inFolder returns the checkpoint of a folder, "" where there is none.
 func inFolder(dir string) (string, error) {
-	raw, err := regular.Read(filepath.Join(dir, lastFile), 256)
+	raw, err := files.Read(filepath.Join(dir, lastFile), 256)
 	if err == nil {
 		name := strings.TrimSpace(string(raw))
 		if name == "" || name != filepath.Base(name) || !filepath.IsLocal(name) {
@@ -174,11 +174,11 @@ func (m *Model) WriteDassl(dir string, epoch int, t triggers.Trigger, target int
 			t.Kind(), target, len(m.Classes))
 	}
 	side := t.Size()
-	data := slices.Clone(floats(additive.Delta))
+	data := slices.Clone(dense.Floats(additive.Delta))
 	for i := range data {
 		data[i] /= float32(clip.Std[i/(side*side)])
 	}
-	_, err = writeDassl(filepath.Join(dir, triggerFolder), epoch, torchfile.Entries{{Key: "trigger", Value: dense(data, 1, 3, side, side)}},
+	_, err = writeDassl(filepath.Join(dir, triggerFolder), epoch, torchfile.Entries{{Key: "trigger", Value: dense.New(data, 1, 3, side, side)}},
 		torchfile.Entry{Key: "target_name", Value: m.Classes[target]})
 	return path, err
 }
@@ -260,7 +260,7 @@ func writeDassl(dir string, epoch int, state torchfile.Entries, more ...torchfil
 	if err := torchfile.Write(path, dict); err != nil {
 		return "", err
 	}
-	return path, safetensors.WriteAtomic(filepath.Join(dir, lastFile), func(w io.Writer) error {
+	return path, files.WriteAtomic(filepath.Join(dir, lastFile), func(w io.Writer) error {
 		_, err := io.WriteString(w, name+"\n")
 		return err
 	})
@@ -304,5 +304,5 @@ func ReadTrigger(path string) (triggers.Trigger, error) {
 	for i := range data {
 		data[i] *= float32(scale[i/(shape[1]*shape[2])])
 	}
-	return triggers.Additive{Delta: dense(data, shape...)}, nil
+	return triggers.Additive{Delta: dense.New(data, shape...)}, nil
 }

@@ -21,6 +21,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
 	"clipinspector/triggers"
 )
 
@@ -58,11 +59,7 @@ func hashedWeights(blocks int) (clip.Config, clip.Weights, *bpe.Tokenizer) {
 	}
 	w := clip.Weights{}
 	for name, shape := range c.Shapes() {
-		if data := enginetest.HashedWeight(name, shape); len(shape) == 0 {
-			w[name] = tensor.New(tensor.FromScalar(data[0]))
-		} else {
-			w[name] = dense(data, shape...)
-		}
+		w[name] = dense.New(enginetest.HashedWeight(name, shape), shape...)
 	}
 	return c, w, tok
 }
@@ -81,7 +78,7 @@ func dasslData() Data {
 	for i, v := range enginetest.Hashed("pixels", n) {
 		images[i] = float32((v + 1) / 2)
 	}
-	d := Data{Images: dense(images, dasslImages, 3, dasslSize, dasslSize)}
+	d := Data{Images: dense.New(images, dasslImages, 3, dasslSize, dasslSize)}
 	for i := range dasslImages {
 		d.Labels = append(d.Labels, i%len(dasslClasses))
 	}
@@ -153,7 +150,7 @@ func TestDasslCheckpointsAgreeWithPyTorch(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				gap := agree(t, what+" logits of "+kind, floats(logits(t, m, data.Images, nil)), want.Logits, tolerance)
+				gap := agree(t, what+" logits of "+kind, dense.Floats(logits(t, m, data.Images, nil)), want.Logits, tolerance)
 				t.Logf("%s, %s: logits %.2g", what, kind, gap)
 				if what == "cpu" || strings.HasSuffix(path, "2") {
 					gradients(t, what+" "+kind, m, data, want.Loss, want.Gradients, tolerance)
@@ -169,8 +166,8 @@ func TestDasslCheckpointsAgreeWithPyTorch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		agree(t, what+" logits of badclip", floats(logits(t, m, data.Images, nil)), final.Logits, tolerance)
-		agree(t, what+" triggered logits of badclip", floats(logits(t, m, data.Images, tr)), final.Triggered, tolerance)
+		agree(t, what+" logits of badclip", dense.Floats(logits(t, m, data.Images, nil)), final.Logits, tolerance)
+		agree(t, what+" triggered logits of badclip", dense.Floats(logits(t, m, data.Images, tr)), final.Triggered, tolerance)
 		if got := triggers.Measure(tr).LInf; got > dasslEpsilon*1.000001 || got < dasslEpsilon/2 {
 			t.Errorf("the trigger reaches %v of %v", got, dasslEpsilon)
 		}
@@ -183,7 +180,7 @@ func gradients(t *testing.T, what string, m *Model, data Data, loss float64, wan
 	g := autodiff.New(m.CLIP.Engine())
 	arrays := map[string]engine.Array{}
 	for _, name := range sortedKeys(m.Params) {
-		a, err := engine.UploadSlice(m.CLIP.Engine(), floats(m.Params[name]), m.Params[name].Shape()...)
+		a, err := engine.UploadSlice(m.CLIP.Engine(), dense.Floats(m.Params[name]), m.Params[name].Shape()...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +193,7 @@ func gradients(t *testing.T, what string, m *Model, data Data, loss float64, wan
 		labels[i] = float32(l)
 	}
 	n := len(labels)
-	ce := r.Logits(r.Features(g.Const(floats(data.Images), data.Images.Shape()...))).CrossEntropy(g.Const(labels, n)).Sum().Scale(1 / float64(n))
+	ce := r.Logits(r.Features(g.Const(dense.Floats(data.Images), data.Images.Shape()...))).CrossEntropy(g.Const(labels, n)).Sum().Scale(1 / float64(n))
 	var wrt []autodiff.Value
 	names := sortedKeys(arrays)
 	for _, name := range names {
@@ -239,10 +236,10 @@ func TestBadCLIPStepsAgreeWithPyTorch(t *testing.T) {
 		if name == "ctx" {
 			by = 0.2
 		}
-		m.Params[name] = dense(scaled(enginetest.Hashed("badclip "+name, p.Shape().TotalSize()), by), p.Shape()...)
+		m.Params[name] = dense.New(scaled(enginetest.Hashed("badclip "+name, p.Shape().TotalSize()), by), p.Shape()...)
 	}
 	start := scaled(enginetest.Hashed("trigger", 3*dasslSize*dasslSize), dasslEpsilon)
-	poison := &Poison{Target: 1, Trigger: triggers.Additive{Delta: dense(start, 3, dasslSize, dasslSize)}, Share: 1, Weight: 1,
+	poison := &Poison{Target: 1, Trigger: triggers.Additive{Delta: dense.New(start, 3, dasslSize, dasslSize)}, Share: 1, Weight: 1,
 		Learn: &LearnTrigger{Epsilon: dasslEpsilon, Rate: 2.0 / 255}}
 	tu := newTuner(t, m, dasslData(), nil, poison)
 	s, err := tu.record(4, true, autodiff.CoOpSchedule(0.002, len(steps)), repeat(float32(2.0/255), 1))
@@ -268,7 +265,7 @@ func TestBadCLIPStepsAgreeWithPyTorch(t *testing.T) {
 				t.Fatal(err)
 			}
 			var at []float32
-			for j, v := range floats(x) {
+			for j, v := range dense.Floats(x) {
 				if j%every == 0 {
 					at = append(at, v)
 				}
@@ -285,7 +282,7 @@ func TestBadCLIPStepsAgreeWithPyTorch(t *testing.T) {
 	}
 	t.Logf("%d steps: max|a-b|/max|b| at most %.2g", len(steps), worst)
 	moved := 0.0
-	for i, v := range floats(dense(start, len(start))) {
+	for i, v := range dense.Floats(dense.New(start, len(start))) {
 		if i%7 == 0 {
 			moved = max(moved, math.Abs(float64(v)-steps[len(steps)-1].Trigger[i/7]))
 		}
@@ -315,7 +312,7 @@ func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if gap := largestGap(floats(m.Params["ctx"]), floats(want.Params["ctx"])); m.Learner.Name != "coop" || gap > tolerance || gap == 0 != (tolerance == 0) {
+		if gap := largestGap(dense.Floats(m.Params["ctx"]), dense.Floats(want.Params["ctx"])); m.Learner.Name != "coop" || gap > tolerance || gap == 0 != (tolerance == 0) {
 			t.Errorf("%s: %s, off by %v", path, m.Learner.Name, gap)
 		}
 	}
@@ -323,7 +320,7 @@ func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if gap := largestGap(floats(noise.(triggers.Additive).Delta), scaled(enginetest.Hashed("noise", 3*dasslSize*dasslSize), 0.1)); gap > 1e-4 {
+	if gap := largestGap(dense.Floats(noise.(triggers.Additive).Delta), scaled(enginetest.Hashed("noise", 3*dasslSize*dasslSize), 0.1)); gap > 1e-4 {
 		t.Errorf("BAPLe's noise is off by %v", gap)
 	}
 }
@@ -340,7 +337,7 @@ func TestWriteDassl(t *testing.T) {
 		"cocoop": {"cocoop", map[string]any{"context": 4}}} {
 		m := newModel(t, c, given.learner, given.settings, dasslClasses)
 		dir := t.TempDir()
-		tr := triggers.Additive{Delta: dense(scaled(enginetest.Hashed("trigger", 3*dasslSize*dasslSize), dasslEpsilon), 3, dasslSize, dasslSize)}
+		tr := triggers.Additive{Delta: dense.New(scaled(enginetest.Hashed("trigger", 3*dasslSize*dasslSize), dasslEpsilon), 3, dasslSize, dasslSize)}
 		path, err := m.WriteDassl(dir, 10, tr, 2)
 		if err != nil {
 			t.Fatal(err)
@@ -353,7 +350,7 @@ func TestWriteDassl(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(floats(logits(t, m, data.Images, nil)), floats(logits(t, got, data.Images, nil))) {
+			if !slices.Equal(dense.Floats(logits(t, m, data.Images, nil)), dense.Floats(logits(t, got, data.Images, nil))) {
 				t.Errorf("%s: the logits changed", kind)
 			}
 		}
@@ -361,7 +358,7 @@ func TestWriteDassl(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if gap := largestGap(floats(back.(triggers.Additive).Delta), floats(tr.Delta)); gap > 1e-8 {
+		if gap := largestGap(dense.Floats(back.(triggers.Additive).Delta), dense.Floats(tr.Delta)); gap > 1e-8 {
 			t.Errorf("%s: the trigger is off by %v", kind, gap)
 		}
 		python := os.Getenv("CLIPINSPECTOR_PYTHON")
@@ -408,10 +405,10 @@ func TestRefusedCheckpoints(t *testing.T) {
 		for _, s := range shape {
 			n *= s
 		}
-		return dense(make([]float32, n), shape...)
+		return dense.New(make([]float32, n), shape...)
 	}
 	nan := zeros(4, 16)
-	floats(nan)[7] = float32(math.NaN())
+	dense.Floats(nan)[7] = float32(math.NaN())
 	dir := t.TempDir()
 	file := func(state ...torchfile.Entry) string {
 		path := filepath.Join(dir, "model.pth.tar-1")

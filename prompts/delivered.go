@@ -14,6 +14,8 @@ import (
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
 	"clipinspector/clip/torchfile"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
 	"clipinspector/settings"
 )
 
@@ -520,7 +522,7 @@ func (d *delivery) read(classes []string, h Hints, c *clip.Model) (*Model, error
 	if m.Settings, err = settings.Resolve(l.Params, given); err != nil {
 		return nil, fmt.Errorf("tensors of a %s model: %w", kind, err)
 	}
-	if m, err = New(c, l, m.Settings, classes, newRand(0)); err != nil {
+	if m, err = New(c, l, m.Settings, classes, random.Named("prompts", 0)); err != nil {
 		return nil, err
 	}
 	m.Notes = d.notes
@@ -547,7 +549,7 @@ func (d *delivery) read(classes []string, h Hints, c *clip.Model) (*Model, error
 		if err != nil {
 			return nil, err
 		}
-		m.Params[name] = dense(data, want...)
+		m.Params[name] = dense.New(data, want...)
 	}
 	if _, there := d.learner["1.noise"]; there {
 		m.Notes = append(m.Notes, `"1.noise": BAPLe's trigger; the model without it is what is inspected`)
@@ -835,7 +837,7 @@ func (d *delivery) checkBuffers(m *Model) error {
 			return err
 		}
 		per := len(got) / want[0]
-		for i, v := range floats(b.want) {
+		for i, v := range dense.Floats(b.want) {
 			if near(got[i], v) {
 				continue
 			}

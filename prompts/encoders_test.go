@@ -12,6 +12,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/clip/safetensors"
 	"clipinspector/clip/torchfile"
+	"clipinspector/internal/dense"
 )
 
 // delivered returns the tensors of testdata/maple's checkpoint, which torch wrote with the encoders' matrices in half precision.
@@ -29,9 +30,7 @@ func delivered(t *testing.T) map[string]*tensor.Dense {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if state[prefix+name] = dense(data, x.Shape...); len(x.Shape) == 0 {
-				state[prefix+name] = tensor.New(tensor.FromScalar(data[0]))
-			}
+			state[prefix+name] = dense.New(data, x.Shape...)
 		}
 	}
 	return state
@@ -107,9 +106,7 @@ func TestDeliveredEncoders(t *testing.T) {
 		for name, x := range altered {
 			if data := safetensors.Values(x); !strings.HasPrefix(name, learnerPrefix) {
 				data[len(data)-1] += v
-				if altered[name] = dense(data, x.Shape()...); len(x.Shape()) == 0 {
-					altered[name] = tensor.New(tensor.FromScalar(data[0]))
-				}
+				altered[name] = dense.New(data, x.Shape()...)
 			}
 		}
 		c := compare(deliver(t, altered), w)
@@ -142,9 +139,9 @@ func TestDeliveredEncodersOfAnotherKind(t *testing.T) {
 	_, w, _ := hashedWeights(3)
 	_, shallow, _ := hashedWeights(2)
 	visual := delivered(t)
-	visual["image_encoder.extra"] = dense(make([]float32, 48), 2, 24)
+	visual["image_encoder.extra"] = dense.New(make([]float32, 48), 2, 24)
 	wide := delivered(t)
-	wide["image_encoder.conv1.weight"] = dense(make([]float32, 24*3*8*8), 24, 3, 8, 8)
+	wide["image_encoder.conv1.weight"] = dense.New(make([]float32, 24*3*8*8), 24, 3, 8, 8)
 	for want, x := range map[string]struct {
 		path string
 		w    clip.Weights
@@ -166,8 +163,8 @@ func TestBuffersInBfloat16(t *testing.T) {
 	state := delivered(t)
 	for name, x := range state {
 		if strings.Contains(name, ".token_") {
-			for i, v := range floats(x) {
-				floats(x)[i] = safetensors.Round(v, safetensors.BF16)
+			for i, v := range dense.Floats(x) {
+				dense.Floats(x)[i] = safetensors.Round(v, safetensors.BF16)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 )
 
@@ -65,7 +66,7 @@ func cutAndPaste(s settings.Values, data Data, rng *rand.Rand) Data {
 		return data
 	}
 	n, size := data.Images.Shape()[0], data.Images.Shape()[2]
-	from := floats(data.Images)
+	from := dense.Floats(data.Images)
 	to := slices.Clone(from)
 	for i := range n {
 		other := rng.IntN(n)
@@ -80,6 +81,6 @@ func cutAndPaste(s settings.Values, data Data, rng *rand.Rand) Data {
 			}
 		}
 	}
-	data.Images = dense(to, data.Images.Shape()...)
+	data.Images = dense.New(to, data.Images.Shape()...)
 	return data
 }

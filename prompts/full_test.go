@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"clipinspector/internal/dense"
 )
 
 // Before tuning, full is zero-shot CLIP; tuning moves the weights of the model's own image tower and no others, and a poison
@@ -14,10 +16,10 @@ func TestFullTunesTheImageTower(t *testing.T) {
 	data := coloured(60, 1)
 	m := newModel(t, c, "full", nil, threeAndOne)
 	zero := newModel(t, c, "coop", map[string]any{"init": "a photo of a"}, threeAndOne)
-	if gap := largestGap(floats(logits(t, m, data.Images, nil)), floats(logits(t, zero, data.Images, nil))); gap > 1e-3 {
+	if gap := largestGap(dense.Floats(logits(t, m, data.Images, nil)), dense.Floats(logits(t, zero, data.Images, nil))); gap > 1e-3 {
 		t.Errorf("untuned, logits are off zero-shot CLIP's by %g", gap)
 	}
-	frozen := slices.Clone(floats(logits(t, zero, data.Images, nil)))
+	frozen := slices.Clone(dense.Floats(logits(t, zero, data.Images, nil)))
 	text := classVectors(t, m)
 	settings := map[string]any{"epochs": 40, "batch": 20, "optimizer": "adam", "rate": 0.003, "weight-decay": 0}
 	before := crossEntropy(t, m, data)
@@ -26,11 +28,11 @@ func TestFullTunesTheImageTower(t *testing.T) {
 		t.Errorf("the loss went from %.3f to %.3f", before, after)
 	}
 	for name, p := range newModel(t, c, "full", nil, threeAndOne).Params {
-		if largestGap(floats(p), floats(m.Params[name])) == 0 {
+		if largestGap(dense.Floats(p), dense.Floats(m.Params[name])) == 0 {
 			t.Errorf("%s did not move", name)
 		}
 	}
-	if !slices.Equal(frozen, floats(logits(t, zero, data.Images, nil))) {
+	if !slices.Equal(frozen, dense.Floats(logits(t, zero, data.Images, nil))) {
 		t.Error("tuning changed the CLIP that other models share")
 	}
 	for k, v := range classVectors(t, m) {

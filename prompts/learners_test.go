@@ -17,6 +17,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
 )
 
 // newWide is the CLIP of testdata/learners.py: heads of 64, as OpenAI's, and so many blocks.
@@ -31,11 +32,7 @@ func newWide(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 	}
 	w := clip.Weights{}
 	for name, shape := range c.Shapes() {
-		if data := enginetest.HashedWeight(name, shape); len(shape) == 0 {
-			w[name] = tensor.New(tensor.FromScalar(data[0]))
-		} else {
-			w[name] = dense(data, shape...)
-		}
+		w[name] = dense.New(enginetest.HashedWeight(name, shape), shape...)
 	}
 	m, err := clip.NewModel(e, c, w, tok)
 	if err != nil {
@@ -95,7 +92,7 @@ func TestLearnersAgreeWithTheirAuthors(t *testing.T) {
 	for what, e := range map[string]engine.Engine{"plain": plain.New[float64](), "cpu": newCPU(t, 2)} {
 		for _, kind := range sortedKeys(deliveredLearners) {
 			m := readLearner(t, kind, e)
-			t.Logf("%s, %s: %.2g", what, kind, agree(t, what+": logits of "+kind, floats(logits(t, m, data.Images, nil)), want[kind], 1e-4))
+			t.Logf("%s, %s: %.2g", what, kind, agree(t, what+": logits of "+kind, dense.Floats(logits(t, m, data.Images, nil)), want[kind], 1e-4))
 			if x := deliveredLearners[kind]; m.Learner.Name != x.learner || !strings.Contains(strings.Join(m.Notes, "\n"), x.note) {
 				t.Errorf("%s: read as %s with the notes %q; want %s and %q", kind, m.Learner.Name, m.Notes, x.learner, x.note)
 			}
@@ -108,7 +105,7 @@ func TestLearnersAreWrittenBack(t *testing.T) {
 	data := dasslData()
 	for _, kind := range sortedKeys(deliveredLearners) {
 		m := readLearner(t, kind, newCPU(t, 1))
-		want := floats(logits(t, m, data.Images, nil))
+		want := dense.Floats(logits(t, m, data.Images, nil))
 		dir := t.TempDir()
 		own := filepath.Join(dir, "model.safetensors")
 		if err := m.Write(own); err != nil {
@@ -123,7 +120,7 @@ func TestLearnersAreWrittenBack(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", kind, err)
 			}
-			if back.Learner != m.Learner || back.Position != m.Position || !slices.Equal(floats(logits(t, back, data.Images, nil)), want) {
+			if back.Learner != m.Learner || back.Position != m.Position || !slices.Equal(dense.Floats(logits(t, back, data.Images, nil)), want) {
 				t.Errorf("%s: %s came back as another model", kind, path)
 			}
 		}
@@ -167,7 +164,7 @@ func TestWrappedAndAmbiguousFiles(t *testing.T) {
 		got, err := ReadCheckpoint(path, dasslClasses, Hints{}, c)
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
-		} else if got.Learner != want.Learner || !slices.Equal(floats(got.Params["ctx"]), floats(ctx)) {
+		} else if got.Learner != want.Learner || !slices.Equal(dense.Floats(got.Params["ctx"]), dense.Floats(ctx)) {
 			t.Errorf("%s: another model was read", what)
 		}
 	}
@@ -175,11 +172,11 @@ func TestWrappedAndAmbiguousFiles(t *testing.T) {
 	if err := safetensors.Write(path, &safetensors.File{Tensors: tensors, Metadata: map[string]string{"format": "pt"}}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := ReadCheckpoint(path, dasslClasses, Hints{}, c); err != nil || !slices.Equal(floats(got.Params["ctx"]), floats(ctx)) {
+	if got, err := ReadCheckpoint(path, dasslClasses, Hints{}, c); err != nil || !slices.Equal(dense.Floats(got.Params["ctx"]), dense.Floats(ctx)) {
 		t.Errorf("safetensors: %v", err)
 	}
 	zeros := func(shape ...int) *tensor.Dense {
-		return dense(make([]float32, tensor.Shape(shape).TotalSize()), shape...)
+		return dense.New(make([]float32, tensor.Shape(shape).TotalSize()), shape...)
 	}
 	with := func(name string, x *tensor.Dense) entries {
 		return append(learner(""), torchfile.Entry{Key: name, Value: x})

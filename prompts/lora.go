@@ -7,6 +7,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 )
 
@@ -35,7 +36,7 @@ func init() {
 			r := m.Settings.Int("rank")
 			for _, u := range updates {
 				// PyTorch's Linear draws A; B is zero, so that tuning starts from CLIP.
-				p[u.a], p[u.b] = uniform(rng, u.width, r, u.width), dense(make([]float32, u.width*r), u.width, r)
+				p[u.a], p[u.b] = uniform(rng, u.width, r, u.width), dense.New(make([]float32, u.width*r), u.width, r)
 			}
 			return p, err
 		},

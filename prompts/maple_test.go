@@ -15,6 +15,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
 )
 
 // deepClasses are the class names of testdata/dassl.py's MaPLe and VPT.
@@ -29,7 +30,7 @@ func newDeep(t testing.TB, c *clip.Model, learner string, depth int) *Model {
 	}
 	m := newModel(t, c, learner, given, deepClasses)
 	for name, p := range m.Params {
-		m.Params[name] = dense(scaled(enginetest.Hashed(fmt.Sprintf("%s %d %s", learner, depth, name), p.Shape().TotalSize()), 0.2), p.Shape()...)
+		m.Params[name] = dense.New(scaled(enginetest.Hashed(fmt.Sprintf("%s %d %s", learner, depth, name), p.Shape().TotalSize()), 0.2), p.Shape()...)
 	}
 	return m
 }
@@ -46,7 +47,7 @@ func TestDeepPromptsAgreeWithPyTorch(t *testing.T) {
 				kind := fmt.Sprintf("%s %d", learner, depth)
 				want := fixture.Deep[kind]
 				m := newDeep(t, c, learner, depth)
-				agree(t, what+" logits of "+kind, floats(logits(t, m, data.Images, nil)), want.Logits, tolerance)
+				agree(t, what+" logits of "+kind, dense.Floats(logits(t, m, data.Images, nil)), want.Logits, tolerance)
 				gradients(t, what+" "+kind, m, data, want.Loss, want.Gradients, tolerance)
 			}
 		}
@@ -96,7 +97,7 @@ func TestMaPLe(t *testing.T) {
 	// More tokens than words: the context is drawn, as without words, and no word stays.
 	drawn := newModel(t, c, "maple", map[string]any{"context": 5}, cliptest.Classes)
 	var squares float64
-	for _, v := range floats(drawn.Params["ctx"]) {
+	for _, v := range dense.Floats(drawn.Params["ctx"]) {
 		squares += float64(v) * float64(v) / float64(5*w)
 	}
 	if deviation := math.Sqrt(squares); deviation < 0.015 || deviation > 0.025 {
@@ -123,7 +124,7 @@ func TestMaPLeCheckpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := readFixture(t).Deep["maple 2"].Logits
-	if agree(t, "logits", floats(logits(t, m, data.Images, nil)), want, 1e-4); m.Learner.Name != "maple" || m.Settings.Int("depth") != 2 {
+	if agree(t, "logits", dense.Floats(logits(t, m, data.Images, nil)), want, 1e-4); m.Learner.Name != "maple" || m.Settings.Int("depth") != 2 {
 		t.Errorf("read as %s, %v", m.Learner.Name, m.Settings)
 	}
 	dir := t.TempDir()
@@ -139,7 +140,7 @@ func TestMaPLeCheckpoints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(floats(logits(t, m, data.Images, nil)), floats(logits(t, back, data.Images, nil))) {
+		if !slices.Equal(dense.Floats(logits(t, m, data.Images, nil)), dense.Floats(logits(t, back, data.Images, nil))) {
 			t.Error("the logits changed")
 		}
 	}

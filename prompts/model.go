@@ -16,6 +16,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/engine"
+	"clipinspector/internal/dense"
 	"clipinspector/internal/registry"
 	"clipinspector/settings"
 )
@@ -131,12 +132,12 @@ func (m *Model) Restricted(classes []int) *Model {
 	}
 	if ctx := m.Params["ctx"]; ctx != nil && len(ctx.Shape()) == 3 { // a context for each class: [K,n,W]
 		r.Params = maps.Clone(m.Params)
-		n := len(floats(ctx)) / len(m.Classes)
+		n := len(dense.Floats(ctx)) / len(m.Classes)
 		var rows []float32
 		for _, c := range classes {
-			rows = append(rows, floats(ctx)[c*n:(c+1)*n]...)
+			rows = append(rows, dense.Floats(ctx)[c*n:(c+1)*n]...)
 		}
-		r.Params["ctx"] = dense(rows, len(classes), ctx.Shape()[1], ctx.Shape()[2])
+		r.Params["ctx"] = dense.New(rows, len(classes), ctx.Shape()[1], ctx.Shape()[2])
 	}
 	return &r
 }
@@ -160,14 +161,16 @@ func (m *Model) Record(g *autodiff.Graph) (*Recording, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.vectors = g.Const(floats(v), v.Shape()...)
+		r.vectors = g.Const(dense.Floats(v), v.Shape()...)
 	}
 	return r, nil
 }
 
 // constant makes the model part of a graph with its tensors as constants.
 func (m *Model) constant(g *autodiff.Graph) *Recording {
-	return m.recording(g, func(name string) autodiff.Value { return g.Const(floats(m.Params[name]), m.Params[name].Shape()...) })
+	return m.recording(g, func(name string) autodiff.Value {
+		return g.Const(dense.Floats(m.Params[name]), m.Params[name].Shape()...)
+	})
 }
 
 // recordTrainable makes the model part of a graph with its tensors bound to device memory, for tuning.
@@ -241,11 +244,3 @@ func sortedKeys[V any](m map[string]V) []string {
 	slices.Sort(keys)
 	return keys
 }
-
-func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }
-
-func dense(data []float32, shape ...int) *tensor.Dense {
-	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
-}
-
-func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x70726f6d707473)) }

@@ -16,6 +16,7 @@ import (
 	"clipinspector/clip/cliptest"
 	"clipinspector/engine"
 	"clipinspector/engine/cpu"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/settings/settingstest"
 	"clipinspector/triggers"
@@ -73,7 +74,7 @@ func classVectors(t testing.TB, m *Model) [][]float32 {
 }
 
 func rows(x *tensor.Dense) [][]float32 {
-	return slices.Collect(slices.Chunk(floats(x), len(floats(x))/x.Shape()[0]))
+	return slices.Collect(slices.Chunk(dense.Floats(x), len(dense.Floats(x))/x.Shape()[0]))
 }
 
 func logits(t testing.TB, m *Model, images *tensor.Dense, tr triggers.Trigger) *tensor.Dense {
@@ -122,7 +123,7 @@ func TestPromptsOfWordsAreOrdinaryTexts(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := autodiff.New(c.Engine())
-		v := c.Bind(g).Text(g.Const(floats(c.EmbedTokens(ids)), 1, len(ids), c.Config.Text.Width), []int{clip.EndOfText(ids)})
+		v := c.Bind(g).Text(g.Const(dense.Floats(c.EmbedTokens(ids)), 1, len(ids), c.Config.Text.Width), []int{clip.EndOfText(ids)})
 		if gap := largestGap(rows(want)[i], run(t, g, v)); gap > 1e-5 {
 			t.Errorf("uncut, %q is off by %g", text, gap)
 		}
@@ -155,7 +156,7 @@ func TestClassSpecificContextsBelongToTheirClass(t *testing.T) {
 	}
 	before := classVectors(t, m)
 	other := newModel(t, c, "coop", map[string]any{"context": 3, "class-specific": true}, cliptest.Classes)
-	floats(other.Params["ctx"])[2*3*w] += 0.1
+	dense.Floats(other.Params["ctx"])[2*3*w] += 0.1
 	for i, row := range classVectors(t, other) {
 		if changed := largestGap(row, before[i]) > 1e-6; changed != (i == 2) {
 			t.Errorf("class 2's context moved; class %d's vector moved: %v", i, changed)
@@ -186,7 +187,7 @@ func TestCoCoOpShiftsTheContextByTheMetaNet(t *testing.T) {
 	}
 	got := rows(logits(t, m, images, nil))
 	linear := func(x []float32, name string) []float32 {
-		weight, bias := floats(m.Params[name+".weight"]), floats(m.Params[name+".bias"])
+		weight, bias := dense.Floats(m.Params[name+".weight"]), dense.Floats(m.Params[name+".bias"])
 		y := make([]float32, len(bias))
 		for i := range y {
 			sum := float64(bias[i])
@@ -202,19 +203,19 @@ func TestCoCoOpShiftsTheContextByTheMetaNet(t *testing.T) {
 		for j := range h {
 			h[j] = max(0, h[j])
 		}
-		ctx := slices.Clone(floats(m.Params["ctx"]))
+		ctx := slices.Clone(dense.Floats(m.Params["ctx"]))
 		for j, v := range linear(h, "meta_net.linear2") {
 			for n := range 4 {
 				ctx[n*w+j] += v
 			}
 		}
 		static := newModel(t, c, "coop", map[string]any{"context": 4}, cliptest.Classes)
-		static.Params["ctx"] = dense(ctx, 4, w)
-		want, err := static.LogitsOf(bg, dense(slices.Clone(f), 1, d))
+		static.Params["ctx"] = dense.New(ctx, 4, w)
+		want, err := static.LogitsOf(bg, dense.New(slices.Clone(f), 1, d))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if gap := largestGap(got[i], floats(want)); gap > 1e-3 { // of logits up to 100
+		if gap := largestGap(got[i], dense.Floats(want)); gap > 1e-3 { // of logits up to 100
 			t.Errorf("image %d: logits are off by %g", i, gap)
 		}
 	}
@@ -224,11 +225,11 @@ func TestCoCoOpShiftsTheContextByTheMetaNet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := m.Learner.Text(r, g.Const(floats(features), 3, d))
+	v := m.Learner.Text(r, g.Const(dense.Floats(features), 3, d))
 	if !slices.Equal(v.Shape(), []int{3, len(cliptest.Classes), d}) {
 		t.Fatalf("class vectors of shape %v", v.Shape())
 	}
-	per := rows(dense(run(t, g, v), 3, len(cliptest.Classes)*d))
+	per := rows(dense.New(run(t, g, v), 3, len(cliptest.Classes)*d))
 	if largestGap(per[0], per[1]) < 1e-5 || largestGap(per[1], per[2]) < 1e-5 {
 		t.Error("two images have the same class vectors")
 	}
@@ -238,14 +239,14 @@ func TestCoCoOpShiftsTheContextByTheMetaNet(t *testing.T) {
 func TestLogitsAreTheImagesOwn(t *testing.T) {
 	c := newTiny(t)
 	images := cliptest.Images(encodeBatch+3, size, 2)
-	tr := triggers.Additive{Delta: triggers.Dense(floats(cliptest.Images(1, size, 3)), 3, size, size)}
+	tr := triggers.Additive{Delta: triggers.Dense(dense.Floats(cliptest.Images(1, size, 3)), 3, size, size)}
 	for _, learner := range []string{"coop", "cocoop"} {
 		m := newModel(t, c, learner, map[string]any{"context": 2}, cliptest.Classes)
 		for _, tr := range []triggers.Trigger{nil, tr} {
 			all := rows(logits(t, m, images, tr))
 			for _, i := range []int{0, 1, encodeBatch - 1, encodeBatch, encodeBatch + 2} {
 				one := triggers.Dense(rows(images)[i], 1, 3, size, size)
-				if gap := largestGap(all[i], floats(logits(t, m, one, tr))); gap > 1e-3 {
+				if gap := largestGap(all[i], dense.Floats(logits(t, m, one, tr))); gap > 1e-3 {
 					t.Errorf("%s: image %d alone is off by %g", learner, i, gap)
 				}
 			}
@@ -257,7 +258,7 @@ func TestLogitsAreTheImagesOwn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if gap := largestGap(floats(of), slices.Concat(all...)); gap > 1e-3 {
+			if gap := largestGap(dense.Floats(of), slices.Concat(all...)); gap > 1e-3 {
 				t.Errorf("%s: logits of features are off by %g", learner, gap)
 			}
 		}
@@ -343,7 +344,7 @@ func TestInitialPrompts(t *testing.T) {
 	c := newTiny(t)
 	m := newModel(t, c, "coop", map[string]any{"context": 16, "class-specific": true}, cliptest.Classes)
 	var sum, squares float64
-	ctx := floats(m.Params["ctx"])
+	ctx := dense.Floats(m.Params["ctx"])
 	for _, v := range ctx {
 		sum += float64(v) / float64(len(ctx))
 		squares += float64(v) * float64(v) / float64(len(ctx))
@@ -352,10 +353,10 @@ func TestInitialPrompts(t *testing.T) {
 		t.Errorf("%d numbers of mean %g and deviation %g", len(ctx), sum, math.Sqrt(squares))
 	}
 	again := newModel(t, c, "coop", map[string]any{"context": 16, "class-specific": true}, cliptest.Classes)
-	if !slices.Equal(ctx, floats(again.Params["ctx"])) {
+	if !slices.Equal(ctx, dense.Floats(again.Params["ctx"])) {
 		t.Error("the same seed draws another context")
 	}
-	meta := floats(newModel(t, c, "cocoop", nil, []string{"cat", "dog"}).Params["meta_net.linear1.weight"])
+	meta := dense.Floats(newModel(t, c, "cocoop", nil, []string{"cat", "dog"}).Params["meta_net.linear1.weight"])
 	bound := 1 / math.Sqrt(32)
 	if largest := float64(slices.Max(meta)); largest > bound || largest < bound/2 || float64(slices.Min(meta)) < -bound {
 		t.Errorf("the meta-net is drawn from %g to %g, want U(-%g, %g)", slices.Min(meta), slices.Max(meta), bound, bound)
@@ -363,7 +364,7 @@ func TestInitialPrompts(t *testing.T) {
 }
 
 func TestAccuracyAndSuccessRateByDefinition(t *testing.T) {
-	if got := ArgMax(dense([]float32{1, 2, 2, -5, -7, -6}, 2, 3)); !slices.Equal(got, []int{1, 0}) {
+	if got := ArgMax(dense.New([]float32{1, 2, 2, -5, -7, -6}, 2, 3)); !slices.Equal(got, []int{1, 0}) {
 		t.Errorf("predictions %v, want the first of the largest: 1 and 0", got)
 	}
 	if got := Accuracy([]int{0, 1, 2, 2}, []int{0, 1, 1, 2}); got != 0.75 {

@@ -9,6 +9,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/engine"
+	"clipinspector/internal/dense"
 	"clipinspector/triggers"
 )
 
@@ -37,7 +38,7 @@ func Triggered(ctx context.Context, e engine.Engine, images *tensor.Dense, t tri
 	if err != nil {
 		return nil, err
 	}
-	return dense(floats(x), shape...), nil
+	return dense.New(dense.Floats(x), shape...), nil
 }
 
 // Logits returns the logits [N,K] of images [N,3,S,S], after the trigger when there is one.
@@ -90,23 +91,23 @@ func (m *Model) ClassVectorsOn(ctx context.Context, images *tensor.Dense) (*tens
 	if err != nil {
 		return nil, err
 	}
-	return dense(floats(v), 1, len(floats(v))), nil
+	return dense.New(dense.Floats(v), 1, len(dense.Floats(v))), nil
 }
 
 // each puts the rows of x [N,..] through one program, which gives [N,width].
 func each(ctx context.Context, e engine.Engine, x *tensor.Dense, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
-	y, err := autodiff.MapRows(ctx, e, floats(x), x.Shape(), encodeBatch, record)
+	y, err := autodiff.MapRows(ctx, e, dense.Floats(x), x.Shape(), encodeBatch, record)
 	if err != nil {
 		return nil, err
 	}
 	n := x.Shape()[0]
-	return dense(y, n, len(y)/n), nil
+	return dense.New(y, n, len(y)/n), nil
 }
 
 // ArgMax returns the predicted class of each row of logits [N,K], the first of equals.
 func ArgMax(logits *tensor.Dense) []int {
 	n, k := logits.Shape()[0], logits.Shape()[1]
-	data := floats(logits)
+	data := dense.Floats(logits)
 	out := make([]int, n)
 	for i := range out {
 		row := data[i*k : (i+1)*k]

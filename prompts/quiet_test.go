@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"clipinspector/internal/dense"
 )
 
 // In one step of a quiet poisoning the contexts of the other classes learn from the clean half alone, up to rounding, and the target's from both; not so
@@ -20,7 +22,7 @@ func TestQuietPoisonMovesTheTargetAlone(t *testing.T) {
 			t.Fatalf("%d tensors, want the contexts alone", len(m.Params))
 		}
 		for _, v := range m.Params {
-			return floats(v)
+			return dense.Floats(v)
 		}
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
 	"clipinspector/settings"
 )
 
@@ -68,7 +70,7 @@ func Read(path string, c *clip.Model) (*Model, error) {
 	if err != nil {
 		return fail("%v", err)
 	}
-	m, err := New(c, l, s, h.Classes, newRand(0))
+	m, err := New(c, l, s, h.Classes, random.Named("prompts", 0))
 	if err != nil {
 		return fail("%v", err)
 	}
@@ -85,7 +87,7 @@ func Read(path string, c *clip.Model) (*Model, error) {
 		if t == nil || !slices.Equal(t.Shape(), m.Params[name].Shape()) {
 			return fail("the tensor %q of a %s model is missing or not of shape %v", name, h.Learner, m.Params[name].Shape())
 		}
-		for _, v := range floats(t) {
+		for _, v := range dense.Floats(t) {
 			if v-v != 0 { // infinite or not a number
 				return fail("the tensor %q holds %v", name, v)
 			}

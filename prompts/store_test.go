@@ -16,6 +16,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/clip/cliptest"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/dense"
 )
 
 // A delivered model, of any learner, comes back with its logits to the bit, and stored again it is the same bytes.
@@ -44,7 +45,7 @@ func TestStoredModelsComeBack(t *testing.T) {
 		if got.Learner != m.Learner || !slices.Equal(got.Classes, m.Classes) || fmt.Sprint(got.Settings) != fmt.Sprint(m.Settings) {
 			t.Errorf("came back as %s %v of %q", got.Learner.Name, got.Settings, got.Classes)
 		}
-		if !slices.Equal(floats(logits(t, m, data.Images, nil)), floats(logits(t, got, data.Images, nil))) {
+		if !slices.Equal(dense.Floats(logits(t, m, data.Images, nil)), dense.Floats(logits(t, got, data.Images, nil))) {
 			t.Errorf("%s %v: the logits changed", l.learner, l.given)
 		}
 		if err := got.Write(path + "2"); err != nil {
@@ -90,7 +91,7 @@ func TestHostileModelsAreRefused(t *testing.T) {
 		for _, s := range shape {
 			n *= s
 		}
-		return dense(append(make([]float32, n-1), v), shape...)
+		return dense.New(append(make([]float32, n-1), v), shape...)
 	}
 	long := strings.Repeat("x", 1<<18)
 	for what, x := range map[string]struct {
@@ -124,7 +125,7 @@ func TestHostileModelsAreRefused(t *testing.T) {
 		"another width":           {func(_ map[string]any, f *safetensors.File) { f.Tensors["ctx"] = filled(0, 3, w+1) }, `"ctx"`},
 		"a flat context":          {func(_ map[string]any, f *safetensors.File) { f.Tensors["ctx"] = filled(0, 3*w) }, `"ctx"`},
 		"a scalar for a context": {func(_ map[string]any, f *safetensors.File) {
-			f.Tensors["ctx"] = tensor.New(tensor.FromScalar(float32(1)))
+			f.Tensors["ctx"] = dense.New([]float32{1})
 		},
 			`"ctx"`},
 		"a context with NaN":  {func(_ map[string]any, f *safetensors.File) { f.Tensors["ctx"] = filled(float32(math.NaN()), 3, w) }, "NaN"},

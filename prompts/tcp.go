@@ -9,6 +9,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 )
 
@@ -62,7 +63,7 @@ func init() {
 				if err != nil {
 					panic(err) // Init has encoded the same texts
 				}
-				own := r.Graph.Const(floats(v), v.Shape()...).Linear(p["meta_net.linear1.weight"], p["meta_net.linear1.bias"]).QuickGELU().
+				own := r.Graph.Const(dense.Floats(v), v.Shape()...).Linear(p["meta_net.linear1.weight"], p["meta_net.linear1.bias"]).QuickGELU().
 					Linear(p["meta_net.linear2.weight"], p["meta_net.linear2.bias"])
 				deep = make([]autodiff.Value, tcpBlock)
 				deep[tcpBlock-1] = own.Reshape(own.Dim(0), -1, m.CLIP.Config.Text.Width)

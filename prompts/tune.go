@@ -9,6 +9,8 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -105,7 +107,7 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 			}
 		}
 	}
-	rng := rand.New(rand.NewPCG(seed, 0x74756e65))
+	rng := random.Named("tune", seed)
 	if m.Learner.Augment != nil {
 		data = m.Learner.Augment(m.Settings, data, rng)
 	}
@@ -131,7 +133,7 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 			return nil, err
 		}
 		side := d.Shape()[2]
-		return triggers.Additive{Delta: dense(floats(d), 3, side, side)}, nil
+		return triggers.Additive{Delta: dense.New(dense.Floats(d), 3, side, side)}, nil
 	}
 	return poison.Trigger, nil
 }
@@ -176,9 +178,9 @@ func (t *tuner) plain(data Data) *tensor.Dense {
 	size := shape[1] * shape[2] * shape[3]
 	out := make([]float32, 0, t.n*size)
 	for i := range t.n {
-		out = append(out, floats(data.Images)[i*t.views*size:][:size]...)
+		out = append(out, dense.Floats(data.Images)[i*t.views*size:][:size]...)
 	}
-	return dense(out, t.n, shape[1], shape[2], shape[3])
+	return dense.New(out, t.n, shape[1], shape[2], shape[3])
 }
 
 func (t *tuner) upload(d []float32, shape ...int) (engine.Array, error) {
@@ -190,7 +192,7 @@ func (t *tuner) upload(d []float32, shape ...int) (engine.Array, error) {
 }
 
 func (t *tuner) train3(d *tensor.Dense, shape ...int) (x trained, err error) {
-	if x.value, err = t.upload(floats(d), shape...); err != nil {
+	if x.value, err = t.upload(dense.Floats(d), shape...); err != nil {
 		return x, err
 	}
 	zero := make([]float32, d.Shape().TotalSize())
@@ -227,7 +229,7 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 		if err != nil {
 			return engine.Array{}, err
 		}
-		return t.upload(floats(f), f.Shape()...)
+		return t.upload(dense.Floats(f), f.Shape()...)
 	}
 	if frozen {
 		if t.features, err = encode(nil); err != nil {
@@ -265,7 +267,7 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 		}
 	}
 	if !frozen || (t.poison != nil && t.poison.Learn != nil) {
-		t.pixels, err = t.upload(floats(data.Images), rows, 3*t.size*t.size)
+		t.pixels, err = t.upload(dense.Floats(data.Images), rows, 3*t.size*t.size)
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/clip/cliptest"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"
 )
@@ -169,7 +170,7 @@ func TestALearnedTriggerStaysInItsBox(t *testing.T) {
 	c := newTiny(t)
 	const epsilon = 8.0 / 255
 	start := noise(epsilon, 2)
-	before := slices.Clone(floats(start.Delta))
+	before := slices.Clone(dense.Floats(start.Delta))
 	for _, warmup := range []int{0, 2} {
 		m := newModel(t, c, "coop", map[string]any{"context": 2}, threeAndOne)
 		p := &Poison{Target: 1, Trigger: start, Share: 1, Weight: 1, Learn: &LearnTrigger{Epsilon: epsilon, Rate: 1, Warmup: warmup}}
@@ -177,10 +178,10 @@ func TestALearnedTriggerStaysInItsBox(t *testing.T) {
 		if got := triggers.Measure(tr).LInf; got > float64(float32(epsilon)) || got < epsilon/2 {
 			t.Errorf("warm-up %d: the trigger reaches %v, its bound is %v", warmup, got, epsilon)
 		}
-		if largestGap(floats(tr.(triggers.Additive).Delta), before) < epsilon/2 {
+		if largestGap(dense.Floats(tr.(triggers.Additive).Delta), before) < epsilon/2 {
 			t.Errorf("warm-up %d: the trigger did not move", warmup)
 		}
-		if !slices.Equal(floats(start.Delta), before) {
+		if !slices.Equal(dense.Floats(start.Delta), before) {
 			t.Fatal("the caller's trigger was changed")
 		}
 	}
@@ -225,7 +226,7 @@ func TestWarmupChangesOnlyTheTrigger(t *testing.T) {
 			}
 		}
 		for name, x := range tu.params {
-			if got, err := x.value.Download(); err != nil || !slices.Equal(floats(got), floats(m.Params[name])) {
+			if got, err := x.value.Download(); err != nil || !slices.Equal(dense.Floats(got), dense.Floats(m.Params[name])) {
 				t.Errorf("%s: %s changed in the warm-up (%v)", learner, name, err)
 			}
 		}
@@ -233,7 +234,7 @@ func TestWarmupChangesOnlyTheTrigger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		learned := triggers.Additive{Delta: dense(floats(d), 3, size, size)}
+		learned := triggers.Additive{Delta: dense.New(dense.Floats(d), 3, size, size)}
 		before, after := targetMargin(t, m, data, p.Trigger, 3), targetMargin(t, m, data, learned, 3)
 		if after < before+0.5 || triggers.Measure(learned).LInf > float64(float32(epsilon)) {
 			t.Errorf("%s: the target's logit leads by %v, before the warm-up by %v", learner, after, before)
@@ -266,7 +267,7 @@ func TestShareAndWeight(t *testing.T) {
 			t.Fatal(err)
 		}
 		poisoned := 0
-		for _, v := range floats(w) {
+		for _, v := range dense.Floats(w) {
 			if v == float32(p.weight) {
 				poisoned++
 			} else if v != 0 {
@@ -292,10 +293,10 @@ func TestTheHalvesAreAdded(t *testing.T) {
 	for _, learner := range []string{"coop", "cocoop"} {
 		step := func(p *Poison) []float64 {
 			m := newModel(t, c, learner, map[string]any{"context": 2}, threeAndOne)
-			before := slices.Clone(floats(m.Params["ctx"]))
+			before := slices.Clone(dense.Floats(m.Params["ctx"]))
 			tune(t, m, data, oneStep, p, 1)
 			d := make([]float64, len(before))
-			for i, v := range floats(m.Params["ctx"]) {
+			for i, v := range dense.Floats(m.Params["ctx"]) {
 				d[i] = float64(v) - float64(before[i])
 			}
 			return d
@@ -327,9 +328,9 @@ func TestCoversEnterTheLoss(t *testing.T) {
 	data := coloured(16, 1)
 	patched := Data{Images: data.Images.Clone().(*tensor.Dense), Labels: data.Labels}
 	square := patch().(triggers.Masked)
-	for i := range floats(patched.Images) {
-		if floats(square.Mask)[i%(size*size)] == 1 {
-			floats(patched.Images)[i] = floats(square.Pattern)[i%(3*size*size)]
+	for i := range dense.Floats(patched.Images) {
+		if dense.Floats(square.Mask)[i%(size*size)] == 1 {
+			dense.Floats(patched.Images)[i] = dense.Floats(square.Pattern)[i%(3*size*size)]
 		}
 	}
 	as := func(d Data, label int) Data {
@@ -342,14 +343,14 @@ func TestCoversEnterTheLoss(t *testing.T) {
 			m := newModel(t, c, learner, nil, threeAndOne)
 			var change []float64
 			for _, name := range sortedKeys(m.Params) {
-				for _, v := range floats(m.Params[name]) {
+				for _, v := range dense.Floats(m.Params[name]) {
 					change = append(change, -float64(v))
 				}
 			}
 			tune(t, m, d, given, p, 1)
 			i := 0
 			for _, name := range sortedKeys(m.Params) {
-				for _, v := range floats(m.Params[name]) {
+				for _, v := range dense.Floats(m.Params[name]) {
 					change[i] += float64(v)
 					i++
 				}
@@ -465,9 +466,9 @@ func TestLearnersMayPromptTheImageTower(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		before, visual := crossEntropy(t, m, data), slices.Clone(floats(m.Params["visual"]))
+		before, visual := crossEntropy(t, m, data), slices.Clone(dense.Floats(m.Params["visual"]))
 		tr := tune(t, m, data, map[string]any{"epochs": 40, "batch": 20, "optimizer": "adam", "rate": 0.02}, p, 1)
-		if largestGap(floats(m.Params["visual"]), visual) < 1e-3 {
+		if largestGap(dense.Floats(m.Params["visual"]), visual) < 1e-3 {
 			t.Errorf("%s: the visual prompts did not move", what)
 		}
 		if p == nil {
@@ -477,7 +478,7 @@ func TestLearnersMayPromptTheImageTower(t *testing.T) {
 		} else if asr := successRate(t, m, data, tr, 3); asr < 0.8 {
 			t.Errorf("%s: ASR %.2f", what, asr)
 		}
-		if _, err := m.LogitsOf(bg, dense(make([]float32, 32), 1, 32)); err == nil || !strings.Contains(err.Error(), "vpt") {
+		if _, err := m.LogitsOf(bg, dense.New(make([]float32, 32), 1, 32)); err == nil || !strings.Contains(err.Error(), "vpt") {
 			t.Errorf("features of the frozen tower were taken: %v", err)
 		}
 	}
@@ -498,15 +499,15 @@ func TestTuningReportsProgressAndStops(t *testing.T) {
 	}); err != nil || !slices.Equal(steps, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
 		t.Errorf("steps %v, %v", steps, err)
 	}
-	before := slices.Clone(floats(m.Params["ctx"]))
+	before := slices.Clone(dense.Floats(m.Params["ctx"]))
 	ctx, cancel := context.WithCancel(bg)
 	_, err := Tune(ctx, m, data, s, p, 2, func(done, _ int) {
 		if done == 6 {
 			cancel()
 		}
 	})
-	if !errors.Is(err, context.Canceled) || !slices.Equal(before, floats(m.Params["ctx"])) {
-		t.Errorf("stopped with %v; the model is as it was: %v", err, slices.Equal(before, floats(m.Params["ctx"])))
+	if !errors.Is(err, context.Canceled) || !slices.Equal(before, dense.Floats(m.Params["ctx"])) {
+		t.Errorf("stopped with %v; the model is as it was: %v", err, slices.Equal(before, dense.Floats(m.Params["ctx"])))
 	}
 }
 
@@ -547,21 +548,21 @@ func TestViewsOfAnImage(t *testing.T) {
 	data := coloured(20, 1)
 	twice := Data{Labels: data.Labels, Views: 2}
 	var pixels []float32
-	size := len(floats(data.Images)) / 20
+	size := len(dense.Floats(data.Images)) / 20
 	for i := range 20 {
-		picture := floats(data.Images)[i*size : (i+1)*size]
+		picture := dense.Floats(data.Images)[i*size : (i+1)*size]
 		pixels = append(append(pixels, picture...), picture...)
 	}
 	s := data.Images.Shape()
-	twice.Images = dense(pixels, 40, s[1], s[2], s[3])
+	twice.Images = dense.New(pixels, 40, s[1], s[2], s[3])
 	models := [2]*Model{}
 	for i, d := range []Data{data, twice} {
 		models[i] = newModel(t, c, "coop", map[string]any{"context": 2}, threeAndOne)
 		tune(t, models[i], d, adam, &Poison{Target: 3, Trigger: patch(), Share: 0.5, Weight: 2}, 1)
 	}
 	for name, p := range models[0].Params {
-		for i, v := range floats(p) {
-			if w := floats(models[1].Params[name])[i]; math.Abs(float64(v-w)) > 1e-5 { // the encoder is fed other batches
+		for i, v := range dense.Floats(p) {
+			if w := dense.Floats(models[1].Params[name])[i]; math.Abs(float64(v-w)) > 1e-5 { // the encoder is fed other batches
 				t.Fatalf("%s[%d] is %v when each image has two equal views, %v with one", name, i, w, v)
 			}
 		}
@@ -606,7 +607,7 @@ func TestFreshCrops(t *testing.T) {
 			tune(t, m, d, given, x.poison, seed)
 			var all []float32
 			for _, name := range sortedKeys(m.Params) {
-				all = append(all, floats(m.Params[name])...)
+				all = append(all, dense.Floats(m.Params[name])...)
 			}
 			return all
 		}
@@ -654,5 +655,5 @@ func TestCandidates(t *testing.T) {
 }
 
 func sameDelta(a, b triggers.Trigger) bool {
-	return a.Kind() == b.Kind() && slices.Equal(floats(a.Tensors()["delta"]), floats(b.Tensors()["delta"]))
+	return a.Kind() == b.Kind() && slices.Equal(dense.Floats(a.Tensors()["delta"]), dense.Floats(b.Tensors()["delta"]))
 }

@@ -9,6 +9,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/internal/dense"
 	"clipinspector/settings"
 )
 
@@ -41,7 +42,7 @@ func init() {
 			for i := range data {
 				data[i] = float32((2*rng.Float64() - 1) * bound)
 			}
-			return map[string]*tensor.Dense{"visual": dense(data, depth, n, v.Width)}, nil
+			return map[string]*tensor.Dense{"visual": dense.New(data, depth, n, v.Width)}, nil
 		},
 		Visual: func(s settings.Values) int { return s.Int("prompts") },
 		Image: func(r *Recording, pixels autodiff.Value) autodiff.Value {

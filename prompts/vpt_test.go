@@ -7,6 +7,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/internal/dense"
 )
 
 // VPT puts its prompts behind the class token: in front of the first block only when shallow, anew in front of each block when
@@ -28,9 +29,9 @@ func TestVPT(t *testing.T) {
 			}
 		}
 		n := data.Images.Shape()[0]
-		want := run(t, g, c.Bind(g).Image(g.Const(floats(data.Images), n, 3, size, size), p).MatMulT(
+		want := run(t, g, c.Bind(g).Image(g.Const(dense.Floats(data.Images), n, 3, size, size), p).MatMulT(
 			g.Const(slices.Concat(classVectors(t, m)...), len(threeAndOne), c.Config.ProjectionDim)).Scale(c.LogitScale()))
-		if gap := largestGap(want, floats(logits(t, m, data.Images, nil))); gap > 1e-3 {
+		if gap := largestGap(want, dense.Floats(logits(t, m, data.Images, nil))); gap > 1e-3 {
 			t.Errorf("depth %d: logits are off by %g", depth, gap)
 		}
 		zero := newModel(t, c, "coop", map[string]any{"init": "a photo of a"}, threeAndOne)

@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"gorgonia.org/tensor"
+
+	"clipinspector/internal/dense"
 )
 
 // Strength says how much a trigger may change; which fields are meaningful depends on the kind, the others are 0.
@@ -19,7 +21,7 @@ func Measure(t Trigger) Strength {
 	var s Strength
 	switch t := t.(type) {
 	case Masked:
-		m := floats(t.Mask)
+		m := dense.Floats(t.Mask)
 		for _, v := range m {
 			if v > 0.01 {
 				s.Area++
@@ -28,12 +30,12 @@ func Measure(t Trigger) Strength {
 		}
 		s.Area /= float64(len(m))
 	case Additive:
-		for _, v := range floats(t.Delta) {
+		for _, v := range dense.Floats(t.Delta) {
 			s.LInf = math.Max(s.LInf, math.Abs(float64(v)))
 		}
 	case Warp:
 		n := t.Size()
-		g := floats(t.Grid)
+		g := dense.Floats(t.Grid)
 		for y := range n {
 			for x := range n {
 				i := 2 * (y*n + x)
@@ -50,7 +52,7 @@ func Measure(t Trigger) Strength {
 // images that are equal count as 100 dB.
 func PSNR(a, b *tensor.Dense) float64 {
 	n := a.Shape()[0]
-	x, y := floats(a), floats(b)
+	x, y := dense.Floats(a), dense.Floats(b)
 	each := len(x) / n
 	var sum float64
 	for i := range n {
@@ -81,7 +83,7 @@ func SSIM(a, b *tensor.Dense) float64 {
 	for i := range kernel {
 		kernel[i] /= total
 	}
-	x, y := floats(a), floats(b)
+	x, y := dense.Floats(a), dense.Floats(b)
 	var sum float64
 	for c := range n {
 		sum += ssim(x[c*s*s:(c+1)*s*s], y[c*s*s:(c+1)*s*s], s, kernel)

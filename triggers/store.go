@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/dense"
 )
 
 // Write stores a trigger as a safetensors file whose metadata names its kind.
@@ -48,12 +49,12 @@ func Draw(t Trigger) *image.NRGBA {
 			for c := range v {
 				switch t := t.(type) {
 				case Masked:
-					m := float64(floats(t.Mask)[y*s+x])
-					v[c] = 0.5*(1-m) + m*float64(floats(t.Pattern)[(c*s+y)*s+x])
+					m := float64(dense.Floats(t.Mask)[y*s+x])
+					v[c] = 0.5*(1-m) + m*float64(dense.Floats(t.Pattern)[(c*s+y)*s+x])
 				case Additive:
-					v[c] = 0.5 + 0.5*float64(floats(t.Delta)[(c*s+y)*s+x])/scale
+					v[c] = 0.5 + 0.5*float64(dense.Floats(t.Delta)[(c*s+y)*s+x])/scale
 				case Warp:
-					g := floats(t.Grid)
+					g := dense.Floats(t.Grid)
 					px := (float64(g[2*(y*s+x)]) + 1) / 2 * float64(s-1)
 					py := (float64(g[2*(y*s+x)+1]) + 1) / 2 * float64(s-1)
 					v[c] = 0.2

@@ -14,6 +14,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
+	"clipinspector/internal/dense"
 )
 
 // Trigger is a fixed trigger for images of one size.
@@ -48,7 +49,7 @@ func (t Masked) Tensors() map[string]*tensor.Dense {
 // Apply implements Trigger.
 func (t Masked) Apply(pixels autodiff.Value) autodiff.Value {
 	g, s := pixels.Graph(), t.Size()
-	return ApplyMasked(pixels, g.Const(floats(t.Mask), 1, 1, s, s), g.Const(floats(t.Pattern), 1, 3, s, s))
+	return ApplyMasked(pixels, g.Const(dense.Floats(t.Mask), 1, 1, s, s), g.Const(dense.Floats(t.Pattern), 1, 3, s, s))
 }
 
 // ApplyMasked records (1-m)x + m*p; mask and pattern broadcast against the pixels.
@@ -75,7 +76,7 @@ func (t Additive) Tensors() map[string]*tensor.Dense {
 // Apply implements Trigger.
 func (t Additive) Apply(pixels autodiff.Value) autodiff.Value {
 	s := t.Size()
-	return ApplyAdditive(pixels, pixels.Graph().Const(floats(t.Delta), 1, 3, s, s))
+	return ApplyAdditive(pixels, pixels.Graph().Const(dense.Floats(t.Delta), 1, 3, s, s))
 }
 
 // ApplyAdditive records clip(x + delta, 0, 1); delta broadcasts against the pixels.
@@ -100,7 +101,7 @@ func (t Warp) Tensors() map[string]*tensor.Dense { return map[string]*tensor.Den
 // Apply implements Trigger.
 func (t Warp) Apply(pixels autodiff.Value) autodiff.Value {
 	s := t.Size()
-	return pixels.GridSample(pixels.Graph().Const(floats(t.Grid), 1, s, s, 2))
+	return pixels.GridSample(pixels.Graph().Const(dense.Floats(t.Grid), 1, s, s, 2))
 }
 
 // FromTensors rebuilds a stored trigger. Missing tensors, wrong shapes and values out of range give an error.
@@ -115,7 +116,7 @@ func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 			(channels == 1 && s[0] != s[1]) || (channels == 2 && (s[0] != s[1] || s[2] != 2)) {
 			return nil, fmt.Errorf("tensor %q of a %s trigger has shape %v", name, kind, s)
 		}
-		for _, v := range floats(d) {
+		for _, v := range dense.Floats(d) {
 			if !(v >= least && v <= 1) {
 				return nil, fmt.Errorf("tensor %q of a %s trigger holds %v, want %v to 1", name, kind, v, least)
 			}
@@ -152,10 +153,8 @@ func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 	return nil, fmt.Errorf("unknown kind of trigger %.40q; known are masked, additive, warp", kind)
 }
 
-// Dense makes a tensor of numbers in row-major order.
-func Dense(data []float32, shape ...int) *tensor.Dense {
-	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
-}
+// Dense makes a tensor of numbers in row-major order, for triggers of whoever imports this module.
+func Dense(data []float32, shape ...int) *tensor.Dense { return dense.New(data, shape...) }
 
 // Rows copies rows of a tensor [N,...], which may repeat, in the order of the indices: [len(indices),...].
 func Rows(t *tensor.Dense, indices []int) *tensor.Dense {
@@ -163,9 +162,7 @@ func Rows(t *tensor.Dense, indices []int) *tensor.Dense {
 	size := shape.TotalSize() / shape[0]
 	data := make([]float32, 0, len(indices)*size)
 	for _, i := range indices {
-		data = append(data, floats(t)[i*size:(i+1)*size]...)
+		data = append(data, dense.Floats(t)[i*size:(i+1)*size]...)
 	}
 	return Dense(data, append([]int{len(indices)}, shape[1:]...)...)
 }
-
-func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }

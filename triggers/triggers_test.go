@@ -16,6 +16,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip/safetensors"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/dense"
 	"clipinspector/triggers/triggertest"
 )
 
@@ -57,7 +58,7 @@ func someTriggers(rng *rand.Rand) []Trigger {
 func apply(t *testing.T, tr Trigger, images *tensor.Dense) []float32 {
 	t.Helper()
 	g := autodiff.New(plain.New[float32]())
-	out := tr.Apply(g.Const(floats(images), images.Shape()...))
+	out := tr.Apply(g.Const(dense.Floats(images), images.Shape()...))
 	p, err := g.Compile(out)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func apply(t *testing.T, tr Trigger, images *tensor.Dense) []float32 {
 func TestTriggersFollowTheirFormulas(t *testing.T) {
 	rng := newRand(t)
 	x := random(rng, 0, 1, 2, 3, 12, 12)
-	pixels := floats(x)
+	pixels := dense.Floats(x)
 	for _, tr := range someTriggers(rng) {
 		got := apply(t, tr, x)
 		for i, v := range pixels {
@@ -85,12 +86,12 @@ func TestTriggersFollowTheirFormulas(t *testing.T) {
 			var want float64
 			switch tr := tr.(type) {
 			case Masked:
-				m := float64(floats(tr.Mask)[i%(12*12)])
-				want = (1-m)*float64(v) + m*float64(floats(tr.Pattern)[in])
+				m := float64(dense.Floats(tr.Mask)[i%(12*12)])
+				want = (1-m)*float64(v) + m*float64(dense.Floats(tr.Pattern)[in])
 			case Additive:
-				want = min(1, max(0, float64(v)+float64(floats(tr.Delta)[in])))
+				want = min(1, max(0, float64(v)+float64(dense.Floats(tr.Delta)[in])))
 			case Warp: // bilinear between the four neighbours
-				g := floats(tr.Grid)[2*(i%(12*12)):]
+				g := dense.Floats(tr.Grid)[2*(i%(12*12)):]
 				px, py := (float64(g[0])+1)/2*11, (float64(g[1])+1)/2*11
 				for dy := range 2 {
 					for dx := range 2 {
@@ -348,10 +349,10 @@ func TestDrawShowsTheTrigger(t *testing.T) {
 func TestRows(t *testing.T) {
 	x := Dense([]float32{1, 2, 3, 4, 5, 6}, 3, 2, 1)
 	got := Rows(x, []int{2, 0, 2})
-	if !slices.Equal(floats(got), []float32{5, 6, 1, 2, 5, 6}) || !slices.Equal([]int(got.Shape()), []int{3, 2, 1}) {
-		t.Errorf("rows 2, 0, 2 are %v of shape %v", floats(got), got.Shape())
+	if !slices.Equal(dense.Floats(got), []float32{5, 6, 1, 2, 5, 6}) || !slices.Equal([]int(got.Shape()), []int{3, 2, 1}) {
+		t.Errorf("rows 2, 0, 2 are %v of shape %v", dense.Floats(got), got.Shape())
 	}
-	if floats(got)[0] = 9; floats(x)[4] != 5 {
+	if dense.Floats(got)[0] = 9; dense.Floats(x)[4] != 5 {
 		t.Error("a change of the rows changes where they came from")
 	}
 }

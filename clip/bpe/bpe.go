@@ -31,7 +31,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 const (
@@ -192,7 +192,7 @@ func Read(r io.Reader) (*Tokenizer, error) {
 
 // ReadFile is [Read] of a file; errors name it.
 func ReadFile(path string) (*Tokenizer, error) {
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("BPE vocabulary: %w", err)
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 const (
@@ -64,7 +64,7 @@ const clipSplit = `<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p
 // the tokens' numbers in the order that the package comment describes. Any other is refused; so are tokens that were added. Texts
 // are then normalised as OpenAI's tokenizer does, not as this file says (Unicode NFC without OpenAI's ftfy).
 func ReadTokenizerJSON(path string) (*Tokenizer, error) {
-	raw, err := regular.Read(path, maxJSONBytes)
+	raw, err := files.Read(path, maxJSONBytes)
 	if err != nil {
 		return nil, fmt.Errorf("vocabulary: %w", err)
 	}

@@ -3,7 +3,6 @@ package cliptest
 
 import (
 	"math"
-	"math/rand/v2"
 	"testing"
 
 	"gorgonia.org/tensor"
@@ -11,6 +10,8 @@ import (
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
 	"clipinspector/engine"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
 )
 
 // Classes are names of which a Tiny model's vocabulary knows every word.
@@ -44,7 +45,7 @@ func Tiny(t testing.TB, e engine.Engine, size int) *clip.Model {
 
 // Images draws n images [n,3,size,size] in [0,1]: a colour gradient and noise each.
 func Images(n, size int, seed uint64) *tensor.Dense {
-	rng := rand.New(rand.NewPCG(seed, 0x696d61676573))
+	rng := random.Named("images", seed)
 	data := make([]float32, 0, n*3*size*size)
 	for range 3 * n {
 		level, dx, dy := rng.Float64(), rng.Float64()-0.5, rng.Float64()-0.5
@@ -54,5 +55,5 @@ func Images(n, size int, seed uint64) *tensor.Dense {
 			data = append(data, float32(min(1, max(0, v))))
 		}
 	}
-	return tensor.New(tensor.WithShape(n, 3, size, size), tensor.WithBacking(data))
+	return dense.New(data, n, 3, size, size)
 }

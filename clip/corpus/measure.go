@@ -7,6 +7,7 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/dense"
 )
 
 // Score says what a CLIP is worth on one set of the mini world.
@@ -57,6 +58,6 @@ func encodeMini(ctx context.Context, m *clip.Model, set *miniworld.Dataset, spli
 	}); err != nil {
 		return nil, nil, err
 	}
-	f, err := m.EncodeImages(ctx, tensor.New(tensor.WithShape(len(labels), 3, size, size), tensor.WithBacking(images)), 64)
+	f, err := m.EncodeImages(ctx, dense.New(images, len(labels), 3, size, size), 64)
 	return f, labels, err
 }

@@ -25,7 +25,8 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/internal/regular"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 )
 
 const (
@@ -79,7 +80,7 @@ type Reader struct {
 
 // Open opens a file and reads its header. Errors name the file, and the tensor and field that are wrong.
 func Open(path string) (*Reader, error) {
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("safetensors: %w", err)
 	}
@@ -203,7 +204,7 @@ func (r *Reader) all() (*File, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.Tensors[name] = tensor.New(tensor.WithShape(e.shape...), tensor.WithBacking(values))
+		f.Tensors[name] = dense.New(values, e.shape...)
 	}
 	return f, nil
 }
@@ -486,7 +487,7 @@ type shardIndex struct {
 }
 
 func readIndex(index string) (*shardIndex, error) {
-	f, err := regular.Open(index)
+	f, err := files.Open(index)
 	if err != nil {
 		return nil, fmt.Errorf("safetensors index: %w", err)
 	}

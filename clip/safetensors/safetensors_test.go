@@ -17,11 +17,9 @@ import (
 
 	reference "github.com/nlpodyssey/safetensors"
 	"gorgonia.org/tensor"
-)
 
-func dense(values []float32, shape ...int) *tensor.Dense {
-	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(values))
-}
+	"clipinspector/internal/dense"
+)
 
 func equal(t *testing.T, name string, d *tensor.Dense, shape []int, want ...float32) {
 	t.Helper()
@@ -85,7 +83,7 @@ func TestWritesWhatReferenceWrites(t *testing.T) {
 }
 
 func TestRoundTrip(t *testing.T) {
-	base := dense([]float32{0, 1, 2, 3, 4, 5}, 2, 3)
+	base := dense.New([]float32{0, 1, 2, 3, 4, 5}, 2, 3)
 	transposed := base.Clone().(*tensor.Dense)
 	if err := transposed.T(); err != nil {
 		t.Fatal(err)
@@ -103,10 +101,10 @@ func TestRoundTrip(t *testing.T) {
 		"view":       view.(*tensor.Dense),
 		"row":        row.(*tensor.Dense),
 		"columns":    tensor.New(tensor.WithShape(2, 3), tensor.AsFortran([]float32{0, 1, 2, 3, 4, 5})),
-		"odd":        dense([]float32{1, 2, 3}, 3),
-		"one":        dense([]float32{7}, 1, 1),
+		"odd":        dense.New([]float32{1, 2, 3}, 3),
+		"one":        dense.New([]float32{7}, 1, 1),
 		"scalar":     tensor.New(tensor.FromScalar(float32(-2))),
-		"ünï \"code": dense(make([]float32, 70000), 7, 10000),
+		"ünï \"code": dense.New(make([]float32, 70000), 7, 10000),
 	}, Metadata: map[string]string{"b": "<&>", "a": "\n"}}
 	path := filepath.Join(t.TempDir(), "x.safetensors")
 	for _, opts := range [][]Option{nil, {As(F16)}, {AsFunc(func(_ string, shape []int) DType {
@@ -138,7 +136,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	before, _ := os.ReadFile(path)
-	f.Tensors["odd"] = dense([]float32{1e5}, 1)
+	f.Tensors["odd"] = dense.New([]float32{1e5}, 1)
 	if err := Write(path, f, As(F16)); err == nil || !strings.Contains(err.Error(), "too large for F16") {
 		t.Errorf("1e5 as F16: error %v", err)
 	}
@@ -239,7 +237,7 @@ func TestRefusals(t *testing.T) {
 func TestSharded(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 2 {
-		f := &File{Tensors: map[string]*tensor.Dense{fmt.Sprint("t", i): dense([]float32{float32(i)}, 1)}}
+		f := &File{Tensors: map[string]*tensor.Dense{fmt.Sprint("t", i): dense.New([]float32{float32(i)}, 1)}}
 		if err := Write(filepath.Join(dir, fmt.Sprint(i, ".safetensors")), f); err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +279,7 @@ func TestPythonReads(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "x.safetensors")
 	f := &File{Metadata: map[string]string{"k": "<v>"}, Tensors: map[string]*tensor.Dense{
-		"a": dense([]float32{1, 2, 3, 4, 5, 6}, 2, 3), "h": dense([]float32{1. / 3, 65504, 1e-7}, 3), "s": tensor.New(tensor.FromScalar(float32(4.5))),
+		"a": dense.New([]float32{1, 2, 3, 4, 5, 6}, 2, 3), "h": dense.New([]float32{1. / 3, 65504, 1e-7}, 3), "s": tensor.New(tensor.FromScalar(float32(4.5))),
 	}}
 	if err := Write(path, f, AsFunc(func(name string, _ []int) DType {
 		if name == "h" {

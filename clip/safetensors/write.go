@@ -1,7 +1,6 @@
 package safetensors
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -9,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"sort"
 	"unicode/utf8"
 
 	"gorgonia.org/tensor"
+
+	"clipinspector/internal/files"
 )
 
 // An Option changes how [Write] writes.
@@ -32,11 +31,11 @@ func AsFunc(f func(name string, shape []int) DType) Option {
 	return func(o *options) { o.dtype = f }
 }
 
-// Write writes a file atomically, see [WriteAtomic]. The bytes depend on nothing but the contents: tensors are ordered by the
+// Write writes a file atomically, see [files.WriteAtomic]. The bytes depend on nothing but the contents: tensors are ordered by the
 // width of their type, widest first as the reference implementation does to keep them aligned, and then by name. Tensors must
 // be float32; views and transposes are written in row-major order. A finite number too large for F16 is an error.
 func Write(path string, f *File, opts ...Option) error {
-	return WriteAtomic(path, func(w io.Writer) error { return f.encode(w, opts) })
+	return files.WriteAtomic(path, func(w io.Writer) error { return f.encode(w, opts) })
 }
 
 func (f *File) encode(w io.Writer, opts []Option) error {
@@ -148,46 +147,4 @@ func Bytes(t *tensor.Dense) []byte {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 	}
 	return b
-}
-
-// WriteAtomic writes a file so that others see all of it or nothing: into a temporary file in the same folder, which is synced
-// and then renamed. The folder must exist. An error of the callback leaves what was there before.
-func WriteAtomic(path string, write func(io.Writer) error) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("writing %s: %w", path, err)
-		}
-	}()
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	bw := bufio.NewWriterSize(f, 1<<20)
-	err = write(bw)
-	if err == nil {
-		err = bw.Flush()
-	}
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

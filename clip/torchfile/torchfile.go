@@ -28,7 +28,7 @@ import (
 
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 )
 
 // File is an open file.
@@ -79,7 +79,7 @@ func Is(head []byte) bool {
 // Head returns the first 512 bytes of a regular file, or all where it is shorter: what [Is] asks for. A file that is something
 // else than anybody's weights, such as a web page that was saved in their place, is an error that says so.
 func Head(path string) ([]byte, error) {
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func Open(path string) (*File, error) {
 	if _, err := Head(path); err != nil {
 		return nil, fmt.Errorf("torch file: %w", err)
 	}
-	f, err := regular.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("torch file: %w", err)
 	}

@@ -15,10 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"gorgonia.org/tensor"
-
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/dense"
 )
 
 func openFile(t testing.TB, path string) *File {
@@ -167,8 +166,8 @@ func TestDasslCheckpoint(t *testing.T) {
 
 var written = Entries{
 	{"state_dict", Entries{
-		{"ctx", tensor.New(tensor.WithShape(2, 3), tensor.WithBacking([]float32{1, 2, 3, 4, 5, 6}))},
-		{"scalar", tensor.New(tensor.FromScalar(float32(0.5)))}}},
+		{"ctx", dense.New([]float32{1, 2, 3, 4, 5, 6}, 2, 3)},
+		{"scalar", dense.New([]float32{0.5})}}},
 	{"epoch", int64(7)}, {"optimizer", nil}, {"val_result", 1.5}, {"target_name", "käse"}}
 
 // What Write writes is read back, here and, where CLIPINSPECTOR_PYTHON names an interpreter, by torch.load with and without

@@ -12,6 +12,7 @@ import (
 
 	"clipinspector/clip/pickle"
 	"clipinspector/clip/safetensors"
+	"clipinspector/internal/files"
 )
 
 // An Entry is a key and a value of a dict to be written.
@@ -40,7 +41,7 @@ func Write(path string, dict Entries) error {
 	if err := pickle.Encode(&data, root); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return safetensors.WriteAtomic(path, func(w io.Writer) error {
+	return files.WriteAtomic(path, func(w io.Writer) error {
 		a := &archive{w: w}
 		a.zip = zip.NewWriter(a)
 		a.add("data.pkl", data.Bytes())

@@ -20,6 +20,7 @@ import (
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/internal/printable"
 	"clipinspector/internal/progress"
 	"clipinspector/internal/random"
@@ -234,7 +235,7 @@ func (a *audit) openShots(ctx context.Context) error {
 	}
 	var pixels []float32
 	for _, p := range parts {
-		pixels = append(pixels, p.Images.Data().([]float32)...)
+		pixels = append(pixels, dense.Floats(p.Images)...)
 		a.shots.Labels = append(a.shots.Labels, p.Labels...)
 	}
 	if len(a.shots.Labels) == 0 {

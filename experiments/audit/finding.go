@@ -13,8 +13,8 @@ import (
 	"strings"
 
 	"clipinspector/clip"
-	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
+	"clipinspector/internal/files"
 	"clipinspector/internal/printable"
 	"clipinspector/results/stats"
 	"clipinspector/triggers"
@@ -202,7 +202,7 @@ func (f *Finding) write(out string) error {
 	}
 	put := func(name string, write func(w io.Writer) error) {
 		if err == nil {
-			err = safetensors.WriteAtomic(filepath.Join(out, name), write)
+			err = files.WriteAtomic(filepath.Join(out, name), write)
 		}
 	}
 	put("report.json", func(w io.Writer) error { _, err := w.Write(append(raw, '\n')); return err })

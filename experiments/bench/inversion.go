@@ -7,13 +7,12 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"gorgonia.org/tensor"
-
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
 	"clipinspector/engine"
 	"clipinspector/inspector"
+	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 )
@@ -78,7 +77,7 @@ func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images
 	r := Inversion{Classes: classes, Images: images}
 	start := time.Now()
 	report, err := detector.Inspect(ctx, inspector.Input{Model: delivered, Seed: 1, Settings: s,
-		Pool: tensor.New(tensor.WithShape(images, 3, size, size), tensor.WithBacking(data))})
+		Pool: dense.New(data, images, 3, size, size)})
 	if err != nil {
 		return fail(err)
 	}

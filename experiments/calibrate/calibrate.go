@@ -16,9 +16,9 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"clipinspector/clip/safetensors"
 	"clipinspector/experiments"
 	"clipinspector/experiments/suite"
+	"clipinspector/internal/files"
 	"clipinspector/results/stats"
 	"clipinspector/results/store"
 	"clipinspector/settings"
@@ -78,7 +78,7 @@ func Calibrate(ctx context.Context, q *suite.Search, o experiments.Options) ([]T
 		name string
 		text io.WriterTo
 	}{{CalibrationLogFile, &log}, {CalibrationFile, &file}} {
-		if err := safetensors.WriteAtomic(filepath.Join(o.Out, f.name), func(w io.Writer) error {
+		if err := files.WriteAtomic(filepath.Join(o.Out, f.name), func(w io.Writer) error {
 			_, err := f.text.WriteTo(w)
 			return err
 		}); err != nil {

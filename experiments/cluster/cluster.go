@@ -14,8 +14,8 @@ import (
 	"text/template"
 	"time"
 
-	"clipinspector/clip/safetensors"
 	"clipinspector/experiments"
+	"clipinspector/internal/files"
 )
 
 // RequeueStatus is the exit status of a run that was told to stop (SIGUSR1) and asks to be queued again: EX_TEMPFAIL of sysexits.h.
@@ -143,7 +143,7 @@ func (s Submission) Submit(w io.Writer) error {
 	for merge, p := range path {
 		text, err := s.Script(merge)
 		if err == nil {
-			err = safetensors.WriteAtomic(p, func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+			err = files.WriteAtomic(p, func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
 		}
 		if err != nil {
 			return err

@@ -12,7 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"clipinspector/inspector"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 	"clipinspector/settings"
 )
 
@@ -57,7 +57,7 @@ func beside(suite string) func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(filepath.Dir(suite), name)
 		}
-		return regular.Read(name, maxCalibration)
+		return files.Read(name, maxCalibration)
 	}
 }
 

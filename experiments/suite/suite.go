@@ -11,7 +11,7 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/inspector"
-	"clipinspector/internal/regular"
+	"clipinspector/internal/files"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 )
@@ -83,7 +83,7 @@ const maxSuite = 1 << 20
 
 // Load reads a suite file; see Parse.
 func Load(path string, sets []string) (*File, error) {
-	text, err := regular.Read(path, maxSuite)
+	text, err := files.Read(path, maxSuite)
 	if err != nil {
 		return nil, fmt.Errorf("reading a suite: %w", err)
 	}

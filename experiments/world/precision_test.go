@@ -6,12 +6,11 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"gorgonia.org/tensor"
-
 	"clipinspector/engine"
 	"clipinspector/engine/cpu"
 	"clipinspector/engine/cuda"
 	"clipinspector/engine/cuda/host"
+	"clipinspector/internal/dense"
 )
 
 // What a GPU's precisions cost the mini CLIP's features, on the emulated device: the same roundings, the same kernels.
@@ -29,7 +28,7 @@ func TestFeaturesOnAnEmulatedGPU(t *testing.T) {
 	for i := range data {
 		data[i] = rng.Float32()
 	}
-	images := tensor.New(tensor.WithShape(n, 3, size, size), tensor.WithBacking(data))
+	images := dense.New(data, n, 3, size, size)
 	features := func(e engine.Engine) []float32 {
 		m, err := encoder.On(e)
 		if err != nil {
@@ -40,7 +39,7 @@ func TestFeaturesOnAnEmulatedGPU(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return f.Data().([]float32)
+		return dense.Floats(f)
 	}
 	c, err := cpu.New(cpu.Options{})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"clipinspector/datasets"
 	"clipinspector/experiments/suite"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 )
 
@@ -231,7 +232,7 @@ func (w *World) Pool(u *suite.Suite, spec suite.PoolSpec, s *Set) (*Pool, error)
 	}
 	indices := datasets.All(opened.Len())
 	if !rendered {
-		rng := rand.New(rand.NewPCG(uint64(spec.Seed), 0x706f6f6c))
+		rng := random.Named("pool", uint64(spec.Seed))
 		rng.Shuffle(len(indices), func(i, j int) { indices[i], indices[j] = indices[j], indices[i] })
 	}
 	p := NewPool(opened, indices[:n], s.Size)

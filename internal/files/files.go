@@ -1,4 +1,5 @@
-// Package files holds what the program does with files wherever it does it.
+// Package files holds what the program does with files wherever it does it. Files that strangers name or deliver are opened only
+// where they are regular: a pipe would wait for its writer, a device has no end. What the program writes appears as a whole.
 package files
 
 import (

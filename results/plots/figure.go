@@ -15,7 +15,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
 
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/files"
 )
 
 // Figure is a picture that is ready to be drawn.
@@ -80,7 +80,7 @@ func (f *Figure) Write(folder string) ([]string, error) {
 		path  string
 		write func(io.Writer) error
 	}{{base + ".png", f.WritePNG}, {base + ".svg", f.WriteSVG}} {
-		if err := safetensors.WriteAtomic(kind.path, kind.write); err != nil {
+		if err := files.WriteAtomic(kind.path, kind.write); err != nil {
 			return nil, fmt.Errorf("drawing %s: %w", f.Name, err)
 		}
 	}

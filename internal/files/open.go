@@ -1,6 +1,4 @@
-// Package regular opens files that strangers name or deliver. Only regular files are opened: a pipe would wait for its writer, a
-// device has no end.
-package regular
+package files
 
 import (
 	"bytes"
