@@ -9,7 +9,6 @@ import (
 	"image/color"
 	"image/draw"
 	_ "image/gif" // register the format
-	stdjpeg "image/jpeg"
 	_ "image/png" // register the format
 	"os"
 	"path/filepath"
@@ -48,8 +47,8 @@ func isPicture(name string) bool {
 }
 
 // ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's first frame) as RGB. JPEGs of
-// more than MaxPixels, or that take too much memory, are scaled down by 2, 4 or 8 while they are decoded. Alpha is dropped as
-// PIL's convert("RGB") does, not blended. Dimensions are checked before decoding. Errors name the file and the reason.
+// more than MaxPixels are scaled down while they are decoded. Alpha is dropped as PIL's convert("RGB") does, not blended.
+// Dimensions are checked before decoding. Errors name the file and the reason.
 func ReadImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
 
 // readHashed is ReadImage for file i of a list whose contents may be known: they must still be the same.
@@ -92,7 +91,7 @@ func Decode(data []byte) (img *RGB, err error) {
 	}
 	bytes := decodeBytes(format, cfg, data)
 	if bytes > maxDecodeBytes {
-		return nil, tooLarge(format, cfg, bytes)
+		return nil, tooLarge(format+" picture", cfg.Width, cfg.Height, bytes, "scale it down or save it as a JPEG")
 	}
 	defer claim(bytes)()
 	return decodeStandard(data, format)
@@ -125,31 +124,21 @@ func decodeStandard(data []byte, format string) (img *RGB, err error) {
 	return toRGB(src), nil
 }
 
-// decodeJPEG decodes with the standard library what that reads within the limits, as all earlier versions did, and everything else, up
-// to jpeg.MaxPixels, with a decoder of our own, scaled down where it is too large.
+// decodeJPEG decodes with a decoder of our own: the standard library's has other pixels in each of its versions.
 func decodeJPEG(data []byte) (*RGB, error) {
+	fail := func(err error) (*RGB, error) { return nil, fmt.Errorf("damaged jpeg picture: %w", err) }
 	info, err := jpeg.Inspect(data)
 	if err != nil {
-		return nil, fmt.Errorf("damaged jpeg picture: %w", err)
+		return fail(err)
 	}
-	pixels := int64(info.Width) * int64(info.Height)
-	perPixel := int64(info.Components)
-	if info.Progressive {
-		perPixel *= 5
+	bytes := info.Memory()
+	if bytes > maxDecodeBytes {
+		return nil, tooLarge("progressive JPEG", info.Width, info.Height, bytes, "scale it down or save it without progressive coding")
 	}
-	if bytes := (perPixel + 3) * pixels; pixels <= MaxPixels && bytes <= maxDecodeBytes {
-		release := claim(bytes)
-		img, err := decodeStandard(data, "jpeg")
-		release()
-		var unsupported stdjpeg.UnsupportedError
-		if err == nil || !errors.As(err, &unsupported) && !strings.Contains(err.Error(), "RST marker") {
-			return img, err
-		}
-	}
-	defer claim(maxDecodeBytes)()
-	pix, width, height, _, err := jpeg.Decode(data, MaxPixels, maxDecodeBytes)
+	defer claim(bytes + 3*int64(info.Width)*int64(info.Height)/int64(info.Scale()*info.Scale()))()
+	pix, width, height, _, err := jpeg.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("damaged jpeg picture: %w", err)
+		return fail(err)
 	}
 	return &RGB{Width: width, Height: height, Pix: pix}, nil
 }
@@ -163,7 +152,7 @@ func toRGB(src image.Image) *RGB {
 	switch s := src.(type) {
 	case *image.NRGBA:
 		pix, stride = s.Pix[s.PixOffset(b.Min.X, b.Min.Y):], s.Stride
-	case *image.YCbCr, *image.CMYK, *image.Gray, *image.RGBA:
+	case *image.CMYK, *image.Gray, *image.RGBA:
 		// Opaque kinds (Go's RGBA from PNG is opaque: pictures with alpha decode to NRGBA), with fast paths in draw. Row by row, so
 		// that the picture is there only once more.
 		d := image.NewRGBA(image.Rect(0, 0, b.Dx(), 1))

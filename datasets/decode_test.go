@@ -2,18 +2,24 @@ package datasets
 
 import (
 	"bytes"
+	"compress/zlib"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"image"
 	stdjpeg "image/jpeg"
 	"image/png"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/image/tiff"
+
+	"clipinspector/datasets/jpeg"
 )
 
 func encode(t testing.TB, write func(b *bytes.Buffer) error) []byte {
@@ -38,15 +44,15 @@ func TestTIFF(t *testing.T) {
 	}
 }
 
-// JPEGs that the standard library reads have its pixels, as in every earlier version.
-func TestJPEGsKeepTheirPixels(t *testing.T) {
+// A JPEG's pixels are the decoder's in datasets/jpeg, the same under every version of Go.
+func TestJPEGPixels(t *testing.T) {
 	data := encode(t, func(b *bytes.Buffer) error { return stdjpeg.Encode(b, hashPicture(61, 43).NRGBA(), nil) })
-	want, err := stdjpeg.Decode(bytes.NewReader(data))
+	want, width, height, _, err := jpeg.Decode(data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := Decode(data)
-	if err != nil || !slices.Equal(got.Pix, toRGB(want).Pix) {
+	if err != nil || got.Width != width || got.Height != height || !slices.Equal(got.Pix, want) {
 		t.Errorf("other pixels, %v", err)
 	}
 }
@@ -72,6 +78,104 @@ func TestHugePhotograph(t *testing.T) {
 		got, want := int(img.Pix[3*(at[1]*img.Width+at[0])]), int(big.Pix[2*at[1]*big.Stride+2*at[0]])
 		if got-want > 3 || want-got > 3 {
 			t.Errorf("at %v: %d, want about %d", at, got, want)
+		}
+	}
+}
+
+// greyJPEG is a grey JPEG of a size in as few bytes as there can be: every block is one or two bits.
+func greyJPEG(t testing.TB, width, height, sampling int, progressive bool) []byte {
+	t.Helper()
+	b := []byte("\xff\xd8\xff\xdb\x00\x43\x00")
+	b = append(b, bytes.Repeat([]byte{1}, 64)...)
+	frame, bits, spectrum := byte(0xc0), 2, "\x00\x3f\x00"
+	if progressive {
+		frame, bits, spectrum = 0xc2, 1, "\x00\x00\x00"
+	}
+	b = append(b, 0xff, frame, 0, 17, 8, byte(height>>8), byte(height), byte(width>>8), byte(width), 3,
+		1, byte(sampling<<4|sampling), 0, 2, 0x11, 0, 3, 0x11, 0)
+	for _, class := range []byte{0x00, 0x10} { // one code, 0, for the value 0
+		b = append(append(b, 0xff, 0xc4, 0, 20, class, 1), make([]byte, 16)...)
+	}
+	b = append(append(b, "\xff\xda\x00\x0c\x03\x01\x00\x02\x00\x03\x00"...), spectrum...)
+	side := 8 * sampling
+	blocks := (width + side - 1) / side * ((height + side - 1) / side) * (sampling*sampling + 2)
+	return append(append(b, make([]byte, (blocks*bits+7)/8)...), 0xff, 0xd9)
+}
+
+// peak is how many bytes more the process holds at its height while f runs than before.
+func peak(t *testing.T, f func()) int64 {
+	t.Helper()
+	of := func(field string) int64 {
+		text, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			t.Skip("the memory of a process is read from Linux's /proc")
+		}
+		_, rest, _ := strings.Cut(string(text), field+":")
+		var kB int64
+		if _, err := fmt.Sscan(rest, &kB); err != nil {
+			t.Fatal(err)
+		}
+		return kB << 10
+	}
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		t.Skip("the peak of a process cannot be reset here")
+	}
+	before := of("VmRSS")
+	f()
+	return of("VmHWM") - before
+}
+
+// Decoding takes what docs/datasets.md says: at most 384 MB beside the bytes of the file and of the result.
+func TestMemoryIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	flat := func(width, height int) []byte { // an RGB PNG
+		b := []byte("\x89PNG\r\n\x1a\n")
+		chunk := func(name string, data []byte) {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(data))), name...)
+			b = binary.BigEndian.AppendUint32(append(b, data...), crc32.ChecksumIEEE(append([]byte(name), data...)))
+		}
+		chunk("IHDR", append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(width)), uint32(height)), 8, 2, 0, 0, 0))
+		var z bytes.Buffer
+		w, _ := zlib.NewWriterLevel(&z, zlib.BestSpeed)
+		for range height {
+			if _, err := w.Write(make([]byte, 3*width+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		chunk("IDAT", z.Bytes())
+		chunk("IEND", nil)
+		return b
+	}
+	for _, c := range []struct {
+		name    string
+		data    []byte
+		refused bool
+	}{
+		{"baseline of 108 megapixels", greyJPEG(t, 12_000, 9_000, 2, false), false},
+		{"baseline of 256 megapixels", greyJPEG(t, 16_000, 16_000, 1, false), false},
+		{"progressive of 108 megapixels", greyJPEG(t, 12_000, 9_000, 2, true), false},
+		{"progressive of 108 megapixels, 4:4:4", greyJPEG(t, 12_000, 9_000, 1, true), true},
+		{"progressive of 65 megapixels, 4:4:4", greyJPEG(t, 8_192, 8_000, 1, true), false},
+		{"PNG of 64 megapixels", flat(8_000, 8_000), false},
+	} {
+		var img *RGB
+		var err error
+		start := time.Now()
+		bytes := peak(t, func() { img, err = Decode(c.data) })
+		took := time.Since(start)
+		limit := int64(100 << 20)
+		if err == nil {
+			limit = maxDecodeBytes + int64(len(img.Pix)) + 16<<20 // and the process's own
+		}
+		t.Logf("%s: %d MB in %v, %v", c.name, bytes>>20, took.Round(time.Millisecond), err)
+		if (err != nil) != c.refused || bytes > limit || c.refused && took > time.Second {
+			t.Errorf("%s: %v, %d MB, want at most %d", c.name, err, bytes>>20, limit>>20)
 		}
 	}
 }
@@ -108,6 +212,9 @@ func TestPicturesThatAreBombs(t *testing.T) {
 		"TIFF too large":  lie(256, 1<<30),
 		"TIFF cut":        lie(257, 2_000),
 		"TIFF of strips":  lie(278, 1<<31-1),
+		"JPEG too large":  greyJPEG(t, 65_535, 65_535, 2, false)[:2_000_000],
+		"JPEG cut":        greyJPEG(t, 16_000, 16_000, 2, false)[:100_000],
+		"JPEG of nothing": append(bytes.Clone(greyJPEG(t, 64, 64, 2, true)[:100]), "\xff\xd9"...),
 		"text":            []byte("nothing"),
 		"web page":        []byte("<html>"),
 		"git-lfs pointer": []byte("version https://git-lfs.github.com/spec/v1\n"),

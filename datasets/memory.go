@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"runtime"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -13,6 +14,7 @@ import (
 const (
 	maxDecodeBytes = 384 << 20 // of one picture
 	maxQueueBytes  = 512 << 20 // of all pictures that are decoded at the same time
+	largePicture   = 64 << 20
 )
 
 var decoding = semaphore.NewWeighted(maxQueueBytes)
@@ -21,7 +23,12 @@ var decoding = semaphore.NewWeighted(maxQueueBytes)
 func claim(bytes int64) (release func()) {
 	n := min(max(bytes, 1), maxQueueBytes)
 	_ = decoding.Acquire(context.Background(), n) // nothing ends that context
-	return func() { decoding.Release(n) }
+	return func() {
+		if bytes >= largePicture {
+			runtime.GC() // or the next one comes on top of what is left of this one
+		}
+		decoding.Release(n)
+	}
 }
 
 // decodeBytes is how much memory the decoder of a format takes at most: bytes a pixel, as measured.
@@ -49,7 +56,7 @@ func decodeBytes(format string, cfg image.Config, data []byte) int64 {
 }
 
 // tooLarge is the error of a picture that would take too much memory.
-func tooLarge(format string, cfg image.Config, bytes int64) error {
-	return fmt.Errorf("a %s picture of %d x %d pixels takes %d MB to decode, more than the limit of %d MB: scale it down or save it as a JPEG",
-		format, cfg.Width, cfg.Height, bytes>>20, int64(maxDecodeBytes)>>20)
+func tooLarge(what string, width, height int, bytes int64, advice string) error {
+	return fmt.Errorf("a %s of %d x %d pixels takes %d MB to decode, more than the limit of %d MB: %s", what, width, height, bytes>>20,
+		int64(maxDecodeBytes)>>20, advice)
 }

@@ -64,27 +64,35 @@ type bits struct {
 	skip  bool // it did before this MCU: blocks stay grey until the next restart, as libjpeg has it
 }
 
-// fill reads up to n bits, at most 16, and stops at a marker.
+// fill reads as many bits as there is room for, and stops at a marker. It is an error if the file ends before n are there.
 func (d *decoder) fill(n int) error {
-	for d.bits.n < n {
-		if d.pos >= len(d.data) {
-			return errEarly
+	data, pos, b := d.data, d.pos, d.bits
+	end := false
+	for b.n <= 56 {
+		if pos >= len(data) {
+			end = true
+			break
 		}
-		b := d.data[d.pos]
-		if b == 0xff {
-			for d.pos+1 < len(d.data) && d.data[d.pos+1] == 0xff {
-				d.pos++
+		next := data[pos]
+		if next == 0xff {
+			for pos+1 < len(data) && data[pos+1] == 0xff {
+				pos++
 			}
-			if d.pos+1 >= len(d.data) {
-				return errEarly
+			if pos+1 >= len(data) {
+				end = true
+				break
 			}
-			if d.data[d.pos+1] != 0 {
-				return nil
+			if data[pos+1] != 0 {
+				break
 			}
-			d.pos++
+			pos++
 		}
-		d.pos++
-		d.bits.acc, d.bits.n = d.bits.acc<<8|uint64(b), d.bits.n+8
+		pos++
+		b.acc, b.n = b.acc<<8|uint64(next), b.n+8
+	}
+	d.pos, d.bits = pos, b
+	if end && b.n < n {
+		return errEarly
 	}
 	return nil
 }
@@ -167,6 +175,31 @@ func (s *scan) baseline(c *component, coefs []int16) error {
 	}
 	d, t := s.d, s.d.huff[1][c.ac]
 	for k := 1; k < 64; k++ {
+		// Nearly always there are enough bits for a short code and its number.
+		if d.bits.n < 32 {
+			_ = d.fill(0) // the end is noticed where bits are missing
+		}
+		if e := t.short[uint8(d.bits.acc>>(uint(d.bits.n-8)&63))]; e != 0 && d.bits.n >= 32 {
+			left := d.bits.n - int(e>>8)
+			r, n := int(e>>4&15), uint(e&15)
+			if n == 0 {
+				if d.bits.n = left; r != 15 {
+					break
+				}
+				k += 15
+				continue
+			}
+			if k += r; k > 63 {
+				return errCode
+			}
+			d.bits.n = left - int(n)
+			v := int32(d.bits.acc>>(uint(d.bits.n)&63)) & (1<<n - 1)
+			if v < 1<<(n-1) {
+				v += -1<<n + 1
+			}
+			coefs[zigzag[k&63]] = int16(v)
+			continue
+		}
 		rs, err := d.symbol(t)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
-// Package jpeg reads the JPEGs that the standard library does not: any sampling of the components, restart markers out of order, and
-// photographs too large to be held at full size, which it scales down by 2, 4 or 8 while it decodes. It follows ITU-T T.81 and, where
-// that leaves a choice (inverse DCT, upsampling, colours, lost restart markers), does bit for bit what libjpeg-turbo does, and so PIL.
+// Package jpeg reads JPEGs: any sampling of the components, arithmetic coding, restart markers out of order, and photographs too
+// large to be held at full size, which it scales down while it decodes. It follows ITU-T T.81 and, where that leaves a choice
+// (inverse DCT, upsampling, colours, lost restart markers), does bit for bit what libjpeg-turbo does, and so PIL. The standard
+// library's pixels are others in each of its versions (golang/go#75603).
 package jpeg
 
 import (
@@ -12,6 +13,7 @@ import (
 // Limits on files from strangers, checked before memory is asked for.
 const (
 	MaxPixels = 256 << 20 // of the picture as stored
+	MaxResult = 64 << 20  // of the picture as decoded: one with more is scaled down
 	maxScans  = 64
 	maxWork   = 2 << 30 // pixels x scans
 )
@@ -23,21 +25,20 @@ type Info struct {
 	Progressive   bool
 	Arithmetic    bool // arithmetic coding instead of Huffman's
 	Scans         int
-	samples       int // samples of all components for the pixels of one MCU, in blocks
-	mcuPixels     int
+	samples       int // blocks of all components in one MCU
+	maxH, maxV    int // size of an MCU, in blocks
 }
 
 // component is one plane of the picture.
 type component struct {
 	id, h, v, quant int
-	sx, sy          int         // the plane is held at 1/sx by 1/sy of its size
 	table           *[64]uint16 // quantisation, as it was when the component's first scan began
 	perRow, rows    int         // blocks, padded to whole MCUs
 	ownRow, ownRows int         // blocks that hold picture
-	w, hgt          int         // samples that hold picture, scaled
+	w, hgt          int         // samples that hold picture
 	stride          int         // samples in a row of plane
-	plane           []uint8
-	coefs           []int16 // of progressive files, 64 a block
+	plane           []uint8     // as many rows of MCUs as bands says, the newest in place of the oldest
+	coefs           []int16     // 64 a block, where several scans make the picture
 	done            bool
 	dc, ac          int // tables of the scan
 	pred            int
@@ -52,6 +53,7 @@ type decoder struct {
 	maxH     int
 	maxV     int
 	scale    int // 1, 2, 4 or 8: the picture is decoded at 1/scale
+	out      *output
 	quant    [4]*[64]uint16
 	huff     [2][4]*huffman
 	cond     [2][4]byte // conditioning of arithmetic coding, DC and AC
@@ -93,30 +95,32 @@ func Inspect(data []byte) (Info, error) {
 	return d.info, err
 }
 
-// Decode decodes a file to RGB, height x width x 3 bytes, at 1/scale of its size (rounded up): the least of 1, 2, 4 and 8 with which
-// everything fits into maxBytes and the result has at most maxPixels.
-func Decode(data []byte, maxPixels, maxBytes int64) (pix []uint8, width, height, scale int, err error) {
+// Decode decodes a file to RGB, height x width x 3 bytes, at 1/scale of its size (rounded up), which is the average of squares of the
+// picture at full size; see Info.Scale and Info.Memory.
+func Decode(data []byte) (pix []uint8, width, height, scale int, err error) {
 	info, err := Inspect(data)
 	if err != nil {
 		return nil, 0, 0, 0, err
 	}
-	scale = 1
-	for need(info, scale) > maxBytes || pixels(info, scale) > maxPixels {
-		if scale *= 2; scale > 8 {
-			return nil, 0, 0, 0, fmt.Errorf("%d x %d pixels in %d components need more than the limit of %d bytes: save it without progressive coding, or scale it down", info.Width, info.Height, info.Components, maxBytes)
-		}
+	o, err := decode(data, info, info.Scale())
+	if err != nil {
+		return nil, 0, 0, 0, err
 	}
+	return o.pix, o.width, o.height, o.d.scale, nil
+}
+
+func decode(data []byte, info Info, scale int) (*output, error) {
 	d := &decoder{data: data, adobe: -1, scale: scale}
 	for i := range 4 {
 		d.cond[0][i], d.cond[1][i] = 0x10, 5
 	}
-	err = d.segments(func(marker byte, body []byte) error {
+	err := d.segments(func(marker byte, body []byte) error {
 		switch {
 		case isFrame(marker):
 			if err := d.frame(marker, body); err != nil {
 				return err
 			}
-			d.allocate()
+			d.allocate(info.whole())
 		case marker == 0xdb:
 			return d.quantisation(body)
 		case marker == 0xc4:
@@ -135,45 +139,53 @@ func Decode(data []byte, maxPixels, maxBytes int64) (pix []uint8, width, height,
 		return nil
 	})
 	if err != nil {
-		return nil, 0, 0, 0, err
+		return nil, err
 	}
 	for _, c := range d.comps {
 		if !c.done {
-			return nil, 0, 0, 0, errEarly
-		}
-		if c.coefs != nil {
-			d.inverse(c)
+			return nil, errEarly
 		}
 	}
-	pix, width, height, err = d.picture()
-	return pix, width, height, scale, err
+	if d.comps[0].coefs != nil {
+		d.out = d.newOutput()
+		d.out.fromCoefficients()
+	}
+	return d.out, nil
 }
 
 func ceil(a, b int) int { return (a + b - 1) / b }
 
-func pixels(i Info, scale int) int64 {
-	return int64(ceil(i.Width, scale)) * int64(ceil(i.Height, scale))
+// size is the picture's size at 1/scale.
+func (i Info) size(scale int) (width, height int) { return ceil(i.Width, scale), ceil(i.Height, scale) }
+
+// Scale is by how much the picture is scaled down: the least of 1, 2, 4 and 8 with which it has at most MaxResult pixels.
+func (i Info) Scale() int {
+	for scale := 1; ; scale *= 2 {
+		if w, h := i.size(scale); w*h <= MaxResult || scale == 8 {
+			return scale
+		}
+	}
+}
+
+// whole tells whether the picture has to be held as coefficients until the last scan has been read.
+func (i Info) whole() bool { return i.Progressive || i.Scans > 1 }
+
+// Memory is how many bytes decoding takes, beside the file's and those of the result.
+func (i Info) Memory() int64 {
+	mcus := int64(ceil(i.Width, 8*i.maxH))
+	bytes := bands * 64 * mcus * int64(i.samples)
+	if i.whole() {
+		bytes += 2 * 64 * mcus * int64(ceil(i.Height, 8*i.maxV)) * int64(i.samples)
+	}
+	return bytes + 16*int64(i.Width)
 }
 
 // blocks is how many blocks the components have at least.
 func (i Info) blocks() int64 {
-	if i.mcuPixels == 0 {
+	if i.maxH == 0 {
 		return 0
 	}
-	return int64(i.Width/8) * int64(i.Height/8) * int64(i.samples) / int64(i.mcuPixels)
-}
-
-// need is how much memory decoding takes: samples, coefficients of progressive files, and the result.
-func need(i Info, scale int) int64 {
-	blocks := int64(ceil(i.Width*i.samples, i.mcuPixels)+16) * int64(ceil(i.Height, 8)+4) / 8
-	bytes := blocks*64 + 3*pixels(i, scale)
-	if scale > 1 {
-		bytes = (2*int64(i.Components) + 3) * pixels(i, scale) // a component with fewer samples is scaled down less
-	}
-	if i.Progressive {
-		bytes += blocks * 128
-	}
-	return bytes
+	return int64(i.Width/8) * int64(i.Height/8) * int64(i.samples) / int64(i.maxH*i.maxV)
 }
 
 func isFrame(marker byte) bool {
@@ -273,7 +285,7 @@ func (d *decoder) frame(marker byte, b []byte) error {
 		d.maxH, d.maxV = max(d.maxH, c.h), max(d.maxV, c.v)
 		d.info.samples += c.h * c.v
 	}
-	d.info.mcuPixels = d.maxH * d.maxV
+	d.info.maxH, d.info.maxV = d.maxH, d.maxV
 	for _, c := range d.comps {
 		if d.maxH%c.h != 0 || d.maxV%c.v != 0 {
 			return errors.New("its components are sampled at fractions of each other, which is not read, as PIL does not")
@@ -282,27 +294,22 @@ func (d *decoder) frame(marker byte, b []byte) error {
 	return nil
 }
 
-func (d *decoder) allocate() {
+// allocate makes room for the components: all of their coefficients, or what the one scan that holds everything needs at a time.
+func (d *decoder) allocate(whole bool) {
 	mcusX, mcusY := ceil(d.info.Width, 8*d.maxH), ceil(d.info.Height, 8*d.maxV)
 	for _, c := range d.comps {
 		c.perRow, c.rows = mcusX*c.h, mcusY*c.v
-		c.ownRow, c.ownRows = ceil(ceil(d.info.Width*c.h, d.maxH), 8), ceil(ceil(d.info.Height*c.v, d.maxV), 8)
-		c.sx, c.sy = d.shrink(d.maxH/c.h), d.shrink(d.maxV/c.v)
-		c.w, c.hgt = ceil(d.info.Width*c.h, d.maxH*c.sx), ceil(d.info.Height*c.v, d.maxV*c.sy)
-		c.stride = c.perRow * 8 / c.sx
-		c.plane = make([]uint8, c.stride*c.rows*8/c.sy)
-		if d.info.Progressive {
+		c.w, c.hgt = ceil(d.info.Width*c.h, d.maxH), ceil(d.info.Height*c.v, d.maxV)
+		c.ownRow, c.ownRows = ceil(c.w, 8), ceil(c.hgt, 8)
+		c.stride = c.perRow * 8
+		c.plane = make([]uint8, bands*8*c.v*c.stride)
+		if whole {
 			c.coefs = make([]int16, c.perRow*c.rows*64)
 		}
 	}
-}
-
-// shrink is by how much a component with so many times fewer samples than others is scaled down: it is small already.
-func (d *decoder) shrink(fewer int) int {
-	if fewer == 3 {
-		return d.scale
+	if !whole {
+		d.out = d.newOutput()
 	}
-	return max(1, d.scale/fewer)
 }
 
 func (d *decoder) quantisation(b []byte) error {
@@ -393,6 +400,9 @@ func (d *decoder) scan(b []byte) error {
 			}
 		}
 	}
+	if d.out != nil && n != len(d.comps) {
+		return errEarly // it is the only scan
+	}
 	if err := s.run(comps); err != nil {
 		return err
 	}
@@ -457,10 +467,17 @@ func (s *scan) run(comps []*component) error {
 						if err := decode(c, s.block[:]); err != nil {
 							return err
 						}
-						d.put(c, x, y, s.block[:])
+						c.put(x, y, s.block[:])
 					}
 				}
 			}
+		}
+		switch {
+		case d.out == nil:
+		case !single:
+			d.out.decoded(my)
+		case (my+1)%comps[0].v == 0 || my == mcusY-1:
+			d.out.decoded(my / comps[0].v)
 		}
 	}
 	return nil
