@@ -15,6 +15,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/image/tiff"
+
 	"clipinspector/autodiff"
 	"clipinspector/engine/plain"
 )
@@ -222,6 +224,9 @@ func TestFlipMirrors(t *testing.T) {
 }
 
 func FuzzDecodeNeverPanics(f *testing.F) {
+	for _, o := range []*tiff.Options{nil, {Compression: tiff.Deflate, Predictor: true}} {
+		f.Add(encode(f, func(b *bytes.Buffer) error { return tiff.Encode(b, hashPicture(9, 7).NRGBA(), o) }))
+	}
 	files, _ := filepath.Glob("testdata/*.*")
 	for _, file := range files {
 		if isPicture(file) {

@@ -57,21 +57,42 @@ func FuzzParseSplit(f *testing.F) {
 	f.Add([]byte(`{"train": [["a.jpg", 1e3, "x"]], "test": null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		classes, lists, err := ParseSplit(data)
-		if err != nil {
-			return
+		if err == nil {
+			sound(t, classes, lists)
 		}
-		if len(classes) == 0 || slices.Contains(classes, "") {
-			t.Errorf("classes %q", classes)
-		}
-		for _, list := range lists {
-			for _, it := range list {
-				if it.Label < 0 || it.Label >= len(classes) {
-					t.Errorf("label %d of %d", it.Label, len(classes))
-				}
-				if full := filepath.Join("/root/images", it.Path); !strings.HasPrefix(full, "/root/images") {
-					t.Errorf("path %q leaves the folder", it.Path)
-				}
+	})
+}
+
+// sound checks what every list of a set promises; newFiles looks at the paths.
+func sound(t *testing.T, classes []string, lists map[Split][]Item) {
+	t.Helper()
+	if len(classes) == 0 || slices.Contains(classes, "") {
+		t.Errorf("classes %q", classes)
+	}
+	for _, list := range lists {
+		for _, it := range list {
+			if it.Label < 0 || it.Label >= len(classes) {
+				t.Errorf("label %d of %d", it.Label, len(classes))
 			}
+			if full := filepath.Join("/root/images", it.Path); checkPath(it.Path) == nil && !strings.HasPrefix(full, "/root/images") {
+				t.Errorf("path %q leaves the folder", it.Path)
+			}
+		}
+	}
+}
+
+func FuzzAircraft(f *testing.F) {
+	folder := f.TempDir()
+	f.Add([]byte("707-320\n727-200\n"), []byte("0034309 707-320\n0034958 727-200\n"))
+	f.Add([]byte("\xff\xfea\x00"), []byte("../../x a\n"))
+	f.Fuzz(func(t *testing.T, variants, list []byte) {
+		for name, data := range map[string][]byte{"variants.txt": variants, "images_variant_train.txt": list, "images_variant_val.txt": list, "images_variant_test.txt": list} {
+			if err := os.WriteFile(filepath.Join(folder, name), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if classes, lists, err := readAircraft(folder); err == nil {
+			sound(t, classes, lists)
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"clipinspector/datasets"
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
+	"clipinspector/experiments/world"
 	"clipinspector/results/store"
 )
 
@@ -139,5 +140,23 @@ func TestARunListsAllBrokenPictures(t *testing.T) {
 	suites, err := s.Suites()
 	if err != nil || !strings.Contains(fmt.Sprint(suites[0].Settings["left-out"]), "1 .heic files") {
 		t.Errorf("in the store: %v, %v", suites[0].Settings["left-out"], err)
+	}
+}
+
+// The same pictures under two paths are one set, which is said.
+func TestTheSameSetTwice(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		paint(t, filepath.Join(dir, name), 8, 0, colours...)
+	}
+	paint(t, filepath.Join(dir, "pool"), 4, 7, "one", "two", "three")
+	text := strings.Replace(folderSuite(experimentstest.TinyCLIP(t), filepath.Join(dir, "a"), filepath.Join(dir, "pool")), `"}]`,
+		fmt.Sprintf(`"}, {name: "folder:%s"}]`, filepath.Join(dir, "b")), 1)
+	p, err := NewPlan(world.New(), experimentstest.Read(t, suite.Parse, text), "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Models) != 2 || len(p.same) != 1 || !strings.Contains(p.same[0], "/b holds the same pictures as folder:"+dir+"/a:") {
+		t.Errorf("%d models, %q", len(p.Models), p.same)
 	}
 }

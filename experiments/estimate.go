@@ -15,6 +15,7 @@ import (
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/inspector"
+	"clipinspector/internal/printable"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results/store"
@@ -203,7 +204,10 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 			fmt.Fprintf(&b, "  %s\n", n)
 		}
 	}
-	_, err = io.WriteString(w, b.String())
+	for _, n := range plan.same {
+		fmt.Fprintf(&b, "\n%s\n", n)
+	}
+	_, err = io.WriteString(w, printable.Lines(b.String()))
 	return err
 }
 

@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"fmt"
+	"slices"
 
 	"clipinspector/attacks"
 	"clipinspector/experiments/suite"
@@ -60,7 +61,8 @@ type Plan struct {
 	Models     []*ModelJob
 	Detections []*DetectionJob
 	Repairs    []*RepairJob
-	Engine     string // fingerprint of the engine that the detections are planned for
+	Engine     string   // fingerprint of the engine that the detections are planned for
+	same       []string // which datasets of the file are the same pictures, in words
 
 	shard Shard // what part of a suite this is
 	whole int   // models of the suite, where this is a part of it
@@ -136,6 +138,10 @@ func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
 		return err
 	}
 	if known := p.models[job.Cell.Key]; known != nil {
+		note := fmt.Sprintf("dataset %s holds the same pictures as %s: they are one set and are computed once", job.Dataset.Name, known.Dataset.Name)
+		if job.Dataset.Name != known.Dataset.Name && !slices.Contains(p.same, note) {
+			p.same = append(p.same, note)
+		}
 		job = known
 	} else {
 		p.models[job.Cell.Key] = job

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -107,7 +108,7 @@ func Run(ctx context.Context, f *suite.File, o Options) (done store.Progress, er
 	if w, ok := engines[0].(interface{ Warning() string }); ok && w.Warning() != "" {
 		report.line("%s", w.Warning())
 	}
-	for _, note := range append(plan.replaced(known), plan.leftOut()...) {
+	for _, note := range slices.Concat(plan.replaced(known), plan.same, plan.leftOut()) {
 		report.line("%s", note)
 	}
 	if staged != nil {

@@ -130,7 +130,7 @@ func (p *Plan) Part(s Shard) *Plan {
 	mine := map[*ModelJob]bool{}
 	p.deal(s.Of, func(m *ModelJob, shard int, _ float64) { mine[m] = shard == s.Index-1 })
 	part := &Plan{File: p.File, Engine: p.Engine, shard: s, whole: len(p.Models), models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
-		repairs: map[string]*RepairJob{}, measured: p.measured}
+		repairs: map[string]*RepairJob{}, measured: p.measured, same: p.same}
 	for _, m := range p.Models {
 		if mine[m] {
 			part.Models = append(part.Models, m)
