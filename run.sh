@@ -4,7 +4,7 @@
 # ./run.sh build-cuda      builds bin/clip-inspector-cuda, which --device cuda:N needs; no GPU and no CUDA toolkit is needed for it
 # ./run.sh test            what CI runs: formatting, vet, staticcheck, all tests
 # ./run.sh check [DIR]     whether a finished run of the default suite (default runs/mini) is the published one, byte for byte,
-#                          and README shows its table
+#                          and README and docs/claims.md show its tables
 #
 # A fresh Debian 12 or Ubuntu 22.04 needs Go 1.24 or newer and gcc. Everything a run writes lies below --out (default runs/).
 set -euo pipefail
