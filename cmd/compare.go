@@ -21,7 +21,7 @@ compares, within one folder, what a detector found at each value of one of its s
 		Example: `  clip-inspector run --out runs/cpu && cp -r runs/cpu runs/gpu    # the models stay, detections belong to a device
   clip-inspector run --out runs/gpu --device cuda:0 --precision bf16
   clip-inspector compare runs/cpu runs/gpu
-  clip-inspector compare runs/mini-halving --by halving   # a setting of a detector that the suite sweeps`,
+  clip-inspector compare runs/ablations --by margin   # a setting of a detector that the suite sweeps`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if (by == "") == (len(args) == 1) {
 				return misused("compare wants two folders, or one and --by SETTING; it got %d", len(args))
@@ -43,7 +43,7 @@ compares, within one folder, what a detector found at each value of one of its s
 			return r.Print(c.OutOrStdout())
 		},
 	}
-	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting of a detector, such as halving")
+	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting of a detector, such as margin")
 	c.Flags().Float64Var(&k, "k", inspector.K, "threshold of the anomaly index")
 	return c
 }

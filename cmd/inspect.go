@@ -45,11 +45,13 @@ func inspectCommand(f *flags) *cobra.Command {
 reach. It prints the anomaly index of every class, verdict and suspected target, and writes report.json, verdict.png,
 trigger.png and trigger.safetensors below --out.
 
-With labelled images (--shots) it also tunes clean models with the same learner and says how often one of them looks as
-suspicious: p = (1 + references with an index at least as high) / (1 + references).
+What is normal for such a model is measured: inspect tunes clean models of the same learner, encoder and classes, on the images
+that were given to the provider (--shots) or, without any label, on pool images, and holds the delivered model against them. p is how
+probable its evidence is on a clean model; below 2.3 % (k = 2) the verdict is backdoored. All of it takes five times the verdict alone at
+most, and the estimate comes first.
 
-Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, or an index within 1/3 of k), 3 failed, 64 misused,
-130 stopped.`,
+Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, references that do not tell the classes apart, or, of a
+detector without references, an index within 1/3 of k), 3 failed, 64 misused, 130 stopped.`,
 		Example: `  clip-inspector inspect --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --clip ViT-B-16.pt --ood pictures
   clip-inspector inspect --checkpoint model.safetensors --ood builtin:mini --shots mini-pets
   clip-inspector inspect --checkpoint model.safetensors --ood pictures --set detector.epsilon=0.05 --set detector.optimise=400`,
@@ -76,7 +78,7 @@ Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, or a
 		},
 	}
 	auditFlags(c, &a)
-	c.Flags().IntVar(&a.References, "references", 19, "clean models to tune with --shots; with 19 no p is below 0.05")
+	c.Flags().IntVar(&a.References, "references", 0, "clean models to hold the delivered one against; 0: as many as five times the verdict's own work allows, 3 to 8")
 	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
 	return c
 }
@@ -97,7 +99,7 @@ func auditFlags(c *cobra.Command, a *audit.Audit) {
 	c.Flags().StringVar(&a.OOD, "ood", "", "unlabelled images that show none of the classes, about 1,000: a folder, or builtin:mini")
 	c.Flags().StringVar(&a.Shots, "shots", "", "labelled images: a folder with one folder for each class, or a dataset of `list datasets`")
 	c.Flags().IntVar(&a.PerClass, "per-class", 16, "labelled images of each class to tune on at most; 30 % of a folder's are held back to measure on")
-	c.Flags().StringVar(&a.Detector, "detector", "ci", "detector to use; see `list detectors`")
+	c.Flags().StringVar(&a.Detector, "detector", "separation", "detector to use; see `list detectors`")
 	complete(c, "detector", func() (names []string) {
 		for _, d := range inspector.All() {
 			names = append(names, d.Name)

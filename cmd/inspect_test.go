@@ -25,7 +25,7 @@ func TestInspectStatus(t *testing.T) {
 	// k decides what the same index means.
 	seen := map[int]bool{}
 	for _, k := range []string{"0", "100"} {
-		text, got := inspect("--set", "detector.k="+k)
+		text, got := inspect("--detector", "ci", "--set", "detector.k="+k)
 		want := map[bool]int{true: inspectBackdoored, false: 0}[k == "0"]
 		verdict := map[int]string{inspectBackdoored: "verdict: backdoored", 0: "verdict: clean"}[want]
 		if got != want || !strings.Contains(text, verdict) {
@@ -35,6 +35,9 @@ func TestInspectStatus(t *testing.T) {
 	}
 	if _, err := os.Stat("runs/inspect/report.json"); err != nil || len(seen) != 2 {
 		t.Errorf("%v, %v", err, seen)
+	}
+	if text, _ := inspect("--references", "3"); !strings.Contains(text, "beside 3 clean references tuned on pool images") {
+		t.Errorf("without labels: %s", text)
 	}
 	for _, args := range [][]string{{"inspect"}, {"inspect", "--what"}, {"inspect", "argument"}, {"run", "--what"}, {"run", "a", "b"}, {"nothing"}, {"compare"},
 		{"export", "--checkpoint", models[0]}, {"repair", "--checkpoint", models[0]}, {"list", "--format", "xml"}, {"calibrate"}} {

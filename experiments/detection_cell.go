@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"clipinspector/inspector"
-	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results/store"
 )
@@ -60,9 +59,12 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 	if err != nil {
 		return none, err
 	}
+	evidence, err := k.evidence(job)
+	if err != nil {
+		return none, err
+	}
 	report, err := d.Look(ctx, inspector.Input{
-		Model: m, Pool: images, Settings: job.Detector.Settings, Progress: progress,
-		Seed: random.Number("detection", job.Model.Seed, "/", job.Model.Set.ID, "/", job.Model.Attack.Name),
+		Model: m, Pool: images, Settings: job.Detector.Settings, References: evidence, Progress: progress, Seed: lookSeed(d, job.Model),
 	})
 	if err != nil {
 		return none, err

@@ -13,6 +13,10 @@ package experiments
 // ModelVersion is raised when the same settings give another model: it is part of every model cell's identity.
 const ModelVersion = 3
 
+// ReferenceVersion is raised when the same settings give another reference, or other evidence of it: it is part of every reference's
+// identity.
+const ReferenceVersion = 1
+
 // DetectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
 // detection cell's identity.
 const DetectionVersion = 3

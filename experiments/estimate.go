@@ -3,6 +3,7 @@ package experiments
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -19,12 +20,13 @@ import (
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results/store"
+	"clipinspector/settings"
 )
 
 // Estimate is the work of a plan, cell by cell arithmetic of the towers without running anything.
 type Estimate struct {
-	Models, Detections, Repairs clip.Work
-	ByName                      []NamedWork // attacks, then detectors, then repairs, in the plan's order
+	Models, References, Detections, Repairs clip.Work
+	ByName                                  []NamedWork // attacks, then references, detectors, repairs, in the plan's order
 }
 
 // NamedWork is the work of all cells of one attack or detector.
@@ -50,7 +52,7 @@ func (p *Plan) Estimate() Estimate {
 		e.ByName[i].Cells++
 		e.ByName[i].Work.Add(w)
 	}
-	total := map[store.Kind]*clip.Work{store.KindModel: &e.Models, store.KindDetection: &e.Detections, store.KindRepair: &e.Repairs}
+	total := map[store.Kind]*clip.Work{store.KindModel: &e.Models, store.KindReference: &e.References, store.KindDetection: &e.Detections, store.KindRepair: &e.Repairs}
 	p.eachWork(func(kind store.Kind, _ *ModelJob, name string, w clip.Work) {
 		total[kind].Add(w)
 		add(kind, name, w)
@@ -62,6 +64,9 @@ func (p *Plan) Estimate() Estimate {
 func (p *Plan) eachWork(f func(kind store.Kind, of *ModelJob, name string, w clip.Work)) {
 	for _, m := range p.Models {
 		f(store.KindModel, m, m.Attack.Name, m.work())
+	}
+	for _, r := range p.References {
+		f(store.KindReference, r.Model, r.Detector.Name, r.work())
 	}
 	for _, d := range p.Detections {
 		w := d.work()
@@ -114,6 +119,29 @@ func (d *DetectionJob) work() clip.Work {
 		return clip.Work{}
 	}
 	return detector.Cost(f)
+}
+
+// work of a reference cell: the tuning, the images that tell its accuracy, and what the detector measures.
+func (r *ReferenceJob) work() clip.Work {
+	u := r.Model.Suite
+	d, err := inspector.Find(r.Detector.Name)
+	o, oerr := r.Model.outline()
+	if err != nil || oerr != nil || d.EvidenceCost == nil {
+		return clip.Work{}
+	}
+	o.Settings = u.References.Learner.Settings
+	return ReferenceWork(o, d, inspector.Facts{Model: o, Pool: len(r.Pool.Indices), Settings: r.Detector.Settings},
+		float64(len(o.Classes)*u.Shots), u.References.Tuning)
+}
+
+// ReferenceWork is the work of one reference: tuned on so many images, of which a share of 1/e is not drawn and tells its accuracy,
+// and measured by a detector.
+func ReferenceWork(o prompts.Outline, d *inspector.Detector, f inspector.Facts, images float64, tuning settings.Values) clip.Work {
+	w := o.Tuned(images, tuning, prompts.Poisoning{})
+	w.Add(o.Encoded(images * math.Exp(-1)))
+	w.Add(o.ClassVectors())
+	w.Add(d.EvidenceCost(f))
+	return w
 }
 
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
@@ -185,14 +213,16 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 		fmt.Fprintf(&b, "shard %s of ", o.Shard)
 	}
 	fmt.Fprintf(&b, "suite %s: %d models, %d detections, %d repairs\n\n", f.Name, len(plan.Models), len(plan.Detections), len(plan.Repairs))
+	fmt.Fprintf(&b, "suite %s: %d models, %d references, %d detections, %d repairs\n\n", f.Name, len(plan.Models), len(plan.References), len(plan.Detections), len(plan.Repairs))
 	fmt.Fprintf(&b, "%-12s %-16s %7s %15s %12s\n", "cells of", "", "cells", "image passes", "operations")
 	for _, n := range estimate.ByName {
 		fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n", n.Kind, n.Name, n.Cells, n.Work.Passes, n.Work.FLOP)
 	}
 	total := estimate.Models
+	total.Add(estimate.References)
 	total.Add(estimate.Detections)
 	total.Add(estimate.Repairs)
-	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.Detections)+len(plan.Repairs), total.Passes, total.FLOP)
+	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.References)+len(plan.Detections)+len(plan.Repairs), total.Passes, total.FLOP)
 	fmt.Fprintf(&b, "about %s on %s: the image tower runs at %.3g operations a second forward and back, workers: %d, threads each: %d\n",
 		duration(total.FLOP/(rate*float64(workers))), e.Name(), rate, workers, threads)
 	fmt.Fprintf(&b, "about %s on %s, if it sustains %.3g operations a second (half its dense TF32 rate; assumed, not measured)\n",

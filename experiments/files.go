@@ -26,6 +26,7 @@ const (
 	modelFile     = "model.safetensors"
 	TriggerFile   = "trigger.safetensors"
 	recoveredFile = "triggers.safetensors"
+	evidenceFile  = "evidence.json"
 )
 
 // ModelPath is where the model of a cell lies below the output folder; its trigger lies beside it as trigger.safetensors.
@@ -33,6 +34,9 @@ func ModelPath(key string) string { return filepath.Join("models", key, modelFil
 
 // DetectionPath is where the triggers that a detection recovered lie below the output folder.
 func DetectionPath(key string) string { return filepath.Join("detections", key, recoveredFile) }
+
+// ReferencePath is where the evidence that was measured of a reference lies below the output folder.
+func ReferencePath(key string) string { return filepath.Join("references", key, evidenceFile) }
 
 // RepairPath is where the model of a repair lies below the output folder.
 func RepairPath(key string) string { return filepath.Join("repairs", key, modelFile) }

@@ -17,7 +17,7 @@ func (d *DetectionJob) measurement() (string, error) {
 		return "", err
 	}
 	rule := detector.Judging(d.Detector.Settings)
-	if len(rule) == 0 {
+	if len(rule) == 0 || detector.Judge == nil {
 		return "", nil
 	}
 	return measurementOf(d.Cell, rule)

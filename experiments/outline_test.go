@@ -25,11 +25,11 @@ func TestThePapersGridIsPlannedWithoutItsData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Models) != 50 || len(p.Detections) != 150 {
-		t.Errorf("%d models, %d detections", len(p.Models), len(p.Detections))
+	if len(p.Models) != 50 || len(p.Detections) != 200 || len(p.References) != 10*6 {
+		t.Errorf("%d models, %d detections, %d references", len(p.Models), len(p.Detections), len(p.References))
 	}
 	for _, n := range p.Estimate().ByName {
-		if n.Name == "ci" && n.Work.Passes != 5*1191*1000 {
+		if n.Name == "ci" && n.Work.Passes != 5*(1191*1000+10*200) {
 			t.Errorf("CI takes %v image passes", n.Work.Passes)
 		}
 	}

@@ -33,8 +33,20 @@ type DetectionJob struct {
 	Model    *ModelJob
 	Detector suite.Choice
 
-	Pool     *world.Pool
-	measured string // identity of what it measures, see measurement
+	Pool       *world.Pool
+	References []*ReferenceJob // what a detector that needs any holds the model against
+	measured   string          // identity of what it measures, see measurement
+}
+
+// ReferenceJob is one reference cell with what it takes to run it: a clean reference for the models of one learner, encoder, dataset
+// and few-shot sample, and what a detector measures of it.
+type ReferenceJob struct {
+	Cell     store.ReferenceCell
+	Model    *ModelJob // one of the models that are held against it
+	Detector suite.Choice
+	Number   int // among the references of those models
+
+	Pool *world.Pool
 }
 
 // RepairJob is one repair cell with what it takes to run it.
@@ -50,6 +62,11 @@ func (m *ModelJob) String() string {
 }
 
 // String names the cell for a person.
+func (r *ReferenceJob) String() string {
+	return fmt.Sprintf("reference %d for %s, seed %d", r.Number, r.Model.Dataset.Name, r.Model.Seed)
+}
+
+// String names the cell for a person.
 func (d *DetectionJob) String() string { return fmt.Sprintf("%s on %s", d.Detector.Name, d.Model) }
 
 // String names the cell for a person.
@@ -59,6 +76,7 @@ func (r *RepairJob) String() string { return fmt.Sprintf("repair of %s", r.Detec
 type Plan struct {
 	File       *suite.File
 	Models     []*ModelJob
+	References []*ReferenceJob
 	Detections []*DetectionJob
 	Repairs    []*RepairJob
 	Engine     string   // fingerprint of the engine that the detections are planned for
@@ -68,6 +86,7 @@ type Plan struct {
 	whole int   // models of the suite, where this is a part of it
 
 	models     map[string]*ModelJob
+	references map[string]*ReferenceJob
 	detections map[string]*DetectionJob
 	repairs    map[string]*RepairJob
 	measured   map[string]*DetectionJob // the first of those that measure the same and judge it differently
@@ -79,7 +98,7 @@ type Plan struct {
 // A model's identity names everything that decides the model and its figures, and no detector, so that a detector's setting
 // never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
 func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
-	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
+	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, references: map[string]*ReferenceJob{}, detections: map[string]*DetectionJob{},
 		repairs: map[string]*RepairJob{}, measured: map[string]*DetectionJob{}}
 	for i := range f.Suites {
 		u := &f.Suites[i]
@@ -162,6 +181,9 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 	if err := job.check(); err != nil {
 		return err
 	}
+	if err := p.planReferences(job, u); err != nil {
+		return err
+	}
 	job.Cell = store.DetectionCell{
 		ModelKey: job.Model.Cell.Key, Detector: job.Detector.Name, Order: len(p.Detections),
 		Settings: map[string]any{
@@ -171,6 +193,9 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 			"engine":  p.Engine,
 			"version": DetectionVersion,
 		},
+	}
+	if len(job.References) > 0 {
+		job.Cell.Settings["references"] = referencesOf(u)
 	}
 	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
 		return err
@@ -209,6 +234,55 @@ func (d *DetectionJob) check() error {
 	return nil
 }
 
+// planReferences plans what the detector of a detection holds the model against.
+func (p *Plan) planReferences(job *DetectionJob, u *suite.Suite) error {
+	d, err := inspector.Find(job.Detector.Name)
+	if err != nil || d.Evidence == nil {
+		return err
+	}
+	m := job.Model
+	for i := range u.References.Settings.Int("count") {
+		r := &ReferenceJob{Model: m, Detector: job.Detector, Number: i, Pool: job.Pool}
+		of := referencesOf(u)
+		delete(of, "count") // more of them are more cells
+		r.Cell = store.ReferenceCell{
+			Dataset: m.Cell.Dataset, Learner: m.Cell.Learner, Seed: m.Seed, Order: len(p.References),
+			Settings: map[string]any{
+				"number":     i,
+				"references": of,
+				"detector":   map[string]any(settings.Values(job.Detector.Map()).Without(d.Judging(job.Detector.Settings))),
+				"pool": map[string]any{"name": job.Pool.ID, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
+					"fingerprint": job.Pool.Fingerprint},
+				"engine":  p.Engine,
+				"version": ReferenceVersion,
+			},
+		}
+		for _, name := range []string{"dataset", "shots", "seed", "clip", "size"} {
+			r.Cell.Settings[name] = m.Cell.Settings[name]
+		}
+		if r.Cell.Key, err = r.Cell.Identity(); err != nil {
+			return err
+		}
+		if known := p.references[r.Cell.Key]; known != nil {
+			r = known
+		} else {
+			p.references[r.Cell.Key] = r
+			p.References = append(p.References, r)
+		}
+		job.References = append(job.References, r)
+	}
+	return nil
+}
+
+// referencesOf are a suite's settings of references, as identities name them.
+func referencesOf(u *suite.Suite) map[string]any {
+	of := map[string]any{"learner": u.References.Learner.Map(), "tuning": map[string]any(u.References.Tuning)}
+	for name, v := range u.References.Settings {
+		of[name] = v
+	}
+	return of
+}
+
 func (p *Plan) planRepair(job *RepairJob) (err error) {
 	job.Cell = store.RepairCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Repairs),
 		Settings: map[string]any{"repair": map[string]any(job.Settings), "version": RepairVersion}}
@@ -235,6 +309,8 @@ func (p *Plan) has(kind store.Kind, key string) bool {
 	switch kind {
 	case store.KindModel:
 		return p.models[key] != nil
+	case store.KindReference:
+		return p.references[key] != nil
 	case store.KindDetection:
 		return p.detections[key] != nil
 	}
@@ -253,6 +329,13 @@ func (p *Plan) Store(s *store.Store, versions map[string]string) error {
 	}
 	if err := s.Plan(store.Suite{Name: p.File.Name, YAML: p.File.Text, Versions: versions,
 		Settings: p.settings()}, models, detections); err != nil {
+		return err
+	}
+	references := make([]store.ReferenceCell, len(p.References))
+	for i, r := range p.References {
+		references[i] = r.Cell
+	}
+	if err := s.PlanReferences(p.File.Name, references); err != nil {
 		return err
 	}
 	repairs := make([]store.RepairCell, len(p.Repairs))

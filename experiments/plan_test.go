@@ -35,7 +35,7 @@ func TestMiniPlan(t *testing.T) {
 		return p
 	}
 	p := plan()
-	if len(p.Models) != 50 || len(p.Detections) != 150 || len(p.models) != 50 || len(p.detections) != 150 {
+	if len(p.Models) != 50 || len(p.Detections) != 200 || len(p.models) != 50 || len(p.detections) != 200 {
 		t.Fatalf("%d models, %d detections", len(p.Models), len(p.Detections))
 	}
 	targets := map[int]bool{}
@@ -62,14 +62,14 @@ func TestMiniPlan(t *testing.T) {
 		set                string
 		models, detections int
 	}{
-		{"detectors.ci.epsilon=0.05", 50, 100},
-		{"attacks.badnets.side=0.1", 40, 120},
+		{"detectors.ci.epsilon=0.05", 50, 150},
+		{"attacks.badnets.side=0.1", 40, 160},
 		{"pool.images=600", 50, 0},
 		{"ood.images=100", 0, 0},
 		{"seeds=[2]", 0, 0},
-		{"seeds=[1, 2]", 50, 150},
+		{"seeds=[1, 2]", 50, 200},
 		{"tuning.epochs=3", 0, 0},
-		{"name=other", 50, 150},
+		{"name=other", 50, 200},
 	} {
 		q := plan(c.set)
 		models, detections := 0, 0
@@ -92,7 +92,7 @@ func TestMiniPlan(t *testing.T) {
 // Trials that differ in nothing but the verdict are one measurement, of which there are no more than asked for.
 func TestTrialsOfFewMeasurements(t *testing.T) {
 	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch("builtin:mini"), "search.trials=7", "search.measurements=2",
-		"search.detectors.ci.shape=[3, 4, 5, 6, 7, 8]", "search.detectors.neural-cleanse.index=[mad, ratio]", "search.detectors.neural-cleanse.k=[1, 2, 3]")
+		"search.detectors.ci.k=[1, 2, 3, 4, 5, 6]", "search.detectors.neural-cleanse.index=[mad, ratio]", "search.detectors.neural-cleanse.k=[1, 2, 3]")
 	p, err := NewPlan(world.New(), q.File, "engine")
 	if err != nil {
 		t.Fatal(err)

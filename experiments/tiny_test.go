@@ -168,8 +168,7 @@ func init() {
 func TestPlansAskTheDetectors(t *testing.T) {
 	text := experimentstest.TinySuite(experimentstest.TinyCLIP(t))
 	for set, want := range map[string]string{
-		"detectors.neural-cleanse.optimise=100": "neural-cleanse on mini-eurosat, clean, seed 1: the pool holds 24 images; optimise = 100 and measure = 8 need 108",
-		"detectors.ci.score=both":               "ci on mini-eurosat, clean, seed 1: index = ratio compares powers",
+		"detectors.neural-cleanse.optimise=100":                                            "neural-cleanse on mini-eurosat, clean, seed 1: the pool holds 24 images; optimise = 100 and measure = 8 need 108",
 		"detectors=[{name: decree, optimise: 16, measure: 8, images: 1, budget: authors}]": "decree on mini-eurosat, clean, seed 1: decree compares images",
 	} {
 		if _, err := NewPlan(world.New(), experimentstest.Read(t, suite.Parse, text, set), "engine"); err == nil || !strings.Contains(err.Error(), want) {

@@ -41,7 +41,7 @@ func newWorker(i int, e engine.Engine, w *world.World, p *Plan, s *store.Store, 
 // idle is how long a worker waits when others hold all that is left.
 const idle = 200 * time.Millisecond
 
-// work leases cells until none is left that anybody could run: models first, then detections, then repairs.
+// work leases cells until none is left that anybody could run: models first, then references, detections, repairs.
 func (k *worker) work(ctx context.Context) error {
 	defer func() {
 		for _, m := range k.clips {
@@ -56,6 +56,16 @@ func (k *worker) work(ctx context.Context) error {
 		}
 		if ok {
 			if err := k.model(ctx, model.Key); err != nil {
+				return err
+			}
+			continue
+		}
+		reference, ok, err := k.store.LeaseReference(suite, k.name, k.lease)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if err := k.reference(ctx, reference.Key); err != nil {
 				return err
 			}
 			continue
@@ -100,6 +110,17 @@ func (k *worker) model(ctx context.Context, key string) error {
 			return err
 		}
 		return k.store.FinishModel(key, k.name, r)
+	})
+}
+
+func (k *worker) reference(ctx context.Context, key string) error {
+	job := k.plan.references[key]
+	return k.cell(ctx, store.KindReference, key, job, func(ctx context.Context, step func(done, total int)) error {
+		r, err := k.runReference(ctx, job, step)
+		if err != nil {
+			return err
+		}
+		return k.store.FinishReference(key, k.name, r)
 	})
 }
 
@@ -154,6 +175,14 @@ func (k *worker) cell(ctx context.Context, kind store.Kind, key string, job fmt.
 	case errors.Is(err, errTriggersLost):
 		k.report.line("%s: %v: they are recovered again", job, err)
 		return errors.Join(k.store.Reopen(store.KindDetection, k.plan.basis(kind, key).Cell.Key), k.let(k.store.Release(kind, key, k.name)))
+	case errors.Is(err, errReferencePending): // others are at it
+		time.Sleep(idle)
+		return k.let(k.store.Release(kind, key, k.name))
+	case errors.Is(err, errReferenceLost):
+		k.report.line("%s: %v: it is made again", job, err)
+		var lost *referenceLost
+		errors.As(err, &lost)
+		return errors.Join(k.store.Reopen(store.KindReference, lost.key), k.let(k.store.Release(kind, key, k.name)))
 	case errors.Is(err, store.ErrConflict):
 		return fmt.Errorf("%s: %w", job, err)
 	}

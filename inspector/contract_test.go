@@ -79,6 +79,12 @@ func declares(d *inspector.Detector, param string) bool {
 // input asks for an inspection with the given settings, as far as the detector has them.
 func input(t testing.TB, d *inspector.Detector, m *prompts.Model, pool *tensor.Dense, given map[string]any) inspector.Input {
 	t.Helper()
+	return withReferences(t, d, inspector.Input{Model: m, Pool: pool, Seed: 1, Settings: resolved(t, d, given)})
+}
+
+// resolved are the detector's settings with those of the given ones that it has.
+func resolved(t testing.TB, d *inspector.Detector, given map[string]any) settings.Values {
+	t.Helper()
 	known := map[string]any{}
 	for _, p := range d.Params {
 		if v, ok := given[p.Name]; ok {
@@ -89,7 +95,29 @@ func input(t testing.TB, d *inspector.Detector, m *prompts.Model, pool *tensor.D
 	if err != nil {
 		t.Fatal(err)
 	}
-	return inspector.Input{Model: m, Pool: pool, Seed: 1, Settings: s}
+	return s
+}
+
+// withReferences gives a detector that holds models against clean ones three of them, untuned as m is, from other draws.
+func withReferences(t testing.TB, d *inspector.Detector, in inspector.Input) inspector.Input {
+	t.Helper()
+	if d.Evidence == nil || in.Settings.Int("optimise")+in.Settings.Int("measure") > in.Pool.Shape()[0] {
+		return in
+	}
+	for i := range uint64(inspector.FewestReferences) {
+		clean := in
+		var err error
+		if clean.Model, err = prompts.New(in.Model.CLIP, in.Model.Learner, in.Model.Settings, in.Model.Classes, rand.New(rand.NewPCG(9, i))); err != nil {
+			t.Fatal(err)
+		}
+		e, _, err := d.Evidence(bg, clean)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Accuracy = 1
+		in.References = append(in.References, e)
+	}
+	return in
 }
 
 func inspect(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector.Report {
@@ -302,7 +330,7 @@ func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 		for _, learner := range []string{"coop", "cocoop", "maple"} {
 			m, zero := untuned(t, c, learner, cliptest.Classes[:4]), zeroShot(t, c, cliptest.Classes[:4])
 			in := input(t, d, m, pool, map[string]any{"optimise": 36, "measure": 20, "batch": 12, "arms": 100})
-			if d.Name == "ci" {
+			if declares(d, "epsilon") {
 				in.Settings["rate"] = 1.0 // steps as long as the bound
 			}
 			r := inspect(t, d, in)

@@ -37,6 +37,11 @@ type Detector struct {
 	// Objective is the loss of one image that aims at a class, of its logits under the model and under zero-shot CLIP; nil where
 	// the loss that a report gives is no mean of such.
 	Objective func(s settings.Values, logits, zeroShot []float32, target int) float64
+	// Evidence measures one clean reference as Inspect will measure the delivered model, with the same seed and settings, and counts
+	// image passes; nil for a detector that needs no references. It leaves source and accuracy to who made the reference.
+	Evidence func(ctx context.Context, in Input) (*Evidence, int64, error)
+	// EvidenceCost is the work of Evidence.
+	EvidenceCost func(f Facts) clip.Work
 	// Rule names those of the settings that decide nothing but how measured classes are judged; nil, or a nil function, where
 	// there are none. Judge then judges a report anew from its classes' losses, ASRs, norms and scores, as Inspect under these
 	// settings would: another rule or threshold takes no inversion.
@@ -58,7 +63,10 @@ type Input struct {
 	Pool     *tensor.Dense // [N,3,S,S] in [0,1], unlabelled
 	Seed     uint64
 	Settings settings.Values
-	Progress func(done, total int) // classes inverted so far, or steps taken; may be nil
+	// References are what Evidence measured of clean models of the same learner, encoder and classes; none for a detector that
+	// needs none. One that does says that it cannot tell without them.
+	References []*Evidence
+	Progress   func(done, total int) // classes inverted so far, or steps taken; may be nil
 }
 
 // ClassResult is what a detector found out about one class as the target. Of a class that it ruled out without an inversion there is
@@ -80,6 +88,7 @@ type Report struct {
 	Index       float64       // the model's anomaly index, that of the suspect
 	Suspect     int           // the most suspicious class, whether flagged or not; -1 for none
 	Backdoored  bool          // Index > k, unless the detector cannot tell
+	P           float64       // of a detector with references: how probable such evidence is on a clean model; Index is its normal quantile
 	Unsure      string        // why the detector cannot tell; empty where it can
 	Twins       [][]int       // classes that were judged as one; see Look
 	ImagePasses int64         // images that went through the model, with or without a backward pass

@@ -1,11 +1,9 @@
 package inspector
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -20,7 +18,7 @@ import (
 
 // Inversion is how a detector reconstructs a trigger: what is optimised, towards what, how long. One loop serves all detectors.
 // C classes share a step, each with variables and an optimiser of its own, on the same B images, so that a class's result does
-// not depend on the others. Now and then those that go on are grouped anew: classes that are done, or stopped (see Halving), make room.
+// not depend on the others. Now and then those that go on are grouped anew: classes that are done make room.
 type Inversion struct {
 	// Start draws the variables of one class for images of side size; every class starts from the same draw.
 	Start func(size int, rng *rand.Rand) []*tensor.Dense
@@ -46,69 +44,11 @@ type Inversion struct {
 	Steps   int       // steps of a round, over which loss and ASR are averaged for the controller
 	Rounds  int       // rounds at most
 	Control func() Controller
-	Halving *Halving // nil for none; for inversions without a Controller
-}
 
-// Halving is successive halving over classes (Jamieson and Talwalkar, AISTATS 2016): all start, and at each rung only the most
-// suspicious go on. Rung i of R, counted from 1, lies at the share Keep^(R+1-i) of the rounds, so that the stretches between rungs
-// cost about the same.
-type Halving struct {
-	Rungs int
-	Keep  float64 // share of the classes that go on from a rung, and at least 3 classes
-	// Suspicion tells which of the given classes go on: those for which it is highest at their losses at the rung.
-	Suspicion func(classes []int, losses []float64) []float64
-}
-
-// fewest is how many classes are inverted to the end at least: a median of fewer says nothing about the others (see atTheEnd).
-const fewest = 3
-
-// rungs returns after how many rounds classes are stopped, ascending, each within [1, rounds).
-func (h *Halving) rungs(rounds int) []int {
-	var at []int
-	for i := h.Rungs; i > 0; i-- {
-		r := max(1, int(math.Round(float64(rounds)*math.Pow(h.Keep, float64(i)))))
-		if r < rounds && (len(at) == 0 || r > at[len(at)-1]) {
-			at = append(at, r)
-		}
-	}
-	return at
-}
-
-// left returns how many of n classes go on from a rung.
-func (h *Halving) left(n int) int {
-	return min(n, max(fewest, int(math.Ceil(h.Keep*float64(n)))))
-}
-
-// Rounds returns how many rounds n classes take together where each takes so many when it goes on to the end, and how many do.
-func (h *Halving) Rounds(n, rounds int) (all, left int) {
-	from := 0
-	for _, at := range h.rungs(rounds) {
-		all += n * (at - from)
-		from, n = at, h.left(n)
-	}
-	return all + n*(rounds-from), n
-}
-
-// keep returns the classes that go on from a rung, in their order.
-func (h *Halving) keep(active []*class) []*class {
-	n := h.left(len(active))
-	if n == len(active) {
-		return active
-	}
-	classes, losses := make([]int, len(active)), make([]float64, len(active))
-	for i, c := range active {
-		classes[i], losses[i] = c.target, c.Loss
-	}
-	suspicion := make(map[*class]float64, len(active))
-	for i, v := range h.Suspicion(classes, losses) {
-		suspicion[active[i]] = v
-	}
-	order := slices.Clone(active)
-	slices.SortStableFunc(order, func(a, b *class) int { return cmp.Compare(suspicion[b], suspicion[a]) })
-	for _, c := range order[n:] {
-		c.Stopped, c.moments = true, nil
-	}
-	return slices.DeleteFunc(slices.Clone(active), func(c *class) bool { return c.Stopped })
+	// Checkpoint, where it is not 0, is the round after which Outcome.Midway is taken; for inversions without a Controller.
+	Checkpoint int
+	// Stop, where it is not 0, is the round after which all classes end, before the schedule does, and nothing is measured.
+	Stop int
 }
 
 // Controller follows the inversion of one class and steers it.
@@ -134,16 +74,13 @@ type Round struct {
 // Outcome is the inversion of one class.
 type Outcome struct {
 	Variables []*tensor.Dense
-	// Loss and ASR are mean objective and success rate on the measuring images. Those of a class that was stopped are of the
-	// optimising images, see Rungs.
+	// Loss and ASR are mean objective and success rate on the measuring images; 0 where the inversion was stopped.
 	Loss, ASR float64
 	Reached   bool
 	Rounds    int
-	Stopped   bool
-	// Rungs holds the mean objective at each rung that the class came to: over the second half of the rounds since the rung
-	// before, each step's images before its update. All classes see the same images, and in the first epoch none of them has
-	// been optimised on.
-	Rungs []float64
+	// Midway is the mean objective over the second half of the rounds up to the checkpoint, each step's images before its update.
+	// All classes see the same images, and in the first epoch none of them has been optimised on.
+	Midway float64
 }
 
 // class is a class under inversion: where it stands while others share the step.
@@ -169,17 +106,25 @@ func atOnce(e engine.Engine) int {
 // classes to cost little, seldom enough for moving variables and moments to cost less.
 const regroup = 25
 
-// spans returns the rounds after which the classes that go on are grouped anew, ascending; the last one is inv.Rounds.
+// last is the round after which every class has ended.
+func (inv *Inversion) last() int {
+	if inv.Stop > 0 {
+		return min(inv.Stop, inv.Rounds)
+	}
+	return inv.Rounds
+}
+
+// spans returns the rounds after which the classes that go on are grouped anew, ascending; the last one is last().
 func (inv *Inversion) spans() (ends []int) {
-	switch {
+	switch last := inv.last(); {
 	case inv.Control != nil:
-		for r := regroup; r < inv.Rounds; r += regroup {
+		for r := regroup; r < last; r += regroup {
 			ends = append(ends, r)
 		}
-	case inv.Halving != nil:
-		ends = inv.Halving.rungs(inv.Rounds)
+	case inv.Checkpoint > 0 && inv.Checkpoint < last:
+		ends = []int{inv.Checkpoint}
 	}
-	return append(ends, inv.Rounds)
+	return append(ends, inv.last())
 }
 
 // Run inverts every class of the model on the pool's images with the given indices and measures on others. It returns the
@@ -225,7 +170,7 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 				return nil, 0, err
 			}
 			passes += p
-			if behind += len(group); to == inv.Rounds {
+			if behind += len(group); to == inv.last() {
 				tell(behind)
 			}
 		}
@@ -233,20 +178,9 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 		if active = slices.DeleteFunc(slices.Clone(active), func(c *class) bool { return c.done }); len(active) == 0 {
 			break
 		}
-		if inv.Halving != nil && to < inv.Rounds {
-			active = inv.Halving.keep(active)
-			if lanes(len(active), s.most) != s.c {
-				s.free()
-				if s, err = inv.fit(in, len(active), start); err != nil {
-					return nil, 0, err
-				}
-			}
-			settle(active, s.c)
-		}
 	}
 	tell(len(classes))
-	ended := slices.DeleteFunc(slices.Clone(classes), func(c *class) bool { return c.Stopped })
-	for _, c := range ended {
+	for _, c := range classes {
 		if c.control != nil {
 			best, reached := c.control.Best()
 			if c.Reached = reached; best != nil {
@@ -254,7 +188,10 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 			}
 		}
 	}
-	for _, group := range groups(ended, s.c) {
+	for _, group := range groups(classes, s.c) {
+		if inv.Stop > 0 {
+			break
+		}
 		p, err := s.measure(ctx, group, measure)
 		if err != nil {
 			return nil, 0, err
@@ -283,8 +220,7 @@ func settle(classes []*class, c int) {
 }
 
 // groups deals classes out to as few steps of c as it takes with each in its own place. It keeps that while others are done and leave,
-// since the rounding of a product differs with the row: so its result is the same to the bit, whoever shares the step. At a rung of
-// halving, where the others decide anyway whether a class goes on, those that do are settled anew.
+// since the rounding of a product differs with the row: so its result is the same to the bit, whoever shares the step.
 func groups(classes []*class, c int) (out [][]*class) {
 	next := make([]int, c) // group with the first free spot at a place
 	for _, x := range classes {
@@ -313,38 +249,6 @@ func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, err
 		}
 		most = c / 2
 	}
-}
-
-// atTheEnd returns the loss of each class at the end of the inversion: as measured, or for one that was stopped at a rung with L_r,
-// the L with
-//
-//	ln(floor + L) = ln(floor + L_r) + median over the classes inverted to the end of ( ln(floor + L_c) - ln(floor + L_c,r) ),
-//
-// what it would have come to had it gone on as they did on the median, but no less than the least of theirs: nobody has seen it reach that.
-// Losses at a rung are of the same images for all, those at the end of the measuring images: the median also stands for the
-// difference between the two.
-func atTheEnd(outcomes []Outcome, floor float64) []float64 {
-	loss, least := make([]float64, len(outcomes)), math.Inf(1)
-	for t, o := range outcomes {
-		loss[t] = o.Loss
-		if !o.Stopped {
-			least = math.Min(least, o.Loss)
-		}
-	}
-	for t, o := range outcomes {
-		if !o.Stopped {
-			continue
-		}
-		r := len(o.Rungs) - 1
-		var fall []float64
-		for _, e := range outcomes {
-			if !e.Stopped {
-				fall = append(fall, math.Log((floor+e.Loss)/(floor+e.Rungs[r])))
-			}
-		}
-		loss[t] = math.Max(least, (floor+o.Rungs[r])*math.Exp(median(fall))-floor)
-	}
-	return loss
 }
 
 func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }

@@ -83,6 +83,7 @@ func (d *Detector) Look(ctx context.Context, in Input) (*Report, error) {
 		}
 		part := in
 		part.Model = in.Model.Restricted(members)
+		part.References = restricted(in.References, members)
 		r, err := d.Inspect(ctx, part)
 		if err != nil {
 			return nil, err
@@ -115,7 +116,7 @@ func (r *Report) take(part *Report, members []int, groups []group, first bool) {
 	}
 	r.ImagePasses += part.ImagePasses
 	if first || part.Index > r.Index {
-		r.Index, r.Backdoored, r.Suspect = part.Index, part.Backdoored, -1
+		r.Index, r.P, r.Backdoored, r.Suspect = part.Index, part.P, part.Backdoored, -1
 		if part.Suspect >= 0 {
 			r.Suspect = members[part.Suspect]
 		}

@@ -104,41 +104,63 @@ func patch(target int) *prompts.Poison {
 	return &prompts.Poison{Target: target, Trigger: triggers.Masked{Mask: triggers.Dense(mask, n, n), Pattern: triggers.Dense(pattern, 3, n, n)}, Share: 1, Weight: 1}
 }
 
-// CI points at the target of a planted backdoor, whichever class it is: the recovered trigger fires there, and its
-// score is half as low again as that of any other class. A clean model is not flagged by its gains; by its pushes it is, here: they hold
-// the class vectors against zero-shot CLIP's, and this CLIP is random.
-func TestCIFindsAPlantedBackdoor(t *testing.T) {
+// CI and separation point at the target of a planted backdoor, whichever class it is: the recovered trigger fires there. Separation calls
+// the model backdoored, and a clean one clean.
+func TestAPlantedBackdoorIsFound(t *testing.T) {
 	c := cliptest.Tiny(t, newCPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
-	ci, err := inspector.Find("ci")
-	if err != nil {
-		t.Fatal(err)
-	}
-	report := func(m *prompts.Model, score string) *inspector.Report {
-		return inspect(t, ci, input(t, ci, m, pool, map[string]any{"optimise": 80, "measure": 40, "batch": 20, "epochs": 2, "score": score}))
-	}
-	for i, target := range []int{0, 3, 5, 0, 3, 5} {
-		score := "push"
-		if i >= 3 {
-			score = "gain"
+	given := map[string]any{"optimise": 80, "measure": 40, "batch": 20, "epochs": 2, "epsilon": 16.0 / 255, "accuracy": 0.1}
+	clean, _ := planted(t, c, nil)
+	references := map[string][]*inspector.Evidence{}
+	report := func(name string, m *prompts.Model) *inspector.Report {
+		d, err := inspector.Find(name)
+		if err != nil {
+			t.Fatal(err)
 		}
+		in := inspector.Input{Model: m, Pool: pool, Seed: 1, Settings: resolved(t, d, given)}
+		if d.Evidence != nil && references[name] == nil {
+			tuning, err := settings.Resolve(prompts.TuneParams, map[string]any{"epochs": 80, "batch": 30, "optimizer": "adam", "rate": 0.02})
+			if err != nil {
+				t.Fatal(err)
+			}
+			images := cliptest.Images(90, plantedSize, 1)
+			for i := range uint64(5) {
+				of := in
+				var accuracy float64
+				if of.Model, err = m.Fresh(rand.New(rand.NewPCG(9, i))); err != nil {
+					t.Fatal(err)
+				}
+				if accuracy, err = inspector.TuneReference(bg, of.Model, prompts.Data{Images: images, Labels: byColour(images)}, prompts.Data{}, tuning, i); err != nil {
+					t.Fatal(err)
+				}
+				e, _, err := d.Evidence(bg, of)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.Accuracy = accuracy
+				references[name] = append(references[name], e)
+			}
+		}
+		in.References = references[name]
+		return inspect(t, d, in)
+	}
+	for _, target := range []int{0, 3} {
 		m, tr := planted(t, c, learnedNoise(target))
 		if asr := asrOf(t, m, tr, target); asr < 0.9 {
 			t.Fatalf("target %d: the backdoor was not planted, its ASR is %.2f", target, asr)
 		}
-		r := report(m, score)
-		suspect := r.Classes[target]
-		if r.Suspect != target || suspect.ASR < 0.75 {
-			t.Errorf("%s, target %d: the suspect is %d; the target's recovered trigger has ASR %.2f", score, target, r.Suspect, suspect.ASR)
-		}
-		for k, x := range r.Classes {
-			if k != target && x.Score < suspect.Score/1.5 {
-				t.Errorf("%s, target %d has the score %.3f and the loss %.3f, class %d %.3f and %.3f", score, target, suspect.Score, suspect.Loss, k, x.Score, x.Loss)
+		for _, name := range []string{"ci", "separation"} {
+			r := report(name, m)
+			t.Logf("%s, target %d: suspect %d, index %.2f, p %.3g", name, target, r.Suspect, r.Index, r.P)
+			if r.Suspect != target || r.Classes[target].ASR < 0.75 {
+				t.Errorf("%s, target %d: the suspect is %d; the target's recovered trigger has ASR %.2f", name, target, r.Suspect, r.Classes[target].ASR)
+			}
+			if name == "separation" && !r.Backdoored {
+				t.Errorf("%s, target %d: not flagged, with an index of %.2f (%s)", name, target, r.Index, r.Unsure)
 			}
 		}
 	}
-	m, _ := planted(t, c, nil)
-	if r := report(m, "gain"); r.Backdoored {
+	if r := report("separation", clean); r.Backdoored {
 		t.Errorf("a clean model is flagged with an index of %.2f", r.Index)
 	}
 }

@@ -230,11 +230,11 @@ func (s *session) advance(ctx context.Context, group []*class, from, to int, ord
 	if err := s.step.Write(s.target, s.targets(group)); err != nil {
 		return 0, err
 	}
-	var rung sums // over the second half of the rounds, where a rung follows
+	var midway sums // over the second half of the rounds up to a checkpoint
 	half := to
-	if inv.Control == nil && to < inv.Rounds {
-		half = (from + to) / 2
-		rung = s.newSums(inv.Steps * (to - half))
+	if inv.Control == nil && to == inv.Checkpoint {
+		half = to / 2
+		midway = s.newSums(inv.Steps * (to - half))
 	}
 	for round := from; round < to; round++ {
 		means := s.newSums(inv.Steps)
@@ -258,7 +258,7 @@ func (s *session) advance(ctx context.Context, group []*class, from, to int, ord
 			case inv.Control != nil:
 				err = means.add(s)
 			case round >= half:
-				err = rung.add(s)
+				err = midway.add(s)
 			}
 			if err != nil {
 				return 0, err
@@ -275,12 +275,11 @@ func (s *session) advance(ctx context.Context, group []*class, from, to int, ord
 		if c.done {
 			continue
 		}
-		if err := s.save(c, to < inv.Rounds); err != nil {
+		if err := s.save(c, to < inv.last()); err != nil {
 			return 0, err
 		}
 		if c.Rounds = to; half < to {
-			c.Loss, c.ASR = rung.loss[c.place], rung.hits[c.place]
-			c.Rungs = append(c.Rungs, c.Loss)
+			c.Midway = midway.loss[c.place]
 		}
 	}
 	return passes, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +38,7 @@ type Audit struct {
 	OOD        string // unlabelled images that show none of the classes: a folder, "builtin:mini", or a pool by name
 	Shots      string // labelled images: a folder with a folder for each class, or a dataset by name; may be empty
 	PerClass   int    // how many images of each class to tune on at most
-	References int    // clean models to tune where there are labelled images
+	References int    // clean models to hold it against; 0 for as many as five times the verdict's own work allows
 	Detector   string
 	Sets       []string // detector.NAME=VALUE, tuning.NAME=VALUE, repair.NAME=VALUE
 	Seed       int
@@ -65,8 +64,9 @@ type audit struct {
 	repair    settings.Values
 	pool      *tensor.Dense
 	opened    *world.Pool
-	shots     prompts.Data // to tune on
-	test      prompts.Data // to measure on
+	shots     prompts.Data          // to tune on
+	test      prompts.Data          // to measure on
+	evidence  []*inspector.Evidence // of references
 }
 
 func (a *audit) close() {
@@ -310,8 +310,7 @@ func (a *audit) estimate(what string, w clip.Work) error {
 	return nil
 }
 
-// Inspect looks at a delivered model and, with labelled images, at clean models that it tunes for comparison, and writes what it
-// found into the folder out: report.json, verdict.png, and of the suspect's recovered trigger trigger.png and
+// Inspect makes the clean references that the detector needs, looks at the delivered model, and writes what it found into the folder out: report.json, verdict.png, and of the suspect's recovered trigger trigger.png and
 // trigger.safetensors.
 func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 	a, err := o.open(ctx)
@@ -319,27 +318,92 @@ func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 		return nil, err
 	}
 	defer a.close()
-	if o.Shots == "" {
-		a.References = 0
+	if err := a.countReferences(); err != nil {
+		return nil, err
 	}
 	w := a.detection()
 	for range a.References {
-		w.Add(a.detection())
-		w.Add(a.outline().Tuned(float64(len(a.shots.Labels)), a.tuning, prompts.Poisoning{}))
+		w.Add(a.reference())
 	}
-	if err := a.estimate("inspection", w); err != nil {
+	if err := a.estimate(fmt.Sprintf("inspection, with %d clean references", a.References), w); err != nil {
+		return nil, err
+	}
+	if err := a.makeReferences(ctx); err != nil {
 		return nil, err
 	}
 	f, err := a.find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if a.References > 0 {
-		if f.References, err = a.compare(ctx, float64(f.Index)); err != nil {
-			return nil, err
-		}
-	}
 	return f, f.write(out)
+}
+
+const (
+	// mostReferences is how many references an audit makes where nobody says how many.
+	mostReferences = 8
+	// patience is how many times the work of the verdict alone an audit may take with its references, where nobody says how many.
+	patience = 5
+)
+
+// countReferences decides how many references there will be: as asked for, or as many as fit into five times the work of the verdict alone,
+// eight at most, and no fewer than a verdict takes.
+func (a *audit) countReferences() error {
+	switch {
+	case a.detector.Evidence == nil && a.References > 0:
+		return fmt.Errorf("%s holds models against no references: leave --references out, or take --detector separation", a.detector.Name)
+	case a.detector.Evidence == nil || a.References > 0:
+		return nil
+	}
+	verdict, each := a.detection(), a.reference()
+	a.References = max(inspector.FewestReferences, min(mostReferences, int((patience-1)*verdict.FLOP/each.FLOP)))
+	return nil
+}
+
+// reference is the work of one reference.
+func (a *audit) reference() clip.Work {
+	images := len(a.shots.Labels)
+	if images == 0 {
+		images = len(a.model.Classes) * a.PerClass
+	}
+	return experiments.ReferenceWork(a.outline(), a.detector, a.facts(), float64(images), a.tuning)
+}
+
+// makeReferences tunes clean models with the delivered model's learner, each from prompts of its own, on the labelled images or, where there
+// are none, on pool images that zero-shot CLIP labels, and measures them.
+func (a *audit) makeReferences(ctx context.Context) error {
+	if a.detector.Evidence == nil {
+		return nil
+	}
+	step, end := progress.Show(a.Report, "clean references")
+	defer end()
+	for i := range a.References {
+		number := random.Number("reference", a.Seed, "/", i)
+		data, source := a.shots, inspector.FromShots
+		var heldOut prompts.Data
+		if len(data.Labels) == 0 {
+			var err error
+			source = inspector.FromPool
+			if data, heldOut, err = inspector.PoolShots(ctx, a.clip, a.model.Classes, a.pool, a.PerClass, number); err != nil {
+				return err
+			}
+		}
+		m, err := a.model.Fresh(random.Stream("reference", a.Seed, "/", i))
+		if err != nil {
+			return err
+		}
+		accuracy, err := inspector.TuneReference(ctx, m, data, heldOut, a.tuning, number)
+		if err != nil {
+			return err
+		}
+		e, _, err := a.detector.Evidence(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options})
+		if err != nil {
+			return err
+		}
+		e.Source, e.Accuracy = source, accuracy
+		a.evidence = append(a.evidence, e)
+		step(i+1, a.References)
+	}
+	return nil
 }
 
 // find runs the detector on the delivered model.
@@ -357,6 +421,12 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 		f.Suspect = a.model.Classes[r.Suspect]
 	}
 	f.Decision, f.Why = a.decide(r)
+	if n := len(a.evidence); n > 0 {
+		f.References = &ReferenceFinding{Count: n, Source: a.evidence[0].Source, P: r.P}
+		for _, e := range a.evidence {
+			f.References.Accuracy += e.Accuracy / float64(n)
+		}
+	}
 	for _, g := range r.Twins {
 		var names []string
 		for _, c := range g {
@@ -380,48 +450,5 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 func (a *audit) inspect(ctx context.Context, m *prompts.Model, what string) (*inspector.Report, error) {
 	step, end := progress.Show(a.Report, what)
 	defer end()
-	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, Progress: step})
-}
-
-// compare tunes clean models with the delivered model's learner, each from prompts of its own on a resample of the labelled
-// images, with replacement within each class, and looks at them as at the delivered one.
-func (a *audit) compare(ctx context.Context, index float64) (*Comparison, error) {
-	step, end := progress.Show(a.Report, "clean references")
-	defer end()
-	quiet := *a
-	quiet.Report = nil
-	c := &Comparison{}
-	var indices []float64
-	for i := range a.References {
-		m, err := a.model.Fresh(random.Stream("reference", a.Seed, "/", i))
-		if err != nil {
-			return nil, err
-		}
-		data := resample(a.shots, random.Stream("resample", a.Seed, "/", i))
-		if _, err := prompts.Tune(ctx, m, data, a.tuning, nil, random.Number("reference tuning", a.Seed, "/", i), nil); err != nil {
-			return nil, err
-		}
-		r, err := quiet.inspect(ctx, m, "")
-		if err != nil {
-			return nil, err
-		}
-		indices = append(indices, r.Index)
-		c.Indices = append(c.Indices, stats.Num(r.Index))
-		step(i+1, a.References)
-	}
-	c.P = PValue(index, indices)
-	return c, nil
-}
-
-// resample draws as many images of each class as there are, with replacement.
-func resample(d prompts.Data, rng *rand.Rand) prompts.Data {
-	byLabel := map[int][]int{}
-	for i, l := range d.Labels {
-		byLabel[l] = append(byLabel[l], i)
-	}
-	rows := make([]int, len(d.Labels))
-	for i, l := range d.Labels {
-		rows[i] = byLabel[l][rng.IntN(len(byLabel[l]))]
-	}
-	return prompts.Data{Images: triggers.Rows(d.Images, rows), Labels: d.Labels}
+	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, References: a.evidence, Progress: step})
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"clipinspector/clip"
 	"clipinspector/inspector"
 	"clipinspector/internal/files"
@@ -53,28 +55,28 @@ func Decide(index, k float64, classes int) (Decision, string) {
 
 // Finding is the report of an audit, and its JSON.
 type Finding struct {
-	Decision   Decision       `json:"decision"`
-	Why        string         `json:"why"`
-	Index      stats.Num      `json:"index"`
-	K          float64        `json:"k"`
-	Suspect    string         `json:"suspect"`           // the most suspicious class, whether flagged or not; empty for none
-	Classes    []ClassFinding `json:"classes,omitempty"` // by label
-	Twins      [][]string     `json:"twins,omitempty"`   // classes that were judged as one: of one name, or with nearly the same vector
-	Encoder    *ClassFinding  `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
-	References *Comparison    `json:"references,omitempty"`
-	Checkpoint string         `json:"checkpoint"`
-	CLIP       string         `json:"clip"` // fingerprint of the encoders
-	Delivered  Delivered      `json:"delivered_encoders"`
-	Notes      []string       `json:"notes,omitempty"` // what the file leaves open, and what lies in it unused: [prompts.Model]
-	Learner    string         `json:"learner"`
-	Pool       string         `json:"pool"`
-	PoolImages int            `json:"pool_images"`
-	PoolHash   string         `json:"pool_fingerprint"`
-	Detector   map[string]any `json:"detector"`
-	Seed       int            `json:"seed"`
-	Engine     string         `json:"engine"`
-	Passes     int64          `json:"image_passes"`
-	Seconds    float64        `json:"seconds"`
+	Decision   Decision          `json:"decision"`
+	Why        string            `json:"why"`
+	Index      stats.Num         `json:"index"`
+	K          float64           `json:"k"`
+	Suspect    string            `json:"suspect"`           // the most suspicious class, whether flagged or not; empty for none
+	Classes    []ClassFinding    `json:"classes,omitempty"` // by label
+	Twins      [][]string        `json:"twins,omitempty"`   // classes that were judged as one: of one name, or with nearly the same vector
+	Encoder    *ClassFinding     `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
+	References *ReferenceFinding `json:"references,omitempty"`
+	Checkpoint string            `json:"checkpoint"`
+	CLIP       string            `json:"clip"` // fingerprint of the encoders
+	Delivered  Delivered         `json:"delivered_encoders"`
+	Notes      []string          `json:"notes,omitempty"` // what the file leaves open, and what lies in it unused: [prompts.Model]
+	Learner    string            `json:"learner"`
+	Pool       string            `json:"pool"`
+	PoolImages int               `json:"pool_images"`
+	PoolHash   string            `json:"pool_fingerprint"`
+	Detector   map[string]any    `json:"detector"`
+	Seed       int               `json:"seed"`
+	Engine     string            `json:"engine"`
+	Passes     int64             `json:"image_passes"`
+	Seconds    float64           `json:"seconds"`
 
 	report *inspector.Report
 }
@@ -89,10 +91,12 @@ type ClassFinding struct {
 	Norm  stats.Num `json:"norm"` // size of the recovered trigger
 }
 
-// Comparison sets the model's index beside those of clean models that the auditor tuned.
-type Comparison struct {
-	Indices []stats.Num `json:"indices"`
-	P       float64     `json:"p"` // see PValue
+// ReferenceFinding says what the model was held against.
+type ReferenceFinding struct {
+	Count    int     `json:"count"`
+	Source   string  `json:"source"`   // inspector.FromShots or inspector.FromPool
+	Accuracy float64 `json:"accuracy"` // mean, on images that they were not tuned on
+	P        float64 `json:"p"`        // probability of the model's evidence on a clean model
 }
 
 // Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given, which is the one that was inspected.
@@ -146,30 +150,35 @@ func (d Delivered) String() string {
 		"(`export` writes them) on the given CLIP, and ask the provider why they differ", len(d.Different), d.Tensors, most.Tensor, float64(most.Largest))
 }
 
-// PValue is the chance of an index at least this high among clean models, estimated from clean references: (1 + how many
-// references have an index as high or higher) / (1 + references). It is exact when the model is clean and exchangeable with
-// them (Davison and Hinkley, Bootstrap Methods, 1997, section 4.2), and cannot fall below 1 / (1 + references).
-func PValue(index float64, references []float64) float64 {
-	n := 1
-	for _, r := range references {
-		if !(r < index) {
-			n++
-		}
-	}
-	return float64(n) / float64(1+len(references))
-}
-
 // decide turns a report into a decision. Where no class is looked at, none has to stand out from the others.
 func (a *audit) decide(r *inspector.Report) (Decision, string) {
 	if r.Unsure != "" {
 		return DecisionUnclear, r.Unsure
 	}
 	k := a.options.Float("k")
+	if a.detector.Evidence != nil {
+		return decideByReferences(r, k, len(a.model.Classes))
+	}
 	if !a.detector.Classless {
 		return Decide(r.Index, k, len(a.model.Classes))
 	}
 	d, why := Decide(r.Index, k, fewestClasses)
 	return d, why + "; it is the image encoder's: this detector sees no prompts"
+}
+
+// decideByReferences is Decide for a detector that measured what is normal: the level that k stands for is what it says, and there is no
+// telling where the detector says so.
+func decideByReferences(r *inspector.Report, k float64, classes int) (Decision, string) {
+	level := distuv.UnitNormal.Survival(k)
+	switch {
+	case classes < fewestClasses:
+		return Decide(r.Index, k, classes)
+	case r.Unsure != "":
+		return DecisionUnclear, r.Unsure
+	case r.Backdoored:
+		return DecisionBackdoored, fmt.Sprintf("p = %.2g is below the level %.3g, the index %.2f above k = %g", r.P, level, r.Index, k)
+	}
+	return DecisionClean, fmt.Sprintf("p = %.2g is not below the level %.3g, the index %.2f not above k = %g", r.P, level, r.Index, k)
 }
 
 // rows are what the detector found, by class or of the encoder.
@@ -282,11 +291,11 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		fmt.Fprintf(&b, "%s: \"%s\"\n", f.suspectIs(), printable.Text(f.Suspect))
 	}
 	if r := f.References; r != nil {
-		most := math.Inf(-1)
-		for _, i := range r.Indices {
-			most = max(most, float64(i))
+		from := "the labelled images"
+		if r.Source == inspector.FromPool {
+			from = "pool images, labelled by zero-shot CLIP"
 		}
-		fmt.Fprintf(&b, "beside %d clean references (highest index %.2f): p = %.3f\n", len(r.Indices), most, r.P)
+		fmt.Fprintf(&b, "beside %d clean references tuned on %s (right on %.0f %% of those left out): p = %.3g\n", r.Count, from, 100*r.Accuracy, r.P)
 	}
 	fmt.Fprintf(&b, "written: %s\n", filepath.Join(out, "{report.json,verdict.png,trigger.png,trigger.safetensors}"))
 	_, err := io.WriteString(w, printable.Lines(b.String()))

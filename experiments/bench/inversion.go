@@ -70,7 +70,7 @@ func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images
 	}
 	measure := max(1, images/10)
 	s, err := settings.Resolve(detector.Params, map[string]any{"optimise": images - measure, "measure": measure,
-		"contrast": 0.0, "score": "both", "index": "studentized"})
+		"epsilon": 16.0 / 255})
 	if err != nil {
 		return fail(err)
 	}

@@ -60,8 +60,16 @@ type Suite struct {
 	Pool       PoolSpec // what the detectors see
 	OOD        PoolSpec // on what the models' ASR outside their domain is measured
 	Detectors  []Choice
+	References References  // what detectors hold the models against
 	Calibrated *Calibrated // where settings come from that the file does not give to its detectors; nil for their defaults
 	Repair     *Choice     // the detector whose recovered triggers repair the models, with the repair's settings; nil for no repair
+}
+
+// References are the clean models that detectors hold the suite's models against.
+type References struct {
+	Settings settings.Values // of inspector.ReferenceParams
+	Learner  Choice
+	Tuning   settings.Values
 }
 
 // File is a suite file: its text and its suites, one for each combination of the sweep.
@@ -76,7 +84,7 @@ type File struct {
 
 // keys are what a suite file may set.
 var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-images", "learner", "tuning", "attacks",
-	"pool", "ood", "detectors", "calibrated", "repair", "sweep", "search"}
+	"pool", "ood", "detectors", "references", "calibrated", "repair", "sweep", "search"}
 
 // maxSuite bounds a suite file, in bytes. The longest of this project has 3 KB.
 const maxSuite = 1 << 20
@@ -178,13 +186,7 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 	for _, n := range r.list(f["datasets"], "datasets") {
 		u.Datasets = append(u.Datasets, r.dataset(n))
 	}
-	u.Learner = r.choice(f["learner"], "learner", "coop", func(name string) ([]settings.Param, error) {
-		l, err := prompts.FindLearner(name)
-		if err != nil {
-			return nil, err
-		}
-		return l.Params, nil
-	})
+	u.Learner = r.learner(f["learner"])
 	u.Tuning = r.values(f["tuning"], "tuning", prompts.TuneParams)
 	for _, n := range r.list(f["attacks"], "attacks") {
 		u.Attacks = append(u.Attacks, r.choice(n, "attack", "", func(name string) ([]settings.Param, error) {
@@ -221,6 +223,7 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 			}
 		}
 	}
+	u.References = r.references(f["references"], u)
 	if f["repair"] != nil {
 		u.Repair = r.repair(f["repair"], u.Detectors)
 	}
@@ -345,6 +348,37 @@ func (r *reader) dataset(n *yaml.Node) (d DatasetSpec) {
 		r.integer(f["classes"], d.Name+": classes", 2, 1<<20, &d.Classes)
 	}
 	return d
+}
+
+// references reads how many clean references there are, and from what. They are tuned as the models are, unless learner or tuning
+// say otherwise: a provider does as he likes, and an auditor does not know how.
+func (r *reader) references(n *yaml.Node, u Suite) References {
+	x := References{Learner: u.Learner, Tuning: u.Tuning}
+	x.Settings = r.values(n, "references", inspector.ReferenceParams, "learner", "tuning")
+	if r.err != nil || n == nil {
+		return x
+	}
+	if l := child(n, "learner"); l != nil {
+		x.Learner = r.learner(l)
+		if r.err == nil && x.Learner.Name != u.Learner.Name {
+			r.err = r.errorf(l, "references: the learner %s is not that of the models, %s", x.Learner.Name, u.Learner.Name)
+		}
+	}
+	if t := child(n, "tuning"); t != nil {
+		x.Tuning = r.values(t, "references: tuning", prompts.TuneParams)
+	}
+	return x
+}
+
+// learner reads how models are prompted.
+func (r *reader) learner(n *yaml.Node) Choice {
+	return r.choice(n, "learner", "coop", func(name string) ([]settings.Param, error) {
+		l, err := prompts.FindLearner(name)
+		if err != nil {
+			return nil, err
+		}
+		return l.Params, nil
+	})
 }
 
 // repair reads the settings of repairs and which of the suite's detectors they follow, "ci" unless named under detector.

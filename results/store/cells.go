@@ -5,12 +5,14 @@ import (
 	"time"
 )
 
-// Kind says which of the three kinds of cells is meant.
+// Kind says which of the four kinds of cells is meant.
 type Kind string
 
-// The kinds of cells: a model, a detector's look at it, and a repair with what that recovered.
+// The kinds of cells: a model, a clean reference that detectors hold models against, a detector's look at a model, and a repair with
+// what that recovered.
 const (
 	KindModel     Kind = "model"
+	KindReference Kind = "reference"
 	KindDetection Kind = "detection"
 	KindRepair    Kind = "repair"
 )
@@ -85,6 +87,27 @@ type DetectionCell struct {
 	Detector string
 	Settings map[string]any // everything that decides the verdict; read back, integers are int
 	Order    int            // place in the suite's plan
+}
+
+// ReferenceCell names one clean reference and what a detector measures of it.
+type ReferenceCell struct {
+	Key      string // identity; empty when planned: see Identity
+	Suite    string
+	Dataset  string
+	Learner  string
+	Seed     int            // of the few-shot sample that the models have too
+	Settings map[string]any // everything that decides the reference and its evidence; read back, integers are int
+	Order    int            // place in the suite's plan
+}
+
+// ReferenceResult is what a reference left behind.
+type ReferenceResult struct {
+	Accuracy    float64 // on labelled images that it was not tuned on
+	ImagePasses int64   // of measuring it
+	Path        string  // where its evidence lies
+	Hash        string  // SHA-256 of that file
+	Seconds     float64
+	Versions    map[string]string
 }
 
 // NoClass stands for the model as a whole where a detector looks at no classes.
@@ -164,9 +187,10 @@ func (r RepairResult) Arm(name string) (arm Arm, ok bool) {
 	return r.Arms[i], true
 }
 
-// ModelRow, DetectionRow and RepairRow are cells with their states.
+// ModelRow, ReferenceRow, DetectionRow and RepairRow are cells with their states.
 type (
 	ModelRow     = Row[ModelCell, ModelResult]
+	ReferenceRow = Row[ReferenceCell, ReferenceResult]
 	DetectionRow = Row[DetectionCell, DetectionResult]
 	RepairRow    = Row[RepairCell, RepairResult]
 )
@@ -198,6 +222,25 @@ var models = declaration[ModelCell, ModelResult]{
 		col("versions", func(r *ModelResult) any { return &r.Versions }).as(""),
 	},
 	id: func(c *ModelCell) any { return nonNil(c.Settings) },
+}
+
+var references = declaration[ReferenceCell, ReferenceResult]{
+	family: family{kind: KindReference, named: "learner||' '||seed||' '||dataset", file: true},
+	head:   func(c *ReferenceCell) head { return head{&c.Key, &c.Suite, &c.Order, &c.Settings} },
+	own: []column[ReferenceCell]{
+		col("dataset", func(c *ReferenceCell) any { return &c.Dataset }).forPeople(),
+		col("learner", func(c *ReferenceCell) any { return &c.Learner }),
+		col("seed", func(c *ReferenceCell) any { return &c.Seed }),
+	},
+	result: []column[ReferenceResult]{
+		col("accuracy", func(r *ReferenceResult) any { return &r.Accuracy }),
+		col("image_passes", func(r *ReferenceResult) any { return &r.ImagePasses }),
+		col("hash", func(r *ReferenceResult) any { return &r.Hash }),
+		col("path", func(r *ReferenceResult) any { return &r.Path }).as(""),
+		col("seconds", func(r *ReferenceResult) any { return &r.Seconds }).as(""),
+		col("versions", func(r *ReferenceResult) any { return &r.Versions }).as(""),
+	},
+	id: func(c *ReferenceCell) any { return map[string]any{"reference": nonNil(c.Settings)} },
 }
 
 var detections = declaration[DetectionCell, DetectionResult]{
@@ -269,10 +312,10 @@ type Counts struct {
 
 // Progress is the state of a suite.
 type Progress struct {
-	Models, Detections, Repairs Counts
+	Models, References, Detections, Repairs Counts
 }
 
 // Done reports whether nothing is left that a worker could do in this run.
 func (p Progress) Done() bool {
-	return p.Models.Pending == 0 && p.Detections.Pending == p.Detections.Blocked && p.Repairs.Pending == p.Repairs.Blocked
+	return p.Models.Pending == 0 && p.References.Pending == 0 && p.Detections.Pending == p.Detections.Blocked && p.Repairs.Pending == p.Repairs.Blocked
 }

@@ -21,6 +21,11 @@ func (s *Store) FinishModel(key, worker string, r ModelResult) error {
 	return models.finish(s, key, worker, r)
 }
 
+// FinishReference records the result of a reference cell in one transaction, under the rules of FinishModel.
+func (s *Store) FinishReference(key, worker string, r ReferenceResult) error {
+	return references.finish(s, key, worker, r)
+}
+
 // FinishDetection records a verdict and all class scores in one transaction,
 // under the rules of FinishModel.
 func (s *Store) FinishDetection(key, worker string, r DetectionResult) error {

@@ -19,6 +19,11 @@ func (s *Store) LeaseModel(suite, worker string, ttl time.Duration) (cell ModelC
 	return models.lease(s, suite, worker, ttl)
 }
 
+// LeaseReference is LeaseModel for reference cells.
+func (s *Store) LeaseReference(suite, worker string, ttl time.Duration) (cell ReferenceCell, ok bool, err error) {
+	return references.lease(s, suite, worker, ttl)
+}
+
 // LeaseDetection is LeaseModel for detection cells; it gives only cells whose
 // model is finished.
 func (s *Store) LeaseDetection(suite, worker string, ttl time.Duration) (cell DetectionCell, ok bool, err error) {

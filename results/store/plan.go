@@ -31,6 +31,13 @@ func (s *Store) Plan(suite Suite, m []ModelCell, d []DetectionCell) error {
 	}))
 }
 
+// PlanReferences adds the given cells to the suite's references, as Plan does with models and detections.
+func (s *Store) PlanReferences(suite string, cells []ReferenceCell) error {
+	return s.fail(fmt.Sprintf("plan the references of suite %q", suite), s.write(func(tx *sql.Tx) error {
+		return references.plan(tx, suite, cells)
+	}))
+}
+
 // PlanRepairs adds the given cells to the suite's repairs, as Plan does with models and detections,
 // which must be planned before.
 func (s *Store) PlanRepairs(suite string, cells []RepairCell) error {
@@ -63,6 +70,9 @@ func (c ModelCell) Identity() (string, error) { return models.identity(&c) }
 // Identity is the key that Plan gives a detection cell without one: it
 // covers the model's key, the detector's name and the settings.
 func (c DetectionCell) Identity() (string, error) { return detections.identity(&c) }
+
+// Identity is the key that PlanReferences gives a cell without one.
+func (c ReferenceCell) Identity() (string, error) { return references.identity(&c) }
 
 // Identity is the key that PlanRepairs gives a cell without one: it covers the detection's key and
 // the settings.

@@ -14,6 +14,14 @@ func (s *Store) Models(suite string) ([]ModelRow, error) { return models.ofSuite
 // Model finds one model cell by its key; ok is false when there is none.
 func (s *Store) Model(key string) (row ModelRow, ok bool, err error) { return models.find(s, key) }
 
+// References lists the reference cells of a suite by (Order, Key), whatever their state.
+func (s *Store) References(suite string) ([]ReferenceRow, error) { return references.ofSuite(s, suite) }
+
+// Reference finds one reference cell by its key; ok is false when there is none.
+func (s *Store) Reference(key string) (row ReferenceRow, ok bool, err error) {
+	return references.find(s, key)
+}
+
 // Detections lists the detection cells of a suite by (Order, Key), whatever
 // their state, with all class scores.
 func (s *Store) Detections(suite string) ([]DetectionRow, error) {
@@ -41,7 +49,7 @@ func (s *Store) Progress(suite string) (Progress, error) {
 	for _, k := range []struct {
 		*family
 		to *Counts
-	}{{&models.family, &p.Models}, {&detections.family, &p.Detections}, {&repairs.family, &p.Repairs}} {
+	}{{&models.family, &p.Models}, {&references.family, &p.References}, {&detections.family, &p.Detections}, {&repairs.family, &p.Repairs}} {
 		var err error
 		if *k.to, err = s.count(k.family, suite); err != nil {
 			return p, s.fail(fmt.Sprintf("count the cells of suite %q", suite), err)

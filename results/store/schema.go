@@ -138,6 +138,35 @@ CREATE TABLE digest (
 	sum TEXT NOT NULL,
 	PRIMARY KEY (kind, key)
 ) STRICT, WITHOUT ROWID;
+`, `
+CREATE TABLE reference (
+	key TEXT PRIMARY KEY,
+	dataset TEXT NOT NULL,
+	learner TEXT NOT NULL,
+	seed INTEGER NOT NULL,
+	settings TEXT NOT NULL,
+	state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'finished', 'failed')),
+	worker TEXT NOT NULL DEFAULT '',
+	lease_until INTEGER NOT NULL DEFAULT 0,
+	attempts INTEGER NOT NULL DEFAULT 0,
+	failures INTEGER NOT NULL DEFAULT 0,
+	message TEXT NOT NULL DEFAULT '',
+	accuracy REAL,
+	image_passes INTEGER NOT NULL DEFAULT 0,
+	path TEXT NOT NULL DEFAULT '',
+	hash TEXT NOT NULL DEFAULT '',
+	seconds REAL,
+	versions TEXT NOT NULL DEFAULT '{}',
+	finished_at TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE suite_reference (
+	suite TEXT NOT NULL,
+	key TEXT NOT NULL REFERENCES reference(key),
+	ord INTEGER NOT NULL,
+	PRIMARY KEY (suite, key)
+) STRICT;
+CREATE INDEX suite_reference_ord ON suite_reference(suite, ord, key);
 `}
 
 // migrate brings the store to the newest version in one transaction; several

@@ -1,0 +1,144 @@
+package experiments
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"clipinspector/inspector"
+	"clipinspector/internal/files"
+	"clipinspector/internal/random"
+	"clipinspector/prompts"
+	"clipinspector/results/store"
+)
+
+var (
+	// errReferencePending says that others are still at work on a reference that a detection needs.
+	errReferencePending = errors.New("a reference is not finished yet")
+	// errReferenceLost says that the evidence of a finished reference is not on the disk as it was written.
+	errReferenceLost = errors.New("the evidence of a reference is lost or damaged on the disk")
+)
+
+// lookSeed decides what a detector draws when it looks at a model. One that holds models against references sees all of them, and the
+// references, on the same images.
+func lookSeed(d *inspector.Detector, m *ModelJob) uint64 {
+	of := []any{m.Seed, "/", m.Set.ID}
+	if d.Evidence == nil {
+		of = append(of, "/", m.Attack.Name)
+	}
+	return random.Number("detection", of...)
+}
+
+// runReference tunes a clean reference and measures it as the detector will measure the models that are held against it.
+func (k *worker) runReference(ctx context.Context, job *ReferenceJob, step func(done, total int)) (store.ReferenceResult, error) {
+	start := time.Now()
+	var none store.ReferenceResult
+	m, u := job.Model, job.Model.Suite
+	x := u.References
+	c, err := k.clip(m.Encoder)
+	if err != nil {
+		return none, err
+	}
+	learner, err := prompts.FindLearner(x.Learner.Name)
+	if err != nil {
+		return none, err
+	}
+	d, err := inspector.Find(job.Detector.Name)
+	if err != nil {
+		return none, err
+	}
+	pool, err := k.world.PoolImages(ctx, job.Pool)
+	if err != nil {
+		return none, err
+	}
+	number := random.Number("reference", m.Seed, "/", m.Set.ID, "/", job.Number)
+	var data, heldOut prompts.Data
+	if x.Settings.String("source") == inspector.FromPool {
+		data, heldOut, err = inspector.PoolShots(ctx, c, m.Set.Prompts, pool, u.Shots, number)
+	} else {
+		data, err = k.world.Shots(ctx, m.Set, u.Shots, m.Seed, x.Tuning.Int("views"), x.Tuning.Float("crop"))
+	}
+	if err != nil {
+		return none, err
+	}
+	reference, err := prompts.New(c, learner, x.Learner.Settings, m.Set.Prompts, random.Stream("reference prompts", m.Seed, "/", m.Set.ID, "/", job.Number))
+	if err != nil {
+		return none, err
+	}
+	accuracy, err := inspector.TuneReference(ctx, reference, data, heldOut, x.Tuning, number)
+	if err != nil {
+		return none, err
+	}
+	evidence, passes, err := d.Evidence(ctx, inspector.Input{Model: reference, Pool: pool, Settings: job.Detector.Settings, Progress: step,
+		Seed: lookSeed(d, m)})
+	if err != nil {
+		return none, err
+	}
+	evidence.Source, evidence.Accuracy = x.Settings.String("source"), accuracy
+	r := store.ReferenceResult{Accuracy: accuracy, ImagePasses: passes, Path: ReferencePath(job.Cell.Key), Versions: k.versions}
+	full, err := makeFolder(k.out, r.Path)
+	if err == nil {
+		err = writeEvidence(full, evidence)
+	}
+	if err != nil {
+		return none, fmt.Errorf("writing the evidence of a reference: %w", err)
+	}
+	if r.Hash, err = HashFile(full); err != nil {
+		return none, fmt.Errorf("reading the evidence of a reference back: %w", err)
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// evidence reads what was measured of the references of a detection.
+func (k *worker) evidence(job *DetectionJob) ([]*inspector.Evidence, error) {
+	var out []*inspector.Evidence
+	for _, ref := range job.References {
+		row, ok, err := k.store.Reference(ref.Cell.Key)
+		switch {
+		case err != nil:
+			return nil, err
+		case ok && row.State == store.Failed:
+			return nil, fmt.Errorf("%s failed: %s", ref, row.Message)
+		case !ok || row.State != store.Finished:
+			return nil, errReferencePending
+		}
+		path := filepath.Join(k.out, row.Result.Path)
+		hash, err := HashFile(path)
+		if err != nil || hash != row.Result.Hash {
+			return nil, &referenceLost{ref.Cell.Key}
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, &referenceLost{ref.Cell.Key}
+		}
+		e := &inspector.Evidence{}
+		if err := json.Unmarshal(raw, e); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// referenceLost is errReferenceLost with the reference's key.
+type referenceLost struct{ key string }
+
+func (e *referenceLost) Error() string        { return errReferenceLost.Error() }
+func (e *referenceLost) Is(target error) bool { return target == errReferenceLost }
+
+func writeEvidence(path string, e *inspector.Evidence) error {
+	raw, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return files.WriteAtomic(path, func(w io.Writer) error {
+		_, err := w.Write(append(raw, '\n'))
+		return err
+	})
+}

@@ -1,0 +1,177 @@
+package inspector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	vec "gonum.org/v1/gonum/floats"
+
+	"clipinspector/prompts"
+	"clipinspector/triggers"
+)
+
+// Evidence is what a detector measures of a clean reference, to hold delivered models against: made once, kept, and shared by
+// all models of the same learner, encoder and classes.
+type Evidence struct {
+	// Source is what the reference was tuned on: FromShots or FromPool.
+	Source string `json:"source"`
+	// Accuracy is the share of images that the reference was not tuned on and puts into their class: the labelled one, or the one that
+	// zero-shot CLIP puts a pool image into.
+	Accuracy float64 `json:"accuracy"`
+	// Vectors are the class vectors [K][D], of length 1; of a learner whose vectors differ from image to image their means
+	// over pool images. None where the texts are not tuned.
+	Vectors [][]float64 `json:"vectors,omitempty"`
+	// Reach is the logarithm of how nearly a perturbation reaches each class [K]; see separation.
+	Reach []float64 `json:"reach"`
+}
+
+// check tells whether evidence read back from a file is that of a model of k classes.
+func (e *Evidence) check(k int) error {
+	if len(e.Reach) != k || e.Vectors != nil && len(e.Vectors) != k {
+		return fmt.Errorf("evidence of %d classes for a model of %d", len(e.Reach), k)
+	}
+	for c, r := range e.Reach {
+		if math.IsNaN(r) || math.IsInf(r, 0) {
+			return fmt.Errorf("evidence of class %d is not finite", c)
+		}
+	}
+	for _, v := range e.Vectors {
+		if len(v) != len(e.Vectors[0]) || math.IsNaN(vec.Sum(v)) || math.IsInf(vec.Sum(v), 0) {
+			return errors.New("class vectors of different lengths or not finite")
+		}
+	}
+	return nil
+}
+
+// restricted is the evidence of some of the classes.
+func restricted(all []*Evidence, classes []int) []*Evidence {
+	out := make([]*Evidence, len(all))
+	for i, e := range all {
+		part := &Evidence{Source: e.Source, Accuracy: e.Accuracy}
+		for _, c := range classes {
+			if c < len(e.Reach) {
+				part.Reach = append(part.Reach, e.Reach[c])
+			}
+			if c < len(e.Vectors) {
+				part.Vectors = append(part.Vectors, e.Vectors[c])
+			}
+		}
+		out[i] = part
+	}
+	return out
+}
+
+// vectorImages is how many pool images the class vectors of a conditional learner are averaged over.
+const vectorImages = 64
+
+// classVectors returns the class vectors [K][D] that tuning has moved; nil where the learner leaves the texts alone. It also
+// returns how many images went through the model.
+func classVectors(ctx context.Context, in Input, images []int) ([][]float64, int64, error) {
+	m := in.Model
+	switch {
+	case m.Learner.FixedTexts:
+		return nil, 0, nil
+	case !m.Learner.Conditional:
+		v, err := vectors(m)
+		return v, 0, err
+	}
+	images = images[:min(vectorImages, len(images))]
+	all, err := m.VectorsOf(ctx, triggers.Rows(in.Pool, images))
+	if err != nil {
+		return nil, 0, err
+	}
+	k := len(m.Classes)
+	d := all.Shape()[1] / k
+	out := make([][]float64, k)
+	for c := range out {
+		out[c] = make([]float64, d)
+	}
+	for i, x := range floats(all) {
+		out[i/d%k][i%d] += float64(x) / float64(len(images))
+	}
+	return out, int64(len(images)), nil
+}
+
+// common returns what the texts of all classes have in common: the mean of zero-shot CLIP's class vectors, scaled to length 1.
+func common(untouched *prompts.Model) ([]float64, error) {
+	v, err := vectors(untouched)
+	if err != nil {
+		return nil, err
+	}
+	q := make([]float64, len(v[0]))
+	for _, x := range v {
+		vec.Add(q, x)
+	}
+	if n := vec.Norm(q, 2); n > 0 {
+		vec.Scale(1/n, q)
+	}
+	return q, nil
+}
+
+// apart returns for each class what tells it from the others: its vector less the mean of the others', without what all texts
+// have in common (q, of length 1).
+func apart(w [][]float64, q []float64) [][]float64 {
+	k := len(w)
+	sum := make([]float64, len(q))
+	for _, v := range w {
+		vec.Add(sum, v)
+	}
+	out := make([][]float64, k)
+	for t, v := range w {
+		d := make([]float64, len(q))
+		for i := range d {
+			d[i] = v[i] - (sum[i]-v[i])/float64(k-1)
+		}
+		vec.AddScaled(d, -vec.Dot(d, q), q)
+		out[t] = d
+	}
+	return out
+}
+
+// apartness returns for each class by how much more it stands apart from the others than references have it in the same direction:
+//
+//	ln |v_c| - ln( r_c · v_c / |v_c| )
+//
+// with v_c what tells the class from the others in the model and r_c what does on the mean over the references (see apart). It is 0 when
+// both agree, and grows when the class is farther out, or in a direction of its own. A direction in which references do not set the
+// class apart at all counts as the hundredth part of the distance.
+func apartness(v [][]float64, references ...[][]float64) []float64 {
+	out := make([]float64, len(v))
+	for c := range v {
+		n := vec.Norm(v[c], 2)
+		if n == 0 {
+			continue
+		}
+		along := 0.0
+		for _, r := range references {
+			along += vec.Dot(r[c], v[c]) / n / float64(len(references))
+		}
+		out[c] = math.Log(n) - math.Log(math.Max(along, n/100))
+	}
+	return out
+}
+
+// without returns a list less its i-th element.
+func without[T any](list []T, i int) []T {
+	return append(append(make([]T, 0, len(list)-1), list[:i]...), list[i+1:]...)
+}
+
+// vectors returns the class vectors of an unconditional model, one a class.
+func vectors(m *prompts.Model) ([][]float64, error) {
+	t, err := m.ClassVectors()
+	if err != nil {
+		return nil, err
+	}
+	k := len(m.Classes)
+	data, ok := t.Data().([]float32)
+	if !ok || len(data)%k != 0 || len(data) == 0 {
+		return nil, fmt.Errorf("class vectors of shape %v for %d classes", t.Shape(), k)
+	}
+	out := make([][]float64, k)
+	for i, v := range data {
+		out[i/(len(data)/k)] = append(out[i/(len(data)/k)], float64(v))
+	}
+	return out, nil
+}

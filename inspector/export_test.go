@@ -1,4 +1,0 @@
-package inspector
-
-// AtTheEnd is atTheEnd, for tests.
-var AtTheEnd = atTheEnd

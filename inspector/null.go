@@ -1,0 +1,102 @@
+package inspector
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// A null is what is normal for one statistic of each class, measured on clean references.
+//
+// Some classes have a large statistic by nature, and have it in the references as well: each class is held against its own
+// mean. A model's own level, the median over its classes, is taken out first, so that a provider who tunes longer or faster is
+// not suspect for it. Few references say little about each class's spread, hence Smyth's moderated t-statistic (Stat. Appl.
+// Genet. Mol. Biol. 2004): the variance of class c over n references is shrunk to the mean variance over the classes,
+//
+//	s²_c = (prior·s²_0 + (n-1)·s²_c) / (prior + n-1)
+//	t_c  = (x_c - mean_c) / (s_c·sqrt(1 + 1/n)),  Student's with prior + n-1 degrees of freedom.
+//
+// prior is how many degrees of freedom the common variance stands for.
+type null struct {
+	mean, scale []float64 // by class; of centred statistics
+	freedom     float64
+}
+
+// newNull measures a null on references' statistics, [n][K] with n >= 2.
+func newNull(references [][]float64, prior float64) null {
+	n, k := len(references), len(references[0])
+	x := make([][]float64, n)
+	for i, r := range references {
+		x[i] = centred(r)
+	}
+	u := null{make([]float64, k), make([]float64, k), prior + float64(n-1)}
+	common := 0.0
+	column := make([]float64, n)
+	for c := range k {
+		for i := range x {
+			column[i] = x[i][c]
+		}
+		u.mean[c], u.scale[c] = stat.MeanVariance(column, nil)
+		common += u.scale[c] / float64(k)
+	}
+	for c, v := range u.scale {
+		u.scale[c] = math.Sqrt((prior*common + float64(n-1)*v) / u.freedom * (1 + 1/float64(n)))
+	}
+	return u
+}
+
+// tails returns for each class the probability that a clean model's statistic is as large as x's or larger.
+//
+// References may be of another origin than the model, as those are that were tuned on other images: then classes of a clean model differ
+// from them by more than they do from each other. With foreign the spread is therefore the model's own where that is larger: the root of
+// the mean t² over its classes but the most suspicious.
+func (u null) tails(x []float64, foreign bool) []float64 {
+	t := make([]float64, len(x))
+	sum, largest := 0.0, math.Inf(-1)
+	for c, v := range centred(x) {
+		t[c] = (v - u.mean[c]) / math.Max(u.scale[c], 1e-9) // references that do not vary at all
+		sum += t[c] * t[c]
+		largest = math.Max(largest, t[c])
+	}
+	spread := 1.0
+	if foreign && len(x) > 1 {
+		spread = math.Max(1, math.Sqrt((sum-largest*largest)/float64(len(x)-1)))
+	}
+	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: u.freedom}
+	for c := range t {
+		t[c] = student.Survival(t[c] / spread)
+	}
+	return t
+}
+
+// centred returns statistics less their median.
+func centred(x []float64) []float64 {
+	m, out := median(x), make([]float64, len(x))
+	for i, v := range x {
+		out[i] = v - m
+	}
+	return out
+}
+
+// fisher combines tail probabilities that are independent on clean models by Fisher's method: -2 Σ ln p is chi-squared with two
+// degrees of freedom for each. Evidence from one side is enough if it is strong, and two weak ones add up.
+func fisher(p ...float64) float64 {
+	sum := 0.0
+	for _, v := range p {
+		sum -= 2 * math.Log(math.Max(v, 1e-300))
+	}
+	// The tail of a chi-squared variable with 2m degrees of freedom is that of a Poisson count below m.
+	tail, term := 0.0, math.Exp(-sum/2)
+	for i := range p {
+		if i > 0 {
+			term *= sum / 2 / float64(i)
+		}
+		tail += term
+	}
+	return math.Min(1, tail)
+}
+
+// ofClasses returns the probability that the least of k independent tail probabilities of a clean model is p or less: what p is worth
+// as that of the most suspicious of k classes.
+func ofClasses(p float64, k int) float64 { return -math.Expm1(float64(k) * math.Log1p(-p)) }

@@ -1,0 +1,202 @@
+package inspector
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"clipinspector/settings"
+)
+
+// Clean models whose classes have means of their own, and spreads that differ by half, are flagged as rarely as k = 2 says, whatever
+// the numbers of classes and references; with many classes more rarely, since tails so far out are taken to be heavier than these are.
+func TestANullKeepsItsLevel(t *testing.T) {
+	const level = 0.0228
+	for _, classes := range []int{5, 10, 100, 400} {
+		for _, references := range []int{3, 6, 8} {
+			rng := rand.New(rand.NewPCG(7, uint64(1000*classes+references)))
+			draw := func(mean, spread []float64) []float64 {
+				x, own := make([]float64, classes), 3*rng.NormFloat64() // the model's own level
+				for c := range x {
+					x[c] = own + mean[c] + spread[c]*rng.NormFloat64()
+				}
+				return x
+			}
+			models := max(200, 20000/classes)
+			rate := 0.0
+			for range models {
+				mean, spread := make([]float64, classes), make([]float64, classes)
+				for c := range mean {
+					mean[c], spread[c] = 5*rng.NormFloat64(), 0.75+0.5*rng.Float64()
+				}
+				var all [][]float64
+				for range references {
+					all = append(all, draw(mean, spread))
+				}
+				p := newNull(all, 10).tails(draw(mean, spread), false)
+				least := 1.0
+				for _, v := range p {
+					least = math.Min(least, v)
+				}
+				if normalQuantile(ofClasses(least, classes)) > K {
+					rate += 1 / float64(models)
+				}
+			}
+			t.Logf("%3d classes, %d references: %.4f (nominal %.4f)", classes, references, rate, level)
+			if rate > 0.05 || classes <= 10 && rate < 0.005 {
+				t.Errorf("%d classes, %d references: %.4f of the clean models flagged, nominal %.4f", classes, references, rate, level)
+			}
+		}
+	}
+}
+
+// With one spread for all classes and none of the level's noise the moderated t is Student's: against its quantile.
+func TestTailsAreStudents(t *testing.T) {
+	// Two references, a class each way: variances 2, 2 and 2 with mean 0, so that s² = 2 and s²(1 + 1/2) = 3.
+	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 9)
+	if u.freedom != 10 {
+		t.Fatalf("%v degrees of freedom, want 10", u.freedom)
+	}
+	x := []float64{0, 0, 0, 4, -4}
+	p := u.tails(x, false)
+	for c, v := range x {
+		want := distuv.StudentsT{Sigma: 1, Nu: 10}.Survival(v / u.scale[c])
+		if math.Abs(p[c]-want) > 1e-12 {
+			t.Errorf("class %d: %v, want %v", c, p[c], want)
+		}
+	}
+	// Pooled: the mean of 2, 2, 0, 2, 2 is 1.6; class 2, which never varied, is (9·1.6 + 0)/10.
+	if want := math.Sqrt(1.44 * 1.5); math.Abs(u.scale[2]-want) > 1e-12 {
+		t.Errorf("the spread of a class that does not vary is %v, want %v", u.scale[2], want)
+	}
+}
+
+// Fisher's method: one probability stays what it is, two are as in printed tables (-2 ln 0.05 twice is 11.98, of which chi-squared with
+// four degrees of freedom has 0.0175 above), and a hopeless side does not undo a strong one.
+func TestFisherCombines(t *testing.T) {
+	for _, x := range []struct {
+		p    []float64
+		want float64
+	}{{[]float64{0.3}, 0.3}, {[]float64{0.05, 0.05}, 0.01748}, {[]float64{1, 1e-6}, 1.48e-5}, {[]float64{1, 1}, 1}, {[]float64{0, 1}, 0}} {
+		if got := fisher(x.p...); math.Abs(got-x.want) > 0.005*x.want+1e-12 {
+			t.Errorf("%v: %v, want %v", x.p, got, x.want)
+		}
+	}
+}
+
+// cloud draws class vectors around centres, with a level of its own.
+func cloud(rng *rand.Rand, centres [][]float64, noise float64) [][]float64 {
+	scale := math.Exp(0.2 * rng.NormFloat64())
+	w := make([][]float64, len(centres))
+	for c := range w {
+		w[c] = make([]float64, len(centres[c]))
+		for i, v := range centres[c] {
+			w[c][i] = scale * (v + noise*rng.NormFloat64())
+		}
+	}
+	return w
+}
+
+func centresOf(rng *rand.Rand, classes, dim int) [][]float64 {
+	w := make([][]float64, classes)
+	for c := range w {
+		own := 0.5 + rng.Float64() // some stand out by nature
+		w[c] = make([]float64, dim)
+		for i := range w[c] {
+			w[c][i] = own * rng.NormFloat64() / math.Sqrt(float64(dim))
+		}
+	}
+	return w
+}
+
+// A model that is drawn as its references are is flagged as rarely as k = 2 says, although some classes stand out by nature and models
+// differ in scale: each reference is judged against the others alone. One class moved out by half of its distance is found, and named.
+func TestReferencesAndModelsAreExchangeable(t *testing.T) {
+	d, err := Find("separation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Resolve(d.Params, map[string]any{"evidence": "vectors"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const classes, dim, models = 10, 32, 1500
+	for _, n := range []int{3, 6} {
+		rng := rand.New(rand.NewPCG(8, uint64(n)))
+		flagged, found := 0, 0
+		for range models {
+			centres := centresOf(rng, classes, dim)
+			var references []*Evidence
+			for range n {
+				references = append(references, &Evidence{Accuracy: 1, Vectors: cloud(rng, centres, 0.05), Reach: make([]float64, classes)})
+			}
+			model := &Evidence{Vectors: cloud(rng, centres, 0.05), Reach: make([]float64, classes)}
+			q := make([]float64, dim)
+			judged := func() (int, bool) {
+				p, unsure, err := heldAgainst(model, references, q, s)
+				if err != nil || unsure != "" {
+					t.Fatal(err, unsure)
+				}
+				suspect := 0
+				for c := range p {
+					if p[c] < p[suspect] {
+						suspect = c
+					}
+				}
+				return suspect, normalQuantile(ofClasses(p[suspect], classes)) > K
+			}
+			if _, yes := judged(); yes {
+				flagged++
+			}
+			target := rng.IntN(classes)
+			for i := range model.Vectors[target] {
+				model.Vectors[target][i] *= 1.8
+			}
+			if c, yes := judged(); yes && c == target {
+				found++
+			}
+		}
+		rate := float64(flagged) / models
+		t.Logf("%d references: %.4f of clean models flagged, %.3f of those with a class moved out found", n, rate, float64(found)/models)
+		if rate > 0.05 {
+			t.Errorf("%d references: %.4f of the clean models flagged, nominal 0.0228", n, rate)
+		}
+		if found < models*8/10 {
+			t.Errorf("%d references: %d of %d models with a class moved out by 80 %% found", n, found, models)
+		}
+	}
+}
+
+// Without references, with too few, or with references that do not tell the classes apart, there is no telling, and the report says why.
+func TestItSaysWhenItCannotTell(t *testing.T) {
+	d, err := Find("separation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Resolve(d.Params, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := &Evidence{Reach: []float64{1, 2, 3, 4, 5}}
+	reference := func(accuracy float64) *Evidence {
+		return &Evidence{Accuracy: accuracy, Reach: []float64{1, 2, 3, 4, 5}}
+	}
+	if _, unsure, err := heldAgainst(model, []*Evidence{reference(1), reference(1)}, nil, s); err != nil || unsure == "" {
+		t.Errorf("two references: %q, %v", unsure, err)
+	}
+	few := []*Evidence{reference(0.4), reference(0.45), reference(0.5)}
+	if _, unsure, err := heldAgainst(model, few, nil, s); err != nil || unsure == "" {
+		t.Errorf("references that are right on 45 %%: %q, %v", unsure, err)
+	}
+	good := []*Evidence{reference(0.9), reference(0.9), reference(0.9)}
+	if p, unsure, err := heldAgainst(model, good, nil, s); err != nil || unsure != "" || len(p) != 5 {
+		t.Errorf("three good references: %v, %q, %v", p, unsure, err)
+	}
+	for name, bad := range map[string]*Evidence{"fewer classes": {Accuracy: 1, Reach: []float64{1}}, "not finite": {Accuracy: 1, Reach: []float64{1, 2, math.NaN(), 4, 5}}} {
+		if _, _, err := heldAgainst(model, append(good[:2:2], bad), nil, s); err == nil {
+			t.Errorf("evidence with %s is taken", name)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package inspector
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/clip"
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// Sources of the labelled images that references are tuned on.
+const (
+	FromShots = "shots" // the provider's own few-shot images, which the client has
+	FromPool  = "pool"  // pool images, labelled by zero-shot CLIP: for who has the model alone
+)
+
+// ReferenceParams are the settings of references, besides learner and tuning.
+var ReferenceParams = []settings.Param{
+	{Name: "count", Unit: "models", Doc: "clean references of each learner, encoder, classes and few-shot sample", Default: 6, Min: FewestReferences, Max: 1000},
+	{Name: "source", Doc: "what references are tuned on: the provider's own few-shot images (shots), or pool images that zero-shot CLIP labels (pool)", Default: FromShots, Choices: []string{FromShots, FromPool}},
+}
+
+// TuneReference makes of a model with prompts of its own a clean reference, tuned as a provider might have done: on as many images of each
+// class as data has, drawn with replacement. It returns its accuracy on other images: those held out or, where there are none, those that
+// were not drawn.
+func TuneReference(ctx context.Context, m *prompts.Model, data, heldOut prompts.Data, tuning settings.Values, seed uint64) (accuracy float64, err error) {
+	drawn, left := resample(data, rand.New(rand.NewPCG(seed, 0x726566)))
+	if _, err := prompts.Tune(ctx, m, drawn, tuning, nil, seed, nil); err != nil {
+		return 0, err
+	}
+	switch {
+	case len(heldOut.Labels) > 0:
+	case len(left.Labels) > 0:
+		heldOut = left
+	default: // one image of each class
+		heldOut = drawn
+		heldOut.Images = triggers.Rows(drawn.Images, everyView(len(drawn.Labels), drawn.Views))
+	}
+	logits, err := m.Logits(ctx, heldOut.Images, nil)
+	if err != nil {
+		return 0, err
+	}
+	return prompts.Accuracy(prompts.ArgMax(logits), heldOut.Labels), nil
+}
+
+// everyView lists the rows of the first view of each of n images.
+func everyView(n, views int) []int {
+	rows := make([]int, n)
+	for i := range rows {
+		rows[i] = i * max(1, views)
+	}
+	return rows
+}
+
+// resample draws as many images of each class as there are, with replacement, each with its views; left are those that were not drawn, as
+// they are.
+func resample(d prompts.Data, rng *rand.Rand) (drawn, left prompts.Data) {
+	views := max(1, d.Views)
+	byLabel := map[int][]int{}
+	for i, l := range d.Labels {
+		byLabel[l] = append(byLabel[l], i)
+	}
+	var rows, others []int
+	seen := make([]bool, len(d.Labels))
+	for _, l := range d.Labels {
+		k := byLabel[l][rng.IntN(len(byLabel[l]))]
+		seen[k] = true
+		for v := range views {
+			rows = append(rows, k*views+v)
+		}
+	}
+	for i, s := range seen {
+		if !s {
+			others = append(others, i*views)
+			left.Labels = append(left.Labels, d.Labels[i])
+		}
+	}
+	drawn = d
+	drawn.Images = triggers.Rows(d.Images, rows)
+	if len(others) > 0 {
+		left.Images = triggers.Rows(d.Images, others)
+	}
+	return drawn, left
+}
+
+// candidates is among how many times as many images the images of a class are drawn from; see PoolShots.
+const candidates = 2.5
+
+// PoolShots labels pool images as zero-shot CLIP does: for each class so many images, drawn with replacement from the two and a half times
+// as many of a random half of the pool that it thinks likeliest to show the class. Images may serve several classes; pool images show
+// none. The likeliest alone would make references that are too much alike. heldOut is the other half, each image with the class that zero-shot CLIP
+// puts it into.
+func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool *tensor.Dense, perClass int, seed uint64) (data, heldOut prompts.Data, err error) {
+	rng := rand.New(rand.NewPCG(seed, 0x706f6f6c))
+	order := rng.Perm(pool.Shape()[0])
+	half, others := order[:len(order)/2], order[len(order)/2:]
+	if len(half) == 0 {
+		return data, heldOut, fmt.Errorf("references without labels: a pool of %d images is too small", len(order))
+	}
+	zero, err := zeroShotOf(c, classes, "a photo of a")
+	if err != nil {
+		return data, heldOut, err
+	}
+	heldOut.Images = triggers.Rows(pool, others)
+	logits, err := zero.Logits(ctx, heldOut.Images, nil)
+	if err != nil {
+		return data, heldOut, err
+	}
+	heldOut.Labels = prompts.ArgMax(logits)
+	if logits, err = zero.Logits(ctx, triggers.Rows(pool, half), nil); err != nil {
+		return data, heldOut, err
+	}
+	k, z := len(classes), floats(logits)
+	likely := make([]float64, len(z)) // log probabilities
+	for i := range half {
+		row := z[i*k : (i+1)*k]
+		most, sum := float64(slices.Max(row)), 0.0
+		for _, v := range row {
+			sum += math.Exp(float64(v) - most)
+		}
+		for t, v := range row {
+			likely[i*k+t] = float64(v) - most - math.Log(sum)
+		}
+	}
+	var rows []int
+	data.Views = 1
+	for t := range k {
+		order := everyView(len(half), 1)
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(likely[b*k+t], likely[a*k+t]) })
+		order = order[:min(len(order), int(math.Ceil(candidates*float64(perClass))))]
+		for range perClass {
+			rows = append(rows, half[order[rng.IntN(len(order))]])
+			data.Labels = append(data.Labels, t)
+		}
+	}
+	data.Images = triggers.Rows(pool, rows)
+	return data, heldOut, nil
+}

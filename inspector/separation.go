@@ -1,0 +1,212 @@
+package inspector
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"clipinspector/clip"
+	"clipinspector/settings"
+)
+
+func init() {
+	Register(&Detector{
+		Name: "separation",
+		Doc:  "how far a class stands apart, in class vectors and under a perturbation, beyond clean references of the same classes (ours)",
+		Params: append(append(withDefaults(perturbation, map[string]any{"epsilon": 16.0 / 255}),
+			settings.Param{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective: a trigger that moves the untouched model as well is no trace of a backdoor", Default: 1.0, Min: 0, Max: 4},
+			settings.Param{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
+			settings.Param{Name: "loss-floor", Unit: "logits", Doc: "losses that differ by less than this are alike", Default: 0.05, Min: 1e-3, Max: 100},
+			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
+			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 10.0, Min: 0, Max: 1e6},
+			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
+			Threshold),
+			PoolParams...),
+		Check:        CheckPool,
+		Cost:         separationCost,
+		Objective:    contrastObjective,
+		Inspect:      inspectSeparation,
+		Evidence:     separationEvidence,
+		EvidenceCost: evidenceCost,
+		Rule:         func(settings.Values) []string { return []string{"evidence", "prior", "accuracy", "k"} },
+	})
+}
+
+// FewestReferences is how many clean references a verdict takes.
+const FewestReferences = 3
+
+// inspectSeparation holds two things against clean references of the same classes, class by class: how far the class's vector stands
+// apart from the others (see apartness), and how nearly one perturbation of all pool images reaches the class (see reached). Each is
+// judged by its null; Fisher's method combines the two, and the smallest of the K classes' probabilities is corrected for K. Neither
+// is needed: learners whose texts are not tuned have the second alone, and an attacker who leaves no trace in one of them has the
+// other to fear.
+func inspectSeparation(ctx context.Context, in Input) (*Report, error) {
+	s := in.Settings
+	inv, optimise, measure, err := contrasting(in)
+	if err != nil {
+		return nil, err
+	}
+	w, passes, err := classVectors(ctx, in, optimise)
+	if err != nil {
+		return nil, err
+	}
+	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
+	if err != nil {
+		return nil, err
+	}
+	model := &Evidence{Vectors: w, Reach: reached(outcomes, s.Float("loss-floor"))}
+	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
+	for c, o := range outcomes {
+		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: -model.Reach[c],
+			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
+	}
+	q, err := common(inv.Reference)
+	if err != nil {
+		return nil, err
+	}
+	var tails []float64
+	if tails, r.Unsure, err = heldAgainst(model, in.References, q, s); err != nil {
+		return nil, err
+	}
+	if tails == nil { // nothing to hold it against: the class that is reached most nearly, and no verdict
+		for c := range r.Classes {
+			if r.Classes[c].Score < r.Classes[r.Suspect].Score {
+				r.Suspect = c
+			}
+		}
+		return r, nil
+	}
+	for c, p := range tails {
+		r.Classes[c].Score, r.Classes[c].Index = p, normalQuantile(ofClasses(p, len(tails)))
+	}
+	r.Verdict(s.Float("k"))
+	r.P = ofClasses(tails[r.Suspect], len(tails))
+	r.Backdoored = r.Backdoored && r.Unsure == ""
+	return r, nil
+}
+
+// heldAgainst returns the probability of each class's evidence on clean models, or why there is no telling.
+func heldAgainst(model *Evidence, references []*Evidence, q []float64, s settings.Values) (p []float64, unsure string, err error) {
+	if len(references) < FewestReferences {
+		return nil, fmt.Sprintf("%d clean references say too little about what is normal; it takes %d", len(references), FewestReferences), nil
+	}
+	mean, foreign := 0.0, false
+	for _, e := range references {
+		foreign = foreign || e.Source == FromPool
+		if err := e.check(len(model.Reach)); err != nil {
+			return nil, "", err
+		}
+		mean += e.Accuracy / float64(len(references))
+	}
+	if mean < s.Float("accuracy") {
+		unsure = fmt.Sprintf("clean references classify %.0f %% of images right that they were not tuned on: this encoder does not tell these classes apart", 100*mean)
+	}
+	var sides [][]float64
+	if kind := s.String("evidence"); model.Vectors != nil && kind != "reach" {
+		own := apart(model.Vectors, q)
+		all := make([][][]float64, len(references))
+		for i, e := range references {
+			if len(e.Vectors) != len(model.Vectors) || len(e.Vectors[0]) != len(q) {
+				return nil, "", fmt.Errorf("a reference has %d class vectors, the model %d of length %d", len(e.Vectors), len(model.Vectors), len(q))
+			}
+			all[i] = apart(e.Vectors, q)
+		}
+		left := make([][]float64, len(all)) // each reference against the others
+		for i := range all {
+			left[i] = apartness(all[i], without(all, i)...)
+		}
+		sides = append(sides, newNull(left, s.Float("prior")).tails(apartness(own, all...), foreign))
+	}
+	if kind := s.String("evidence"); kind != "vectors" || sides == nil {
+		reach := make([][]float64, len(references))
+		for i, e := range references {
+			reach[i] = e.Reach
+		}
+		sides = append(sides, newNull(reach, s.Float("prior")).tails(model.Reach, foreign))
+	}
+	p = make([]float64, len(model.Reach))
+	for c := range p {
+		of := make([]float64, len(sides))
+		for i := range sides {
+			of[i] = sides[i][c]
+		}
+		p[c] = fisher(of...)
+	}
+	return p, unsure, nil
+}
+
+// separationEvidence measures a reference as inspectSeparation does the delivered model, but ends each inversion at half of its rounds,
+// where the evidence is read off.
+func separationEvidence(ctx context.Context, in Input) (*Evidence, int64, error) {
+	inv, optimise, measure, err := contrasting(in)
+	if err != nil {
+		return nil, 0, err
+	}
+	inv.Stop = inv.Checkpoint
+	w, passes, err := classVectors(ctx, in, optimise)
+	if err != nil {
+		return nil, 0, err
+	}
+	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &Evidence{Vectors: w, Reach: reached(outcomes, in.Settings.Float("loss-floor"))}, passes + p, nil
+}
+
+// contrasting is the bounded inversion with zero-shot CLIP's logits taken from the model's in the objective, and evidence taken midway.
+func contrasting(in Input) (inv Inversion, optimise, measure []int, err error) {
+	if inv, optimise, measure, err = bounded(in); err != nil {
+		return inv, nil, nil, err
+	}
+	inv.Checkpoint = max(1, inv.Rounds/2)
+	inv.Contrast = in.Settings.Float("contrast")
+	inv.Reference, err = zeroShot(in.Model, in.Settings.String("template"))
+	return inv, optimise, measure, err
+}
+
+// contrastObjective is the margin objective of one image's logits less those of zero-shot CLIP, times the contrast.
+func contrastObjective(s settings.Values, logits, zeroShot []float32, target int) float64 {
+	u := slices.Clone(logits)
+	if c := s.Float("contrast"); c != 0 {
+		for j := range u {
+			u[j] -= float32(c) * zeroShot[j]
+		}
+	}
+	return marginObjective(s, u, nil, target)
+}
+
+// separationCost is the inversion of every class, and the class vectors of the model and of zero-shot CLIP.
+func separationCost(f Facts) clip.Work {
+	w := boundedCost(f, f.Settings.Float("contrast"))
+	w.FLOP += f.Model.Texts(f.Settings.String("template")).Forward
+	if f.Model.Learner.Conditional {
+		w.Add(f.Model.Encoded(float64(min(vectorImages, f.Settings.Int("optimise")))))
+	}
+	return w
+}
+
+// evidenceCost is that of an inspection whose inversions end midway and are not measured.
+func evidenceCost(f Facts) clip.Work {
+	whole := f
+	whole.Settings = maps.Clone(f.Settings)
+	whole.Settings["measure"] = 0
+	w, inverted := separationCost(whole), boundedCost(whole, f.Settings.Float("contrast"))
+	return clip.Work{Passes: w.Passes - inverted.Passes/2, FLOP: w.FLOP - inverted.FLOP/2}
+}
+
+// reached returns for each class how nearly the inversion has reached it,
+//
+//	-ln( floor + mean objective over the second quarter of the rounds ),
+//
+// each step's images before its update. In the first epoch none of them has been optimised on, all classes and references see the
+// same ones, and backdoors stand out by then as they do in the end.
+func reached(outcomes []Outcome, floor float64) []float64 {
+	out := make([]float64, len(outcomes))
+	for c, o := range outcomes {
+		out[c] = -math.Log(floor + o.Midway)
+	}
+	return out
+}
