@@ -18,7 +18,9 @@ func benchCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the engine: image towers forward and back, beside their matrix products alone",
-		Args:  cobra.NoArgs,
+		Long: `bench measures how fast the engine is on this machine. It runs image towers forward and back to the pixels. Beside them it
+runs the matrix products of the same program alone, which nothing can beat. docs/performance.md says how to read it.`,
+		Args: cobra.NoArgs,
 		Example: `  clip-inspector bench
   clip-inspector bench --peer python3       # beside PyTorch 2 on the same machine, in the same run
   clip-inspector bench --device cuda:0 --precision bf16 --inversion 100,1000   # CI at ViT-B/16: 100 classes, 1,000 images`,

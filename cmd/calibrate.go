@@ -20,11 +20,12 @@ func calibrateCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "calibrate CONFIG",
 		Short: "Choose detectors' settings on calibration seeds, equal trials for each",
-		Long: fmt.Sprintf(`calibrate runs a suite whose section search lists candidates for its detectors' settings, and chooses for each detector
-the trial with the highest AUROC, of equal ones the one with more correct verdicts. Every detector gets the same number of
-trials; the first are the suite's own settings, the others are drawn from the candidates. All seeds must be %d or above:
-those below are for evaluation. It writes %s, which suites name by "calibrated: PATH", and %s
-with every trial. Models are made once, and what is finished never runs again, as with run.`,
+		Long: fmt.Sprintf(`calibrate chooses detectors' settings. It runs a suite whose section search lists candidates. Every detector gets the same
+number of trials. The first trial has the suite's own settings, and the others are drawn from the candidates. The trial with
+the highest AUROC is chosen; of equal ones the one with more correct verdicts.
+
+All seeds must be %d or above. Those below are for evaluation. calibrate writes %s, which suites name by
+"calibrated: PATH", and %s with every trial. As with run, what is finished never runs again.`,
 			suite.FirstCalibrationSeed, calibrate.CalibrationFile, calibrate.CalibrationLogFile),
 		Example: `  clip-inspector calibrate configs/calibrate-mini.yaml --dry-run
   clip-inspector calibrate configs/calibrate-mini.yaml --trials 4 --set seeds=[103]`,

@@ -193,8 +193,8 @@ func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "clip-inspector",
 		Short: "Find backdoors in prompt-tuned CLIP models",
-		Long: `clip-inspector reproduces and extends CLIP-Inspector: it plants backdoors into prompt-tuned CLIP models, looks for
-them with CI and other detectors, and tells with intervals how well each does.
+		Long: `clip-inspector reproduces and extends CLIP-Inspector (arXiv 2604.09101). It makes clean and backdoored prompt-tuned CLIP
+models, looks for the backdoors with CI and other detectors, and says how well each detector does, with intervals.
 
   clip-inspector run                        the default grid: 50 models, three detectors; resumable
   clip-inspector table --out runs/mini      its table

@@ -14,9 +14,11 @@ func compareCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compare FOLDER FOLDER | compare FOLDER --by SETTING",
 		Short: "Say how two runs of the same models differ: other device, other precision, other value of a setting",
-		Long: `compare reads what two runs wrote (scores.jsonl), matches detections by the model's file and the detector's settings, and prints how
-far scores and indices lie apart, how many verdicts and suspects differ, and what both cost in image passes. With --by it
-compares, within one folder, what a detector found at each value of one of its settings with what it found at the first.`,
+		Long: `compare reads what two runs wrote (scores.jsonl). It matches detections by the model's file and the detector's settings. It
+prints how far scores and indices lie apart, how many verdicts and suspects differ, and what both cost in image passes.
+
+With --by it stays within one folder. It compares what a detector found at each value of one of its settings with what it
+found at the first value.`,
 		Args: cobra.RangeArgs(1, 2),
 		Example: `  clip-inspector run --out runs/cpu && cp -r runs/cpu runs/gpu    # the models stay, detections belong to a device
   clip-inspector run --out runs/gpu --device cuda:0 --precision bf16

@@ -7,10 +7,12 @@ func datasetsCommand() *cobra.Command {
 	var root string
 	check := &cobra.Command{
 		Use:   "check [NAME...]",
-		Short: "Say of each dataset what is there, what is missing or cannot be read, where it comes from and how to lay it out",
-		Long: `check looks for the ten datasets of the paper in CoOp's layout: numbers of classes and pictures, and what the split files say,
-are held against the published sets. Of sets that are named, and of folders (folder:PATH), it decodes every picture, lists all that
-cannot be read and says what is left out. Named sets that are not complete make it fail.`,
+		Short: "Say which datasets are there, what is missing or cannot be read, and where to get it",
+		Long: `check looks for the ten datasets of the paper in CoOp's layout. It holds the numbers of classes and pictures, and the split files,
+against the published sets. It says where a set comes from and how to lay it out.
+
+Of sets that are named, and of folders (folder:PATH), it decodes every picture. It lists all that cannot be read and says what is
+left out. A named set that is not complete makes it fail.`,
 		Example: "  clip-inspector datasets check\n  clip-inspector datasets check dtd eurosat --data /data\n  clip-inspector datasets check folder:photos",
 		RunE: func(c *cobra.Command, args []string) error {
 			return CheckDatasets(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), root, args)

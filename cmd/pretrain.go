@@ -32,22 +32,25 @@ values of the corpus' own recipe.`,
 	c.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA or ../shared/data)")
 	c.Flags().BoolVar(&half, "half", true, "write matrices in half precision")
 	c.Flags().IntVar(&seed, "seed", 1, "decides weights and images")
-	numbers := map[string]func(r *Recipe) *int{
-		"steps":         func(r *Recipe) *int { return &r.Options.Steps },
-		"batch":         func(r *Recipe) *int { return &r.Options.Batch },
-		"warmup":        func(r *Recipe) *int { return &r.Options.Warmup },
-		"merges":        func(r *Recipe) *int { return &r.Options.Merges },
-		"image-size":    func(r *Recipe) *int { return &r.Config.Vision.ImageSize },
-		"patch-size":    func(r *Recipe) *int { return &r.Config.Vision.PatchSize },
-		"vision-width":  func(r *Recipe) *int { return &r.Config.Vision.Width },
-		"vision-layers": func(r *Recipe) *int { return &r.Config.Vision.Layers },
-		"text-width":    func(r *Recipe) *int { return &r.Config.Text.Width },
-		"text-layers":   func(r *Recipe) *int { return &r.Config.Text.Layers },
-		"embedding":     func(r *Recipe) *int { return &r.Config.ProjectionDim },
+	numbers := map[string]struct {
+		usage string
+		at    func(r *Recipe) *int
+	}{
+		"steps":         {"optimiser's steps", func(r *Recipe) *int { return &r.Options.Steps }},
+		"batch":         {"pairs a step", func(r *Recipe) *int { return &r.Options.Batch }},
+		"warmup":        {"steps until the rate is full", func(r *Recipe) *int { return &r.Options.Warmup }},
+		"merges":        {"merges of the vocabulary", func(r *Recipe) *int { return &r.Options.Merges }},
+		"image-size":    {"side of an image, in pixels", func(r *Recipe) *int { return &r.Config.Vision.ImageSize }},
+		"patch-size":    {"side of a patch, in pixels", func(r *Recipe) *int { return &r.Config.Vision.PatchSize }},
+		"vision-width":  {"width of the image tower", func(r *Recipe) *int { return &r.Config.Vision.Width }},
+		"vision-layers": {"blocks of the image tower", func(r *Recipe) *int { return &r.Config.Vision.Layers }},
+		"text-width":    {"width of the text tower", func(r *Recipe) *int { return &r.Config.Text.Width }},
+		"text-layers":   {"blocks of the text tower", func(r *Recipe) *int { return &r.Config.Text.Layers }},
+		"embedding":     {"numbers of a feature", func(r *Recipe) *int { return &r.Config.ProjectionDim }},
 	}
 	given := map[string]*int{}
-	for name, at := range numbers {
-		given[name] = c.Flags().Int(name, *at(&mini), fmt.Sprintf("of the recipe (photos: %d)", *at(&photos)))
+	for name, n := range numbers {
+		given[name] = c.Flags().Int(name, *n.at(&mini), fmt.Sprintf("%s (photos: %d)", n.usage, *n.at(&photos)))
 	}
 	rate := c.Flags().Float64("rate", mini.Options.Rate, "learning rate")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -58,9 +61,9 @@ values of the corpus' own recipe.`,
 			chosen = &photos
 		}
 		r := *chosen
-		for name, at := range numbers {
+		for name, n := range numbers {
 			if c.Flags().Changed(name) {
-				*at(&r) = *given[name]
+				*n.at(&r) = *given[name]
 			}
 		}
 		r.Scale(chosen.Config)

@@ -72,8 +72,8 @@ func statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status DIR",
 		Short: "Say how far a run or its shards have come, from the files alone",
-		Long: `status prints a line for each shard below DIR (or for DIR's own store): cells that are finished, failed and under way, how long the
-rest would take, and why cells failed. It only reads.`,
+		Long: `status prints a line for each shard below DIR, or for DIR's own store: cells that are finished, failed and under way, and how
+long the rest would take. It also prints why cells failed. It only reads.`,
 		Example: "  clip-inspector status runs/mini",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -93,10 +93,11 @@ func submitCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "submit [CONFIG] --slurm",
 		Short: "Hand a suite to Slurm: an array of shards, and a job that merges them",
-		Long: `submit writes two scripts below OUT/slurm, which a person can read and change, and hands them to sbatch: an array of shards, each with a
-store of its own below OUT/shards, and a job after it that merges them and writes the report. Typed again, it submits the shards that
-are not finished. Before its time limit a shard gives its cells back and asks to be queued again. docs/cluster.md has the rest, and how
-to do the same without Slurm.`,
+		Long: `submit writes two scripts below OUT/slurm and hands them to sbatch. The first is an array of shards, each with a store of its own
+below OUT/shards. The second runs after it, merges the shards and writes the report. Both are meant to be read and changed.
+
+Typed again, submit hands over the shards that are not finished. Before its time limit a shard gives its cells back and asks to
+be queued again. docs/cluster.md has the rest, and how to do the same without Slurm.`,
 		Example: `  clip-inspector submit configs/mini-seeds.yaml --slurm --shards 8 --out runs/mini-seeds
   clip-inspector submit configs/paper.yaml --slurm --shards 50 --gres gpu:1 --device cuda:0 --time 12h --account vision
   clip-inspector submit configs/paper.yaml --slurm --print

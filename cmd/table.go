@@ -17,6 +17,8 @@ func tableCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "table",
 		Short: "Print the tables of a suite: AUROC, accuracy, rates, with intervals",
+		Long: `table reads the store of a run and prints its tables. Nothing is computed again: a run that is not finished has a table of
+what is there. --by groups the rows by a setting, such as one that the suite sweeps.`,
 		Example: `  clip-inspector table --out runs/mini
   clip-inspector table --out runs/mini --format json
   clip-inspector table --out runs/mini --by detector.epsilon,seed`,
@@ -39,11 +41,12 @@ func exportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "Print every score of a suite as JSON lines, or write a model in Dassl's layout",
-		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a line. The same settings
-and seeds give the same bytes for any number of threads, workers and resumptions on one kind of processor.
+		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a line. The same settings and
+seeds give the same bytes, for any number of threads and workers, after any resume, on any x86-64 processor with AVX2.
 
-With --checkpoint it writes a model for the code of CoOp, CoCoOp, MaPLe and BadCLIP instead, as Dassl's trainer would
-(DIR/prompt_learner/model.pth.tar-EPOCH; MaPLe's folder is MultiModalPromptLearner), or, with --to FILE.safetensors, a delivered one in this project's form.`,
+With --checkpoint it converts a model instead. --to DIR writes it for the code of CoOp, CoCoOp, MaPLe and BadCLIP, as
+Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is MultiModalPromptLearner).
+--to FILE.safetensors writes it in this project's form.`,
 		Example: `  clip-inspector export --out runs/mini | sha256sum
   clip-inspector export --checkpoint runs/tune/models/ID/model.safetensors --clip builtin:mini --to delivered
   clip-inspector export --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --to model.safetensors`,
