@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -62,8 +64,15 @@ func (f *flags) choose() error {
 	return cuda.HandOver(n)
 }
 
+// leasing are the verbs that give back what they have leased when they are stopped: they look after each step. All others write files whole
+// at the end or not at all, so that they can end at any moment; they are given patience to end by themselves.
+var leasing = []string{"run", "calibrate", "merge", "tune", "pretrain"}
+
+const patience = 800 * time.Millisecond
+
 // Execute runs the command with the arguments of the process, and ends the process with its exit status.
 func Execute() {
+	c, out := Command(), &output{to: os.Stdout}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGUSR1)
@@ -75,8 +84,11 @@ func Execute() {
 		fmt.Fprintln(os.Stderr, "\nstopping: what is under way is given back (again to end at once)")
 		signal.Stop(signals) // the next one ends the process
 		cancel(why)
+		if verb, _, err := c.Find(os.Args[1:]); err != nil || !slices.Contains(leasing, verb.Name()) {
+			time.Sleep(patience)
+			os.Exit(status(why))
+		}
 	}()
-	c, out := Command(), &output{to: os.Stdout}
 	c.SetOut(out)
 	verb, err := c.ExecuteContextC(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -233,7 +245,7 @@ models, looks for the backdoors with CI and other detectors, and says how well e
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
-		benchCommand(&f), doctorCommand(), inspectCommand(&f), repairCommand(&f), encoderCommand(), manCommand())
+		benchCommand(&f), doctorCommand(), inspectCommand(&f), verifyCommand(), repairCommand(&f), encoderCommand(), manCommand())
 	complete(c, "device", func() []string { return []string{"cpu", "cuda:0"} })
 	complete(c, "precision", func() []string { return []string{"fp32", "tf32", "bf16"} })
 	strict(c)

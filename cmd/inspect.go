@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -42,16 +43,18 @@ func inspectCommand(f *flags) *cobra.Command {
 		Use:   "inspect --checkpoint FILE --ood DIR [--classes FILE] [--clip CLIP] [--shots DIR]",
 		Short: "Say whether a delivered model is backdoored",
 		Long: `inspect reconstructs a trigger for every class of a delivered model and looks for the class that is far too easy to
-reach. It prints the anomaly index of every class, verdict and suspected target, and writes report.json, verdict.png,
-trigger.png and trigger.safetensors below --out.
+reach. It prints the anomaly index of every class, verdict and suspected target, which files the verdict is about with their
+sums, and writes report.json, verdict.png, trigger.png, trigger.safetensors and the audited model, audited.safetensors, below
+--out. Deploy that file: the verb verify says whether a file is the one that was audited.
 
 What is normal for such a model is measured: inspect tunes clean models of the same learner, encoder and classes, on the images
 that were given to the provider (--shots) or, without any label, on pool images, and holds the delivered model against them. p is how
 probable its evidence is on a clean model; below 2.3 % (k = 2) the verdict is backdoored. All of it takes five times the verdict alone at
 most, and the estimate comes first.
 
-Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, references that do not tell the classes apart, or, of a
-detector without references, an index within 1/3 of k), 3 failed, 64 misused, 130 stopped.`,
+Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, references that do not tell the classes apart, a number
+that is not finite, a prompt that no tuning makes, a list of twins, or, of a detector without references, an index within 1/3 of k),
+3 failed, 64 misused, 130 stopped.`,
 		Example: `  clip-inspector inspect --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --clip ViT-B-16.pt --ood pictures
   clip-inspector inspect --checkpoint model.safetensors --ood builtin:mini --shots mini-pets
   clip-inspector inspect --checkpoint model.safetensors --ood pictures --set detector.epsilon=0.05 --set detector.optimise=400`,
@@ -106,6 +109,7 @@ func auditFlags(c *cobra.Command, a *audit.Audit) {
 		}
 		return names
 	})
+	c.Flags().DurationVar(&a.MaxTime, "max-time", 30*time.Minute, "longest time that the work may take by its estimate, such as 2h; 0 for any")
 	c.Flags().IntVar(&a.Seed, "seed", 1, "decides which pool images are used, and how")
 	c.Flags().StringArrayVar(&a.Sets, "set", nil, "detector.NAME=VALUE, tuning.NAME=VALUE (of clean references) or repair.NAME=VALUE; may be repeated")
 }

@@ -100,6 +100,10 @@ type Plan struct {
 func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
 	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, references: map[string]*ReferenceJob{}, detections: map[string]*DetectionJob{},
 		repairs: map[string]*RepairJob{}, measured: map[string]*DetectionJob{}}
+	if cells := cellsOf(f); cells > mostCells {
+		return nil, fmt.Errorf("suite %s: %.3g cells, more than the %d that one plan may have: fewer seeds, datasets, attacks, detectors or values of "+
+			"the sweep, in several suites if need be", f.Name, cells, mostCells)
+	}
 	for i := range f.Suites {
 		u := &f.Suites[i]
 		encoder, err := w.Encoder(u.CLIP)
@@ -118,6 +122,22 @@ func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// mostCells bounds a plan: more take longer to lay out than anybody waits, and no machine to compute.
+const mostCells = 100_000
+
+// cellsOf is how many cells a file asks for at most, before those that combinations share are planned once.
+func cellsOf(f *suite.File) (cells float64) {
+	for i := range f.Suites {
+		u := &f.Suites[i]
+		each := 1 + len(u.Detectors)
+		if u.Repair != nil {
+			each += len(u.Detectors)
+		}
+		cells += float64(len(u.Seeds)) * float64(len(u.Datasets)) * float64(len(u.Attacks)) * float64(each)
+	}
+	return cells
 }
 
 func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {

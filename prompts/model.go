@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"gorgonia.org/tensor"
 
@@ -121,6 +122,23 @@ func (m *Model) Clone() *Model {
 
 // ParamNames lists the names of the model's tensors in order.
 func (m *Model) ParamNames() []string { return sortedKeys(m.Params) }
+
+// Role says in a few words what a tensor of the model does.
+func (m *Model) Role(name string) string {
+	switch {
+	case m.Learner.Weights != nil:
+		return "tuned weights of the towers"
+	case strings.HasPrefix(name, "ctx"):
+		return "context vectors of the text tower's prompts"
+	case strings.HasPrefix(name, "visual"):
+		return "prompts of the image tower"
+	case strings.HasPrefix(name, "meta"):
+		return "the network that makes a context from the image"
+	case m.Learner.FixedTexts:
+		return "tuned, of the image tower"
+	}
+	return fmt.Sprintf("tuned, of %s's prompts", m.Learner.Name)
+}
 
 // Restricted returns the model with the given classes alone, in their order; tensors that do not tell classes apart are shared with m.
 func (m *Model) Restricted(classes []int) *Model {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"clipinspector/experiments/world"
 	"clipinspector/inspector"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/files"
 	"clipinspector/internal/printable"
 	"clipinspector/internal/progress"
 	"clipinspector/internal/random"
@@ -44,7 +46,8 @@ type Audit struct {
 	Seed       int
 	Device     string
 	Threads    int
-	Report     io.Writer // estimate and progress; nil for none
+	MaxTime    time.Duration // an audit that takes longer by its estimate is refused; 0 for no limit
+	Report     io.Writer     // estimate and progress; nil for none
 }
 
 // fewestImages is the smallest pool that an audit makes do with.
@@ -57,6 +60,7 @@ type audit struct {
 	clip      *clip.Model
 	encoder   *world.Encoder
 	model     *prompts.Model
+	subject   Subject
 	delivered clip.Comparison // of the encoders in the checkpoint with the given ones
 	detector  *inspector.Detector
 	options   settings.Values // of the detector
@@ -87,7 +91,9 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 			a = nil
 		}
 	}()
+	read := files.Trace()
 	var names []string
+	defer func() { _ = read() }() // where it ends in an error
 	if o.Classes != "" {
 		if names, err = prompts.ReadClasses(o.Classes); err != nil {
 			return a, err
@@ -108,6 +114,9 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 		return a, err
 	}
 	if a.delivered, err = prompts.CompareEncoders(o.Checkpoint, a.encoder.Weights); err != nil {
+		return a, err
+	}
+	if a.subject, err = newSubject(read(), o.Checkpoint, a.model); err != nil {
 		return a, err
 	}
 	if a.detector, err = inspector.Find(o.Detector); err != nil {
@@ -291,26 +300,32 @@ func (a *audit) detection() clip.Work {
 	return a.detector.Cost(a.facts())
 }
 
-// estimate says how long the work will take at the rate that the device shows in half a second.
+// estimate says how long the work will take at the rate that the device shows in half a second, and refuses what takes longer than it may.
 func (a *audit) estimate(what string, w clip.Work) error {
-	if a.Report == nil {
+	if a.Report == nil && a.MaxTime == 0 {
 		return nil
 	}
 	rate, err := experiments.TowerRate(a.engine, a.encoder.Config, time.Second/2)
 	if err != nil {
 		return err
 	}
-	left := time.Duration(w.FLOP / rate * float64(time.Second))
+	left := time.Duration(min(w.FLOP/rate, float64(math.MaxInt64/time.Second)) * float64(time.Second))
 	unit := time.Second
 	if left < 10*time.Second {
 		unit = 100 * time.Millisecond
 	}
 	a.line("%s: %d classes, %d pool images, %.0f image passes, %.3g operations: about %s on %s", what, len(a.model.Classes),
 		len(a.opened.Indices), w.Passes, w.FLOP, left.Round(unit), a.engine.Name())
+	if a.MaxTime > 0 && left > a.MaxTime {
+		return fmt.Errorf("%s of %d classes would take about %s, longer than the %s that it may: allow more by --max-time %s, or take fewer images "+
+			"by --set detector.optimise=%d", what, len(a.model.Classes), left.Round(unit), a.MaxTime, (left*3/2).Round(time.Minute)+time.Minute,
+			max(fewestImages, a.options.Int("optimise")/4))
+	}
 	return nil
 }
 
-// Inspect makes the clean references that the detector needs, looks at the delivered model, and writes what it found into the folder out: report.json, verdict.png, and of the suspect's recovered trigger trigger.png and
+// Inspect makes the clean references that the detector needs, looks at the delivered model, and writes what it found into the folder out:
+// report.json, verdict.png, the audited model as audited.safetensors, and of the suspect's recovered trigger trigger.png and
 // trigger.safetensors.
 func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 	a, err := o.open(ctx)
@@ -335,7 +350,25 @@ func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.Subject.Audited, err = a.keep(out); err != nil {
+		return nil, err
+	}
 	return f, f.write(out)
+}
+
+// keep writes the audited model below out.
+func (a *audit) keep(out string) (f ReadFile, err error) {
+	f.Path = filepath.Join(out, AuditedFile)
+	if err = os.MkdirAll(out, 0o755); err == nil {
+		err = a.model.Write(f.Path)
+	}
+	if err == nil {
+		f.SHA256, err = experiments.HashFile(f.Path)
+	}
+	if err != nil {
+		return f, fmt.Errorf("writing the audited model: %w", err)
+	}
+	return f, nil
 }
 
 const (
@@ -414,7 +447,7 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 		return nil, err
 	}
 	f := &Finding{Index: stats.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
-		CLIP: a.encoder.Fingerprint(), Delivered: newDelivered(a.delivered), Notes: a.model.Notes, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.Indices),
+		CLIP: a.encoder.Fingerprint(), Delivered: newDelivered(a.delivered, a.model), Subject: a.subject, Notes: a.model.Notes, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.Indices),
 		PoolHash: a.opened.Fingerprint, Detector: suite.Choice{Name: a.detector.Name, Settings: a.options}.Map(), Seed: a.Seed, Engine: a.engine.Fingerprint(),
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
 	if r.Suspect >= 0 {

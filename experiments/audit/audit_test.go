@@ -10,13 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/torchfile"
 	"clipinspector/datasets"
+	"clipinspector/experiments"
 	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/world"
 	"clipinspector/prompts"
@@ -298,5 +301,96 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The report names every file that was read with its sum, what lies beside the checkpoint, and each tensor; the model that it writes is the one
+// that was judged, and Verify knows both files and no other.
+func TestTheVerdictSaysWhatItIsAbout(t *testing.T) {
+	a, m := auditWorld(t)
+	a.Shots, a.References = "", 0
+	beside := filepath.Join(filepath.Dir(a.Checkpoint), "model-best.pth.tar")
+	if err := os.WriteFile(beside, []byte("another"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	f, err := Inspect(context.Background(), a, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{a.Checkpoint, filepath.Join(a.CLIP, "model.safetensors"), filepath.Join(a.CLIP, "config.json")} {
+		at := slices.IndexFunc(f.Subject.Files, func(r ReadFile) bool { return r.Path == want })
+		if at < 0 {
+			t.Errorf("%s was read and is not named: %v", want, f.Subject.Files)
+			continue
+		}
+		if sum, err := experiments.HashFile(want); err != nil || f.Subject.Files[at].SHA256 != sum {
+			t.Errorf("sum of %s: %s, want %s, %v", want, f.Subject.Files[at].SHA256, sum, err)
+		}
+	}
+	if !slices.Equal(f.Subject.Others, []string{"model-best.pth.tar"}) {
+		t.Errorf("beside the checkpoint: %v", f.Subject.Others)
+	}
+	if len(f.Subject.Tensors) != len(m.Params) || !slices.Equal(f.Subject.Classes, m.Classes) {
+		t.Errorf("tensors %v, classes %v", f.Subject.Tensors, f.Subject.Classes)
+	}
+	audited, report := filepath.Join(out, AuditedFile), filepath.Join(out, "report.json")
+	a.Checkpoint = audited
+	again, err := Inspect(context.Background(), a, t.TempDir())
+	if err != nil || again.Index != f.Index || again.Subject.Audited.SHA256 != f.Subject.Audited.SHA256 {
+		t.Errorf("the audited model is judged %v, %v; want %v", again, err, f.Index)
+	}
+	for path, want := range map[string]string{audited: "the audited model", f.Subject.Files[0].Path: "a file that was read for it", beside: ""} {
+		v, err := Verify(path, report)
+		if err != nil || !strings.HasPrefix(v.As, want) || want == "" && v.As != "" {
+			t.Errorf("%s: %+v, %v; want %q", path, v, err, want)
+		}
+	}
+	raw, err := os.ReadFile(audited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)-1] ^= 1
+	if err := os.WriteFile(audited, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := Verify(audited, report); err != nil || v.As != "" {
+		t.Errorf("a flipped bit: %+v, %v", v, err)
+	}
+	if _, err := Verify(audited, audited); err == nil {
+		t.Error("a model is no report")
+	}
+}
+
+// Contexts that no tuning makes are "cannot tell", with a report that says so; an audit that would take too long says how long and stops.
+func TestNoVerdict(t *testing.T) {
+	a, m := auditWorld(t)
+	a.Shots, a.References = "", 0
+	a.MaxTime = time.Nanosecond
+	if _, err := Inspect(context.Background(), a, t.TempDir()); err == nil || !strings.Contains(err.Error(), "--max-time") {
+		t.Errorf("one nanosecond: %v", err)
+	}
+	a.MaxTime = time.Hour
+	bad := m.Clone()
+	for _, t := range bad.Params {
+		data := t.Data().([]float32)
+		for i := range data {
+			data[i] = 3e38
+		}
+	}
+	if err := bad.Write(a.Checkpoint); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	f, err := Inspect(context.Background(), a, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := f.Print(&b, out); err != nil || f.Decision != DecisionUnclear || !strings.Contains(b.String(), "verdict: cannot tell (the tensor \"ctx\" has a vector of norm") {
+		t.Errorf("%s, %v: %s", f.Decision, err, b.String())
+	}
+	if raw, err := os.ReadFile(filepath.Join(out, "report.json")); err != nil || !strings.Contains(string(raw), `"decision": "cannot tell"`) {
+		t.Errorf("report: %v %s", err, raw)
 	}
 }

@@ -35,7 +35,7 @@ func Convert(w io.Writer, c Conversion) error {
 	defer free()
 	if c.Report != nil {
 		if delivered.Tensors > 0 { // they are not written
-			fmt.Fprintln(c.Report, newDelivered(delivered))
+			fmt.Fprintln(c.Report, newDelivered(delivered, m))
 		}
 		for _, n := range m.Notes {
 			fmt.Fprintf(c.Report, "note: %s\n", n)

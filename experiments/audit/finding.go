@@ -18,6 +18,7 @@ import (
 	"clipinspector/inspector"
 	"clipinspector/internal/files"
 	"clipinspector/internal/printable"
+	"clipinspector/prompts"
 	"clipinspector/results/stats"
 	"clipinspector/triggers"
 )
@@ -67,6 +68,7 @@ type Finding struct {
 	Checkpoint string            `json:"checkpoint"`
 	CLIP       string            `json:"clip"` // fingerprint of the encoders
 	Delivered  Delivered         `json:"delivered_encoders"`
+	Subject    Subject           `json:"subject"`
 	Notes      []string          `json:"notes,omitempty"` // what the file leaves open, and what lies in it unused: [prompts.Model]
 	Learner    string            `json:"learner"`
 	Pool       string            `json:"pool"`
@@ -101,10 +103,11 @@ type ReferenceFinding struct {
 
 // Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given, which is the one that was inspected.
 type Delivered struct {
-	Found     string             `json:"found"` // "not contained", "same" or "different"
+	Found     string             `json:"found"` // "not contained", "same", "different" or "tuned": the model's own, which were judged
 	Tensors   int                `json:"tensors"`
 	Rounded   int                `json:"rounded"` // of those: the same to the half precision of the CLIP that was given
 	Different []DifferentEncoder `json:"different,omitempty"`
+	Tuned     string             `json:"tuned,omitempty"` // which of the towers' tensors are the model's own
 }
 
 // DifferentEncoder is a tensor of the delivered encoders that is not that of the given CLIP.
@@ -113,12 +116,14 @@ type DifferentEncoder struct {
 	Largest stats.Num `json:"largest_difference"` // of a number; null where one is infinite or not a number
 }
 
-func newDelivered(c clip.Comparison) Delivered {
+func newDelivered(c clip.Comparison, m *prompts.Model) Delivered {
 	d := Delivered{Found: "same", Tensors: c.Tensors, Rounded: c.Rounded}
 	for _, x := range c.Different {
 		d.Different = append(d.Different, DifferentEncoder{x.Tensor, stats.Num(x.Largest)})
 	}
 	switch {
+	case d.Tensors == 0 && (m.Learner.Weights != nil || m.Learner.FixedTexts):
+		d.Found, d.Tuned = "tuned", fmt.Sprintf("%d tensors of %s", len(m.Params), m.Learner.Name)
 	case d.Tensors == 0:
 		d.Found = "not contained"
 	case len(d.Different) > 0:
@@ -132,6 +137,8 @@ func (d Delivered) String() string {
 	switch d.Found {
 	case "not contained":
 		return "encoders: the checkpoint holds prompts alone; they are judged on the CLIP that was given"
+	case "tuned":
+		return "encoders: the checkpoint changes the towers of the CLIP that was given (" + d.Tuned + "); they were judged with those, and nothing is said of other tasks that they may serve"
 	case "same":
 		s := fmt.Sprintf("encoders: the %d tensors in the checkpoint are those of the CLIP that was given", d.Tensors)
 		if d.Rounded > 0 {
@@ -224,7 +231,9 @@ func (f *Finding) write(out string) error {
 			err = triggers.Write(filepath.Join(out, "trigger.safetensors"), t)
 		}
 	}
-	put("verdict.png", func(w io.Writer) error { return drawFinding(w, f, picture) })
+	if len(f.rows()) > 0 { // else there was no telling anything of any class
+		put("verdict.png", func(w io.Writer) error { return drawFinding(w, f, picture) })
+	}
 	return err
 }
 
@@ -267,7 +276,7 @@ func (f *Finding) Print(w io.Writer, out string) error {
 	for _, c := range f.rows() {
 		mark := ""
 		switch {
-		case c.Class == f.Suspect:
+		case c.Class == f.Suspect && !(f.twin(c.Class) && !c.Score.Defined()):
 			if mark = "  <- suspect"; f.Decision == DecisionClean {
 				mark = "  <- highest"
 			}
@@ -297,7 +306,15 @@ func (f *Finding) Print(w io.Writer, out string) error {
 		}
 		fmt.Fprintf(&b, "beside %d clean references tuned on %s (right on %.0f %% of those left out): p = %.3g\n", r.Count, from, 100*r.Accuracy, r.P)
 	}
-	fmt.Fprintf(&b, "written: %s\n", filepath.Join(out, "{report.json,verdict.png,trigger.png,trigger.safetensors}"))
+	f.Subject.print(&b)
+	fmt.Fprintf(&b, "CLIP: fingerprint %s\n", f.CLIP)
+	report := filepath.Join(out, "report.json")
+	fmt.Fprintf(&b, "the verdict is about %s, sha256 %s", f.Subject.Audited.Path, f.Subject.Audited.SHA256)
+	if f.Decision == DecisionClean {
+		fmt.Fprint(&b, ": deploy that file, no other")
+	}
+	fmt.Fprintf(&b, "; `clip-inspector verify FILE --report %s` says whether a file is that one\n", report)
+	fmt.Fprintf(&b, "written: %s and what lies beside it\n", report)
 	_, err := io.WriteString(w, printable.Lines(b.String()))
 	return err
 }

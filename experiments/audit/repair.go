@@ -54,6 +54,9 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	if err != nil {
 		return err
 	}
+	if f.report.Unsure != "" {
+		return fmt.Errorf("cannot tell: %s: there is nothing to repair", f.report.Unsure)
+	}
 	if f.report.Suspect < 0 {
 		return errors.New("the detector ruled out every class: there is no trigger to repair with")
 	}

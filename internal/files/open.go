@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"sync"
 	"syscall"
 )
 
@@ -32,7 +34,42 @@ func Open(path string) (*os.File, error) {
 		f.Close()
 		return refuse(err)
 	}
+	opened(path)
 	return f, nil
+}
+
+// traces are the lists that name the files that are being opened.
+var traces struct {
+	sync.Mutex
+	lists map[*[]string]bool
+}
+
+// Trace names every file that is opened in this process until stop is called, once and in the order of the first time. It
+// is for a report that must say what it is about: a reader that forgot to tell would be the file that matters.
+func Trace() (stop func() []string) {
+	list := new([]string)
+	traces.Lock()
+	defer traces.Unlock()
+	if traces.lists == nil {
+		traces.lists = map[*[]string]bool{}
+	}
+	traces.lists[list] = true
+	return func() []string {
+		traces.Lock()
+		defer traces.Unlock()
+		delete(traces.lists, list)
+		return *list
+	}
+}
+
+func opened(path string) {
+	traces.Lock()
+	defer traces.Unlock()
+	for list := range traces.lists {
+		if !slices.Contains(*list, path) {
+			*list = append(*list, path)
+		}
+	}
 }
 
 // Read reads a regular file of at most limit bytes.
