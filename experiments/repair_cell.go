@@ -34,7 +34,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	if !ok || row.State != store.Finished {
 		return none, fmt.Errorf("%w: the detection is not finished", errTriggersLost)
 	}
-	if why := row.Result.Unsure; why != "" {
+	if why := row.Result.Unsure; why != "" && row.Result.Suspect == store.NoClass {
 		return none, fmt.Errorf("the detector could not tell (%s): there is no trigger to repair with", why)
 	}
 	recovered, err := Recovered(k.out, row.Result.Path, row.Result.Hash)

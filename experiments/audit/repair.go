@@ -54,7 +54,7 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	if err != nil {
 		return err
 	}
-	if f.report.Unsure != "" {
+	if f.report.Unsure != "" && f.report.Suspect < 0 {
 		return fmt.Errorf("cannot tell: %s: there is nothing to repair", f.report.Unsure)
 	}
 	if f.report.Suspect < 0 {
