@@ -6,6 +6,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"sync"
 
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
@@ -33,6 +34,7 @@ type Encoder struct {
 	Config      clip.Config
 	fingerprint string
 	Weights     clip.Weights
+	counts      sync.Map // tokens by text
 	tokenizer   *bpe.Tokenizer
 	LeftAlone   []string // see [clip.Pretrained]
 }
@@ -82,7 +84,14 @@ func (e *Encoder) Tokens() func(text string) int {
 	if e.tokenizer == nil {
 		return nil
 	}
-	return func(text string) int { return len(e.tokenizer.Encode(text)) }
+	return func(text string) int { // plans ask the same of thousands of cells
+		if n, ok := e.counts.Load(text); ok {
+			return n.(int)
+		}
+		n := len(e.tokenizer.Encode(text))
+		e.counts.Store(text, n)
+		return n
+	}
 }
 
 // Fingerprint identifies architecture, weights, normalisation of the pixels and vocabulary.

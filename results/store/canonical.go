@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,6 +18,74 @@ import (
 // (16.0 and 16 are the same), other numbers in their shortest form. It fails
 // for what JSON cannot hold, NaN and infinities included.
 func CanonicalJSON(v any) ([]byte, error) {
+	if out, ok := appendCanonical(make([]byte, 0, 1024), v); ok {
+		return out, nil
+	}
+	return slowCanonical(v)
+}
+
+// appendCanonical writes what settings are made of; ok is false for anything else, which
+// slowCanonical writes. Plans of ten thousand models spend most of their time here.
+func appendCanonical(b []byte, v any) (out []byte, ok bool) {
+	switch x := v.(type) {
+	case nil:
+		return append(b, "null"...), true
+	case bool:
+		return strconv.AppendBool(b, x), true
+	case int:
+		return strconv.AppendInt(b, int64(x), 10), true
+	case float64:
+		if x == math.Trunc(x) && math.Abs(x) < 1<<53 {
+			return strconv.AppendInt(b, int64(x), 10), true
+		}
+		raw, err := json.Marshal(x)
+		return append(b, raw...), err == nil
+	case string:
+		for i := range len(x) {
+			if c := x[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+				return b, false
+			}
+		}
+		return append(append(append(b, '"'), x...), '"'), true
+	case []any:
+		b = append(b, '[')
+		for i, e := range x {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, ok = appendCanonical(b, e); !ok {
+				return b, false
+			}
+		}
+		return append(b, ']'), x != nil
+	case map[string]any:
+		names := make([]string, 0, len(x))
+		for name := range x {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		b = append(b, '{')
+		for i, name := range names {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, ok = appendCanonical(b, name); !ok {
+				return b, false
+			}
+			if b, ok = appendCanonical(append(b, ':'), x[name]); !ok {
+				return b, false
+			}
+		}
+		return append(b, '}'), x != nil
+	}
+	if r := reflect.ValueOf(v); r.Kind() == reflect.Map && r.Type().ConvertibleTo(reflect.TypeFor[map[string]any]()) {
+		return appendCanonical(b, r.Convert(reflect.TypeFor[map[string]any]()).Interface())
+	}
+	return b, false
+}
+
+// slowCanonical is CanonicalJSON of anything.
+func slowCanonical(v any) ([]byte, error) {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("canonical JSON: %w", err)

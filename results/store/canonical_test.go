@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"math"
 	"testing"
 )
@@ -48,5 +49,26 @@ func TestKeyIsTheHashOfTheSettings(t *testing.T) {
 		A float64 `json:"a"`
 	}{"x", 1}); same != got {
 		t.Error("equal settings, different keys")
+	}
+}
+
+// What settings are made of is written on a short way, with the same bytes as on the long one.
+func TestTheShortWayWritesTheSameBytes(t *testing.T) {
+	type values map[string]any
+	for _, v := range []any{
+		map[string]any{"b": 1, "a": values{"z": 0.1, "y": 1e300, "x": -3.0, "w": 1 << 40, "v": 2.5e-9}, "c": []any{true, false, nil, "text", []any{}}},
+		values{}, map[string]any{"": ""}, "a<b>&c", 0.0, math.Copysign(0, -1), -1e15, 1e16, 9007199254740993.0, 1e-7, 123456789.5,
+		[]any{map[string]any{"k": values{"n": 7}}},
+	} {
+		got, ok := appendCanonical(nil, v)
+		want, err := slowCanonical(v)
+		if err != nil || !ok || string(got) != string(want) {
+			t.Errorf("%v: got %s (%v), want %s (%v)", v, got, ok, want, err)
+		}
+	}
+	for _, v := range []any{"é", "\n", `"`, `\`, math.NaN(), math.Inf(1), []string{"a"}, struct{ A int }{1}, map[string]string{"a": "b"}, json.Number("1")} {
+		if got, ok := appendCanonical(nil, v); ok {
+			t.Errorf("%v goes the short way: %s", v, got)
+		}
 	}
 }
