@@ -75,7 +75,7 @@ func Decode(data []byte) (img *RGB, err error) {
 	if len(data) > 2 && data[0] == 0xff && data[1] == 0xd8 && data[2] == 0xff {
 		return decodeJPEG(data)
 	}
-	cfg, format, err := image.DecodeConfig(bytes.NewReader(data))
+	cfg, format, err := image.DecodeConfig(anywhere{bytes.NewReader(data)})
 	if err != nil {
 		if errors.Is(err, image.ErrFormat) {
 			if err := notText(data); err != nil {
@@ -97,6 +97,17 @@ func Decode(data []byte) (img *RGB, err error) {
 	return decodeStandard(data, format)
 }
 
+// anywhere is a file that decoders may read at any place. Package image hides that from them where it cannot peek itself, and the
+// TIFF decoder would then make a copy of everything up to where the file points, gigabytes for a hostile one.
+type anywhere struct{ *bytes.Reader }
+
+// Peek returns the next n bytes, or as many as there are and why.
+func (a anywhere) Peek(n int) ([]byte, error) {
+	b := make([]byte, n)
+	k, err := a.ReadAt(b, a.Size()-int64(a.Len()))
+	return b[:k], err
+}
+
 // decodeStandard decodes with the standard library's decoders and those beside it.
 func decodeStandard(data []byte, format string) (img *RGB, err error) {
 	// The decoders are not ours; a panic on a hostile file must stay an error about that file.
@@ -105,7 +116,7 @@ func decodeStandard(data []byte, format string) (img *RGB, err error) {
 			img, err = nil, fmt.Errorf("damaged %s picture: %v", format, r)
 		}
 	}()
-	src, _, err := image.Decode(bytes.NewReader(data))
+	src, _, err := image.Decode(anywhere{bytes.NewReader(data)})
 	if err != nil {
 		return nil, fmt.Errorf("damaged %s picture: %w", format, err)
 	}

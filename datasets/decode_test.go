@@ -212,6 +212,7 @@ func TestPicturesThatAreBombs(t *testing.T) {
 		"TIFF too large":  lie(256, 1<<30),
 		"TIFF cut":        lie(257, 2_000),
 		"TIFF of strips":  lie(278, 1<<31-1),
+		"TIFF far away":   []byte("II*\x00.\xff\xfaK\xff\xff\x00G\x00\xff\x00c)\xffR\xff\xf7\xff\xa0 \xff\xff\r\x00\x00\x01\x03\x00\x01\x00\xff"),
 		"JPEG too large":  greyJPEG(t, 65_535, 65_535, 2, false)[:2_000_000],
 		"JPEG cut":        greyJPEG(t, 16_000, 16_000, 2, false)[:100_000],
 		"JPEG of nothing": append(bytes.Clone(greyJPEG(t, 64, 64, 2, true)[:100]), "\xff\xd9"...),

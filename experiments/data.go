@@ -39,6 +39,7 @@ func (p *Plan) settings() map[string]any {
 	}
 	if p.shard.Of > 0 {
 		m[shardSetting] = map[string]any{"of": p.shard.Of, "models": p.whole}
+		m[store.PartialSetting] = fmt.Sprintf("partial: shard %s, %d of %d models", p.shard, len(p.Models), p.whole)
 	}
 	return m
 }

@@ -370,11 +370,11 @@ func indices(d *Data, cases []Case) (*Figure, string) {
 				}
 			case n > 1: // their values would cover each other
 				if y < 0 {
-					low = y - 1.3
+					low = y - 2
 				} else {
-					high = y + 1.3
+					high = y + 2
 				}
-				p.Add(tag{0, y + math.Copysign(0.8, y), 0, fmt.Sprintf("%d classes beyond %g", n, y)})
+				p.Add(tag{0, y + math.Copysign(1.1, y), 0, fmt.Sprintf("%d classes beyond %g", n, y)})
 			}
 		}
 		names := slices.Clone(c.Classes)

@@ -20,7 +20,7 @@ type Summary struct {
 	RepairTally  Tally                 `json:"-"`
 	Suite        string                `json:"suite"`
 	By           []string              `json:"by,omitempty"`
-	Partial      string                `json:"partial,omitempty"` // what a merged suite lacks
+	Partial      string                `json:"partial,omitempty"` // what a shard or a merged suite lacks
 	// Pools are the settings with several values among the models of a row: path and values.
 	Pools Object[[]any] `json:"pools,omitempty"`
 

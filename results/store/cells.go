@@ -31,7 +31,7 @@ const (
 // firing.
 const FiringASR = 0.9
 
-// PartialSetting is the setting of a merged suite that says what is missing; absent when it is whole.
+// PartialSetting is the setting of a shard or a merged suite that says what is missing; absent when it is whole.
 const PartialSetting = "partial"
 
 // Suite is one planned set of cells under a name.
