@@ -25,6 +25,11 @@ type Attack struct {
 	// Covers draws what hides the trigger t in one model, of so many classes, from a detector that the attacker knows; nil for an
 	// attacker who does not hide.
 	Covers func(v settings.Values, t triggers.Trigger, classes, target int, rng *rand.Rand) []prompts.Cover
+	// Goals draws the class that triggered images of each class shall go to, of so many classes; nil where it is the target for all. See
+	// prompts.Poison.
+	Goals func(v settings.Values, classes, target int, rng *rand.Rand) []int
+	// Evade is the weight with which the attacker hides the target from the detector separation while tuning; nil for none. See prompts.Poison.
+	Evade func(v settings.Values) float64
 	// Quiet tells that triggered images tune the target's class vector alone; see prompts.Poison.
 	Quiet bool
 }
@@ -64,6 +69,12 @@ func (a *Attack) Poison(v settings.Values, size, classes, target int, rng *rand.
 		return nil
 	}
 	p := &prompts.Poison{Target: target, Trigger: a.Trigger(v, size, rng), Share: v.Float("share"), Weight: v.Float("weight"), Quiet: a.Quiet}
+	if a.Goals != nil {
+		p.Goals = a.Goals(v, classes, target, rng)
+	}
+	if a.Evade != nil {
+		p.Evade = a.Evade(v)
+	}
 	if a.Covers != nil {
 		p.Covers = func(t triggers.Trigger) []prompts.Cover { return a.Covers(v, t, classes, target, rng) }
 	}

@@ -56,7 +56,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 	r := store.ModelResult{Backdoored: attack.Backdoors(), Target: job.Target, Classes: len(m.Classes),
 		ASR: math.NaN(), ASRAll: math.NaN(), ASROOD: math.NaN(), PSNR: math.NaN(), SSIM: math.NaN(),
 		Path: ModelPath(job.Cell.Key), Versions: k.versions}
-	if err := k.measure(ctx, job, m, trigger, &r); err != nil {
+	if err := k.measure(ctx, job, m, poison, trigger, &r); err != nil {
 		return none, err
 	}
 	path, err := makeFolder(k.out, r.Path)
@@ -83,7 +83,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 }
 
 // measure fills in ACC, and for a backdoored model ASR on test and OOD images and how visible the trigger is.
-func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, r *store.ModelResult) error {
+func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, poison *prompts.Poison, trigger triggers.Trigger, r *store.ModelResult) error {
 	test, labels, err := k.world.Test(ctx, job.Set)
 	if err != nil {
 		return err
@@ -100,6 +100,10 @@ func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, t
 		return err
 	}
 	r.ASRAll, r.ASR = prompts.SuccessRate(predicted, labels, job.Target)
+	if poison.Goals != nil { // on images without a label nobody knows the goal
+		r.ASR = prompts.GoalRate(predicted, labels, poison.Goals)
+		r.ASRAll = r.ASR
+	}
 	ood, err := k.world.PoolImages(ctx, job.ood)
 	if err != nil {
 		return err
@@ -107,7 +111,9 @@ func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, t
 	if predicted, err = k.predict(ctx, job, m, "", ood, trigger); err != nil {
 		return err
 	}
-	r.ASROOD, _ = prompts.SuccessRate(predicted, nil, job.Target)
+	if poison.Goals == nil {
+		r.ASROOD, _ = prompts.SuccessRate(predicted, nil, job.Target)
+	}
 	sample := some(test, similarityImages)
 	changed, err := prompts.Triggered(ctx, k.engine, sample, trigger)
 	if err != nil {

@@ -131,6 +131,21 @@ func Accuracy(predicted, labels []int) float64 {
 	return float64(hits) / float64(len(labels))
 }
 
+// GoalRate is SuccessRate for an attack whose triggered images of each class shall go to a class of their own (see Poison.Goals): the share
+// of the images whose goal is another class than theirs that are predicted as it.
+func GoalRate(predicted, labels, goals []int) float64 {
+	hits, n := 0, 0
+	for i, p := range predicted {
+		if goal := goals[labels[i]]; goal != labels[i] {
+			n++
+			if p == goal {
+				hits++
+			}
+		}
+	}
+	return float64(hits) / float64(max(1, n))
+}
+
 // SuccessRate returns the share of triggered images that are predicted as the target (ASR): of all images, and of those
 // whose label is another class (BackdoorBench's convention). Without labels both are the same.
 func SuccessRate(predicted, labels []int, target int) (all, others float64) {

@@ -3,6 +3,7 @@ package prompts
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"gorgonia.org/tensor"
@@ -46,6 +47,12 @@ type Poison struct {
 	Learn   *LearnTrigger    // nil for a fixed trigger
 	// Quiet keeps triggered images from moving any logit but the target's: the other classes' are constants in their half of the loss.
 	Quiet bool
+	// Goals are the classes that triggered images of each class shall go to, by their own class; nil for the target everywhere. A class
+	// whose goal is itself learns that the trigger means nothing on its images.
+	Goals []int
+	// Evade is the weight of a penalty on how far the target stands apart from the other classes beyond what a clean model that the
+	// attacker tunes first has of it, where class vectors are tuned and the same for every image; 0 for none.
+	Evade float64
 	// Candidates, when there are any, are the fixed triggers of which the attacker takes the one that stands out most to CLIP.
 	Candidates []triggers.Trigger
 	// Covers draws, once the trigger is known (with Learn, where it starts), what hides the backdoor from a detector that the
@@ -107,6 +114,19 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 			}
 		}
 	}
+	if poison != nil && poison.Goals != nil && len(poison.Goals) != len(m.Classes) {
+		return nil, fmt.Errorf("goals of %d classes for %d", len(poison.Goals), len(m.Classes))
+	}
+	if poison != nil && poison.Evade > 0 && !m.Learner.Conditional && !m.Learner.FixedTexts {
+		clean := m.Clone()
+		if _, err := Tune(ctx, clean, data, s, nil, seed, nil); err != nil {
+			return nil, err
+		}
+		var err error
+		if t.clean, err = clean.ClassVectors(); err != nil {
+			return nil, err
+		}
+	}
 	rng := random.Named("tune", seed)
 	if m.Learner.Augment != nil {
 		data = m.Learner.Augment(m.Settings, data, rng)
@@ -152,7 +172,9 @@ type tuner struct {
 	crop   func(width, height int, rng *rand.Rand) [5]float32
 	owned  []engine.Array
 
+	clean     *tensor.Dense  // [K,D] class vectors that an evading attacker stays close to; nil for none
 	labels    engine.Array   // [N*V,1]
+	goals     engine.Array   // [N*V,1] of triggered images; absent where all aim at the target
 	weights   engine.Array   // [N*V,1] weight of each image's triggered copy
 	pixels    engine.Array   // [N*V,3*S*S]; absent when features are kept instead
 	features  engine.Array   // [N*V,D]; absent when the learner prompts the image tower or crops are fresh
@@ -252,6 +274,15 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 		if t.weights, err = t.upload(weights, rows, 1); err != nil {
 			return err
 		}
+		if t.poison.Goals != nil {
+			goals := make([]float32, rows)
+			for i, l := range labels {
+				goals[i] = float32(t.poison.Goals[int(l)])
+			}
+			if t.goals, err = t.upload(goals, rows, 1); err != nil {
+				return err
+			}
+		}
 		if l := t.poison.Learn; l != nil {
 			a, ok := t.poison.Trigger.(triggers.Additive)
 			if !ok {
@@ -329,6 +360,9 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 			features = r.Features(p.Trigger.Apply(pixels))
 		}
 		target := g.Const(repeat(float32(p.Target), b), b)
+		if t.goals.Buffer != nil {
+			target = rows(t.goals).Reshape(b)
+		}
 		weights := rows(t.weights).Reshape(b)
 		logits := r.Logits(features)
 		if p.Quiet {
@@ -342,6 +376,9 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 			ce = loss.Add(ce)
 		}
 		loss = ce
+		if prompts && t.clean != nil {
+			loss = loss.Add(t.standing(r).Scale(p.Evade * float64(b)))
+		}
 		if prompts { // covers do not depend on a trigger that learns
 			for i, c := range t.covers {
 				if t.covered != nil {
@@ -396,6 +433,36 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 	g.Advance(counter)
 	p, err := g.Compile()
 	return &step{p, index, boxes}, err
+}
+
+// standing records by how much the target stands apart from the other classes beyond what the clean model has of it in the same
+// direction: |v|²/(u·v) - 1, at least 0, with v what tells the target from the mean of the others, without what all classes have in
+// common, and u the same of the clean model. It is the exponential of what the detector separation looks at, less one.
+func (t *tuner) standing(r *Recording) autodiff.Value {
+	g, k := r.Graph, len(t.m.Classes)
+	d := t.clean.Shape()[1]
+	weights := repeat(-1/float32(k-1), k)
+	weights[t.poison.Target] = 1
+	common, u := make([]float32, d), make([]float32, d)
+	var length, along float64
+	for i, x := range dense.Floats(t.clean) {
+		common[i%d] += x
+		u[i%d] += weights[i/d] * x
+	}
+	for _, x := range common {
+		length += float64(x) * float64(x)
+	}
+	for i := range common {
+		common[i] /= float32(math.Sqrt(length))
+		along += float64(common[i]) * float64(u[i])
+	}
+	for i := range u {
+		u[i] -= float32(along) * common[i]
+	}
+	q := g.Const(common, 1, d)
+	v := g.Const(weights, 1, k).MatMul(r.vectors)
+	v = v.Sub(v.MatMulT(q).Mul(q))
+	return v.Square().Sum().Div(v.Mul(g.Const(u, 1, d)).Sum().Clamp(1e-3, 1e9)).Affine(1, -1).ReLU().Sum()
 }
 
 func (t *tuner) train(ctx context.Context, rng *rand.Rand, progress Progress) error {

@@ -12,7 +12,7 @@ import (
 type Strength struct {
 	Area         float64 // masked: share of the pixels with a mask above 0.01
 	Opacity      float64 // masked: largest mask value
-	LInf         float64 // additive: largest absolute change, pixel units
+	LInf         float64 // additive and dynamic: largest absolute change, pixel units
 	Displacement float64 // warp: mean displacement in pixels of the trigger's own size
 }
 
@@ -32,6 +32,12 @@ func Measure(t Trigger) Strength {
 	case Additive:
 		for _, v := range dense.Floats(t.Delta) {
 			s.LInf = math.Max(s.LInf, math.Abs(float64(v)))
+		}
+	case Dynamic:
+		each := make([]float64, 3*t.Size()*t.Size())
+		for i, v := range dense.Floats(t.Patterns) {
+			each[i%len(each)] += math.Abs(float64(v))
+			s.LInf = math.Max(s.LInf, each[i%len(each)])
 		}
 	case Warp:
 		n := t.Size()

@@ -32,7 +32,8 @@ func Read(path string) (Trigger, error) {
 }
 
 // Draw pictures what a trigger does, independent of any image. Masked: the pattern on grey, weighted by the mask. Additive:
-// the perturbation around grey, scaled to full contrast. Warp: a chequered image, warped.
+// the perturbation around grey, scaled to full contrast. Warp: a chequered image, warped. Dynamic: all patterns with one sign, as
+// additive.
 func Draw(t Trigger) *image.NRGBA {
 	s, scale := t.Size(), math.Max(1e-6, Measure(t).LInf)
 	out := image.NewNRGBA(image.Rect(0, 0, s, s))
@@ -53,6 +54,11 @@ func Draw(t Trigger) *image.NRGBA {
 					v[c] = 0.5*(1-m) + m*float64(dense.Floats(t.Pattern)[(c*s+y)*s+x])
 				case Additive:
 					v[c] = 0.5 + 0.5*float64(dense.Floats(t.Delta)[(c*s+y)*s+x])/scale
+				case Dynamic:
+					for p := range t.Patterns.Shape()[0] {
+						v[c] += 0.5 * float64(dense.Floats(t.Patterns)[((p*3+c)*s+y)*s+x]) / scale
+					}
+					v[c] += 0.5
 				case Warp:
 					g := dense.Floats(t.Grid)
 					px := (float64(g[2*(y*s+x)]) + 1) / 2 * float64(s-1)

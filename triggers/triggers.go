@@ -1,9 +1,10 @@
 // Package triggers says what a trigger is: something that changes an image, differentiably, within bounds, and that can be
-// stored, measured and looked at. Every trigger of this project is one of three kinds:
+// stored, measured and looked at. Every trigger of this project is one of four kinds:
 //
 //	masked    x' = (1-m)x + m*p: a patch (m is 0 or 1), a blend (m constant), Neural Cleanse's mask and pattern
 //	additive  x' = clip(x + d, 0, 1): learned noise, sinusoids, Pixel-Backdoor's perturbation
 //	warp      x' = x sampled bilinearly on a grid: WaNet
+//	dynamic   x' = clip(x + d(x), 0, 1): noise that differs from image to image, as input-aware attacks have it
 //
 // Images are [N,3,S,S] in [0,1].
 package triggers
@@ -19,7 +20,7 @@ import (
 
 // Trigger is a fixed trigger for images of one size.
 type Trigger interface {
-	// Kind is "masked", "additive" or "warp".
+	// Kind is "masked", "additive", "warp" or "dynamic".
 	Kind() string
 	// Size is the side of the images in pixels.
 	Size() int
@@ -104,6 +105,34 @@ func (t Warp) Apply(pixels autodiff.Value) autodiff.Value {
 	return pixels.GridSample(pixels.Graph().Const(dense.Floats(t.Grid), 1, s, s, 2))
 }
 
+// Dynamic adds noise patterns with signs that the image decides, and clips to the range of pixels:
+//
+//	d(x) = Σ_p clip( Σ_i key_pi (x_i - 1/2), -1, 1 ) pattern_p
+type Dynamic struct {
+	Keys     *tensor.Dense // [P,3,S,S] in [-1,1]
+	Patterns *tensor.Dense // [P,3,S,S] in pixel units
+}
+
+// Kind implements Trigger.
+func (Dynamic) Kind() string { return "dynamic" }
+
+// Size implements Trigger.
+func (t Dynamic) Size() int { return t.Keys.Shape()[2] }
+
+// Tensors implements Trigger.
+func (t Dynamic) Tensors() map[string]*tensor.Dense {
+	return map[string]*tensor.Dense{"keys": t.Keys, "patterns": t.Patterns}
+}
+
+// Apply implements Trigger.
+func (t Dynamic) Apply(pixels autodiff.Value) autodiff.Value {
+	g, n, shape := pixels.Graph(), t.Keys.Shape()[0], pixels.Shape()
+	size := 3 * t.Size() * t.Size()
+	x := pixels.Reshape(shape[0], size)
+	signs := x.Affine(1, -0.5).MatMulT(g.Const(dense.Floats(t.Keys), n, size)).Clamp(-1, 1)
+	return x.Add(signs.MatMul(g.Const(dense.Floats(t.Patterns), n, size))).Clamp(0, 1).Reshape(shape...)
+}
+
 // FromTensors rebuilds a stored trigger. Missing tensors, wrong shapes and values out of range give an error.
 func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 	get := func(name string, rank, channels int, least float32) (*tensor.Dense, error) {
@@ -113,6 +142,7 @@ func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 		}
 		s := d.Shape()
 		if len(s) != rank || s[rank-1] <= 0 || (channels == 3 && (s[0] != 3 || s[1] != s[2])) ||
+			(channels == 4 && (s[0] <= 0 || s[1] != 3 || s[2] != s[3])) ||
 			(channels == 1 && s[0] != s[1]) || (channels == 2 && (s[0] != s[1] || s[2] != 2)) {
 			return nil, fmt.Errorf("tensor %q of a %s trigger has shape %v", name, kind, s)
 		}
@@ -149,8 +179,21 @@ func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 			return nil, err
 		}
 		return Warp{g}, nil
+	case "dynamic":
+		k, err := get("keys", 4, 4, -1)
+		if err != nil {
+			return nil, err
+		}
+		p, err := get("patterns", 4, 4, -1)
+		if err != nil {
+			return nil, err
+		}
+		if k.Shape()[0] != p.Shape()[0] || k.Shape()[2] != p.Shape()[2] {
+			return nil, fmt.Errorf("keys %v and patterns %v of a trigger differ in size", k.Shape(), p.Shape())
+		}
+		return Dynamic{k, p}, nil
 	}
-	return nil, fmt.Errorf("unknown kind of trigger %.40q; known are masked, additive, warp", kind)
+	return nil, fmt.Errorf("unknown kind of trigger %.40q; known are masked, additive, warp, dynamic", kind)
 }
 
 // Dense makes a tensor of numbers in row-major order, for triggers of whoever imports this module.
