@@ -11,6 +11,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/internal/dense"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/settings"
@@ -158,7 +159,7 @@ func untriggered(ctx context.Context, in Input, measure []int) ([]Outcome, int64
 	k, n := len(in.Model.Classes), float64(len(measure))
 	out := make([]Outcome, k)
 	for i := range measure {
-		row := floats(logits)[i*k : (i+1)*k]
+		row := dense.Floats(logits)[i*k : (i+1)*k]
 		for t := range row {
 			behind := gap(row, t)
 			out[t].Loss += math.Max(0, in.Settings.Float("margin")+behind) / n
@@ -216,7 +217,7 @@ func SplitPool(in Input) (optimise, measure []int, err error) {
 
 func meanAbs(t *tensor.Dense) float64 {
 	var sum float64
-	data := floats(t)
+	data := dense.Floats(t)
 	for _, v := range data {
 		sum += math.Abs(float64(v))
 	}

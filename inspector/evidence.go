@@ -8,6 +8,7 @@ import (
 
 	vec "gonum.org/v1/gonum/floats"
 
+	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/triggers"
 )
@@ -88,7 +89,7 @@ func classVectors(ctx context.Context, in Input, images []int) ([][]float64, int
 	for c := range out {
 		out[c] = make([]float64, d)
 	}
-	for i, x := range floats(all) {
+	for i, x := range dense.Floats(all) {
 		out[i/d%k][i%d] += float64(x) / float64(len(images))
 	}
 	return out, int64(len(images)), nil

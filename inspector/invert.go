@@ -250,5 +250,3 @@ func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, err
 		most = c / 2
 	}
 }
-
-func floats(t *tensor.Dense) []float32 { return t.Data().([]float32) }

@@ -12,6 +12,7 @@ import (
 
 	vec "gonum.org/v1/gonum/floats"
 
+	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/triggers"
 )
@@ -149,7 +150,7 @@ func probe(ctx context.Context, in Input) (doubt string, vectors [][]float64, er
 	k := len(m.Classes)
 	d := of.Shape()[1] / k
 	vectors = make([][]float64, k)
-	for i, x := range floats(of) {
+	for i, x := range dense.Floats(of) {
 		c := i / d % k
 		if v := float64(x); math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Sprintf("the class vector of %.60q is not finite", m.Classes[c]), nil, nil
@@ -176,7 +177,7 @@ func probe(ctx context.Context, in Input) (doubt string, vectors [][]float64, er
 // Undefined says which class's logits [N,K] are not finite; empty for none.
 func Undefined(m *prompts.Model, logits *tensor.Dense) string {
 	k := logits.Shape()[1]
-	for i, z := range floats(logits) {
+	for i, z := range dense.Floats(logits) {
 		if z-z != 0 {
 			return fmt.Sprintf("the logit of %.60q is %v on an image without a trigger", m.Classes[i%k], z)
 		}
@@ -217,7 +218,7 @@ func longestRow(t *tensor.Dense) float64 {
 	if len(shape) > 0 {
 		width = shape[len(shape)-1]
 	}
-	for row := range slices.Chunk(floats(t), width) {
+	for row := range slices.Chunk(dense.Floats(t), width) {
 		sum := 0.0
 		for _, v := range row {
 			sum += float64(v) * float64(v)

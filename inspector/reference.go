@@ -11,6 +11,8 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -32,7 +34,7 @@ var ReferenceParams = []settings.Param{
 // class as data has, drawn with replacement. It returns its accuracy on other images: those held out or, where there are none, those that
 // were not drawn.
 func TuneReference(ctx context.Context, m *prompts.Model, data, heldOut prompts.Data, tuning settings.Values, seed uint64) (accuracy float64, err error) {
-	drawn, left := resample(data, rand.New(rand.NewPCG(seed, 0x726566)))
+	drawn, left := resample(data, random.Named("ref", seed))
 	if _, err := prompts.Tune(ctx, m, drawn, tuning, nil, seed, nil); err != nil {
 		return 0, err
 	}
@@ -99,7 +101,7 @@ const candidates = 2.5
 // none. The likeliest alone would make references that are too much alike. heldOut is the other half, each image with the class that zero-shot CLIP
 // puts it into.
 func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool *tensor.Dense, perClass int, seed uint64) (data, heldOut prompts.Data, err error) {
-	rng := rand.New(rand.NewPCG(seed, 0x706f6f6c))
+	rng := random.Named("pool", seed)
 	order := rng.Perm(pool.Shape()[0])
 	half, others := order[:len(order)/2], order[len(order)/2:]
 	if len(half) == 0 {
@@ -118,7 +120,7 @@ func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool *tenso
 	if logits, err = zero.Logits(ctx, triggers.Rows(pool, half), nil); err != nil {
 		return data, heldOut, err
 	}
-	k, z := len(classes), floats(logits)
+	k, z := len(classes), dense.Floats(logits)
 	likely := make([]float64, len(z)) // log probabilities
 	for i := range half {
 		row := z[i*k : (i+1)*k]

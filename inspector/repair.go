@@ -8,6 +8,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/internal/dense"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/settings"
@@ -135,10 +136,10 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 	n, shape := len(in.Shots.Labels), in.Shots.Images.Shape()
 	views := shape[0] / n
 	size := shape.TotalSize() / n // of all views of an image
-	pixels, labels := slices.Clone(floats(in.Shots.Images)), slices.Clone(in.Shots.Labels)
+	pixels, labels := slices.Clone(dense.Floats(in.Shots.Images)), slices.Clone(in.Shots.Labels)
 	order := random.Named("repair", in.Seed).Perm(n)[:max(1, int(in.Settings.Float("share")*float64(n)))]
 	for _, i := range order {
-		pixels = append(pixels, floats(in.Shots.Images)[i*size:(i+1)*size]...)
+		pixels = append(pixels, dense.Floats(in.Shots.Images)[i*size:(i+1)*size]...)
 		labels = append(labels, in.Shots.Labels[i])
 	}
 	for i, t := range list {
@@ -154,7 +155,7 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 		if err != nil {
 			return fmt.Errorf("repair: %w", err)
 		}
-		copy(carriers, floats(with))
+		copy(carriers, dense.Floats(with))
 	}
 	s := maps.Clone(in.Settings)
 	s["epochs"] = epochs

@@ -8,6 +8,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/engine"
+	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/triggers"
 )
@@ -64,7 +65,7 @@ func (inv *Inversion) newSession(in Input, c int, start []*tensor.Dense) (s *ses
 		}
 	}()
 	shape := in.Pool.Shape()
-	if s.pool, err = s.array(floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3]); err != nil {
+	if s.pool, err = s.array(dense.Floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3]); err != nil {
 		return s, err
 	}
 	for _, t := range start {
@@ -118,7 +119,7 @@ func contrasted(r *prompts.Recording, x, features, logits autodiff.Value, refere
 	if err != nil {
 		return autodiff.None, err
 	}
-	z := features.MatMulT(r.Graph.Const(floats(v), v.Shape()...)).Scale(reference.CLIP.LogitScale())
+	z := features.MatMulT(r.Graph.Const(dense.Floats(v), v.Shape()...)).Scale(reference.CLIP.LogitScale())
 	return logits.Sub(z.Scale(weight)), nil
 }
 
@@ -427,7 +428,7 @@ func (s *session) read(from []engine.Array, i int) ([]*tensor.Dense, error) {
 
 func (s *session) write(to []engine.Array, i int, v []*tensor.Dense) error {
 	for j, t := range v {
-		if err := to[j].Buffer.Write(i*t.Shape().TotalSize(), floats(t)); err != nil {
+		if err := to[j].Buffer.Write(i*t.Shape().TotalSize(), dense.Floats(t)); err != nil {
 			return err
 		}
 	}
