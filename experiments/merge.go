@@ -36,8 +36,7 @@ func (m Merged) Partial() string {
 	if m.Models < m.Whole {
 		out = append(out, fmt.Sprintf("%d of %d models", m.Models, m.Whole))
 	}
-	p := m.Progress
-	if open := p.Models.Planned - p.Models.Finished + p.Detections.Planned - p.Detections.Finished + p.Repairs.Planned - p.Repairs.Finished; open > 0 {
+	if open := m.Progress.Open(); open > 0 {
 		out = append(out, fmt.Sprintf("%d cells are not finished", open))
 	}
 	if len(out) == 0 {
@@ -231,6 +230,15 @@ func finishedFiles(s *store.Store, suite string) (out []string, err error) {
 			if m.Result.Backdoored {
 				out = append(out, filepath.Join(filepath.Dir(ModelPath(m.Cell.Key)), TriggerFile))
 			}
+		}
+	}
+	references, err := s.References(suite)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range references {
+		if r.State == store.Finished {
+			out = append(out, ReferencePath(r.Cell.Key))
 		}
 	}
 	detections, err := s.Detections(suite)

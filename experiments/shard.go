@@ -120,21 +120,31 @@ func globEscape(s string) string {
 	return regexp.MustCompile(`[*?\[\\]`).ReplaceAllString(s, `\$0`)
 }
 
-// Part is the plan of one shard: some of the models with all that hangs on them. Cells keep their places in the whole plan, so that merged shards export
-// what an undivided run exports. The parts are of about equal work by the estimate: models are dealt out, the largest first, to
-// whoever has least. The same plan is always cut in the same way.
+// Part is the plan of one shard: some of the models with all that hangs on them. Models that share clean references stay together, so that each reference
+// is made once. Cells keep their places in the whole plan, so that merged shards export what an undivided run exports. The parts are
+// of about equal work by the estimate: models are dealt out, the largest group first, to whoever has least. The same plan is always
+// cut in the same way.
 func (p *Plan) Part(s Shard) *Plan {
 	if s.Of == 0 {
 		return p
 	}
 	mine := map[*ModelJob]bool{}
 	p.deal(s.Of, func(m *ModelJob, shard int, _ float64) { mine[m] = shard == s.Index-1 })
-	part := &Plan{File: p.File, Engine: p.Engine, shard: s, whole: len(p.Models), models: map[string]*ModelJob{}, detections: map[string]*DetectionJob{},
-		repairs: map[string]*RepairJob{}, measured: p.measured, same: p.same}
+	part := *p
+	part.shard, part.whole = s, len(p.Models)
+	part.Models, part.References, part.Detections, part.Repairs = nil, nil, nil, nil
+	part.models, part.references = map[string]*ModelJob{}, map[string]*ReferenceJob{}
+	part.detections, part.repairs = map[string]*DetectionJob{}, map[string]*RepairJob{}
 	for _, m := range p.Models {
 		if mine[m] {
 			part.Models = append(part.Models, m)
 			part.models[m.Cell.Key] = m
+		}
+	}
+	for _, r := range p.References {
+		if mine[r.Model] {
+			part.References = append(part.References, r)
+			part.references[r.Cell.Key] = r
 		}
 	}
 	for _, d := range p.Detections {
@@ -149,26 +159,67 @@ func (p *Plan) Part(s Shard) *Plan {
 			part.repairs[r.Cell.Key] = r
 		}
 	}
-	return part
+	return &part
 }
 
 // deal deals the models out to so many shards, numbered from 0.
 func (p *Plan) deal(shards int, to func(m *ModelJob, shard int, work float64)) {
 	work := map[*ModelJob]float64{}
 	p.eachWork(func(_ store.Kind, m *ModelJob, _ string, w clip.Work) { work[m] += w.FLOP })
-	order := slices.Clone(p.Models)
-	slices.SortStableFunc(order, func(a, b *ModelJob) int { return cmp.Compare(work[b], work[a]) })
+	groups := p.groups()
+	sums := make([]float64, len(groups))
+	order := make([]int, len(groups))
+	for i, g := range groups {
+		order[i] = i
+		for _, m := range g {
+			sums[i] += work[m]
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sums[b], sums[a]) })
 	load := make([]float64, shards)
-	for _, m := range order {
+	for _, i := range order {
 		least := 0
-		for i := range load {
-			if load[i] < load[least] {
-				least = i
+		for j := range load {
+			if load[j] < load[least] {
+				least = j
 			}
 		}
-		load[least] += work[m]
-		to(m, least, work[m])
+		load[least] += sums[i]
+		for _, m := range groups[i] {
+			to(m, least, work[m])
+		}
 	}
+}
+
+// groups are the models that share references, in the plan's order; a model that shares none is a group of its own.
+func (p *Plan) groups() (groups [][]*ModelJob) {
+	leader := map[*ModelJob]*ModelJob{}
+	var find func(m *ModelJob) *ModelJob
+	find = func(m *ModelJob) *ModelJob {
+		if up := leader[m]; up != nil && up != m {
+			leader[m] = find(up)
+			return leader[m]
+		}
+		return m
+	}
+	for _, d := range p.Detections {
+		for _, r := range d.References {
+			if a, b := find(d.Model), find(r.Model); a != b {
+				leader[a] = b
+			}
+		}
+	}
+	at := map[*ModelJob]int{}
+	for _, m := range p.Models {
+		i, ok := at[find(m)]
+		if !ok {
+			i = len(groups)
+			at[find(m)] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], m)
+	}
+	return groups
 }
 
 // loads is the estimated work of each of so many shards, in operations.

@@ -44,9 +44,14 @@ func TestShardsAreSaidInOneWay(t *testing.T) {
 	}
 }
 
+// cut is a suite to cut into shards: models that share references, and a detector without any.
+func cut(t *testing.T) *suite.File {
+	return held(t, "detectors=[{name: ci, optimise: 16, measure: 8, batch: 8}, {name: separation, optimise: 16, measure: 8, batch: 8}]", "seeds=[1,2]")
+}
+
 // Every cell is in one shard, wherever it is computed, and no shard has much more to do than another.
 func TestShardsShareTheWork(t *testing.T) {
-	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
+	f := cut(t)
 	plan := func() *Plan {
 		p, err := NewPlan(world.New(), f, "an engine")
 		if err != nil {
@@ -67,9 +72,20 @@ func TestShardsShareTheWork(t *testing.T) {
 					t.Errorf("shard %d of %d has a detection and not its model", i+1, n)
 				}
 				seen[d.Cell.Key] = d.Cell.Order
+				for _, r := range d.References {
+					if part.references[r.Cell.Key] == nil {
+						t.Errorf("shard %d of %d has a detection and not its references", i+1, n)
+					}
+				}
+			}
+			for _, r := range part.References {
+				if _, there := seen[r.Cell.Key]; there {
+					t.Errorf("%s is in two shards of %d", r, n)
+				}
+				seen[r.Cell.Key] = r.Cell.Order
 			}
 		}
-		if got, want := len(seen), len(whole.Models)+len(whole.Detections); got != want {
+		if got, want := len(seen), len(whole.Models)+len(whole.References)+len(whole.Detections); got != want {
 			t.Errorf("%d shards have %d cells, want %d", n, got, want)
 		}
 		for _, m := range whole.Models {
@@ -82,7 +98,7 @@ func TestShardsShareTheWork(t *testing.T) {
 		for _, l := range loads {
 			sum, most = sum+l, max(most, l)
 		}
-		for _, l := range whole.loads(len(whole.Models)) {
+		for _, l := range whole.loads(len(whole.groups())) {
 			largest = max(largest, l)
 		}
 		if most > sum/float64(n)+largest {
@@ -104,7 +120,7 @@ func merged(t *testing.T, dirs []string, out string) Merged {
 }
 
 func TestMergedShardsHaveTheBytesOfOneRun(t *testing.T) {
-	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
+	f := cut(t)
 	want := runTiny(t, f, Options{Out: t.TempDir()})
 	out := t.TempDir()
 	shard := func(i int, scratch string) {
@@ -164,7 +180,7 @@ func statuses(t *testing.T, out string) []Status {
 
 // The same cell with another result is refused and named, and nothing of that store is taken over.
 func TestMergeRefusesAnotherResult(t *testing.T) {
-	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
+	f := cut(t)
 	a, b, out := t.TempDir(), t.TempDir(), t.TempDir()
 	runTiny(t, f, Options{Out: a})
 	if err := os.CopyFS(b, os.DirFS(a)); err != nil {

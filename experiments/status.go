@@ -24,8 +24,7 @@ type Status struct {
 
 // Finished tells whether every cell of the store is finished.
 func (s Status) Finished() bool {
-	p := s.Progress
-	return s.Begun && p.Models.Finished == p.Models.Planned && p.Detections.Finished == p.Detections.Planned && p.Repairs.Finished == p.Repairs.Planned
+	return s.Begun && s.Progress.Open() == 0
 }
 
 // StatusOf reads how far the shards below an output folder have come, or its own store where it has no shards, from the files alone.
@@ -86,20 +85,28 @@ func statusIn(folder string, shard Shard) (all []Status, err error) {
 		if err != nil {
 			return nil, err
 		}
-		var m, d, r took
-		for _, x := range models {
-			m.add(x.State, x.Result.Seconds)
-			st.fail(x.State, x.Message)
+		references, err := s.References(u.Name)
+		if err != nil {
+			return nil, err
 		}
-		for _, x := range detections {
-			d.add(x.State, x.Result.Seconds)
-			st.fail(x.State, x.Message)
+		var m, x, d, r took
+		for _, c := range models {
+			m.add(c.State, c.Result.Seconds)
+			st.fail(c.State, c.Message)
 		}
-		for _, x := range repairs {
-			r.add(x.State, x.Result.Seconds)
-			st.fail(x.State, x.Message)
+		for _, c := range references {
+			x.add(c.State, c.Result.Seconds)
+			st.fail(c.State, c.Message)
 		}
-		st.Left = time.Duration((m.left() + d.left() + r.left()) * float64(time.Second))
+		for _, c := range detections {
+			d.add(c.State, c.Result.Seconds)
+			st.fail(c.State, c.Message)
+		}
+		for _, c := range repairs {
+			r.add(c.State, c.Result.Seconds)
+			st.fail(c.State, c.Message)
+		}
+		st.Left = time.Duration((m.left() + x.left() + d.left() + r.left()) * float64(time.Second))
 		all = append(all, st)
 	}
 	return all, nil
@@ -132,7 +139,7 @@ func (t took) left() float64 { return t.seconds / float64(max(1, t.finished)) * 
 // PrintStatus writes a table of stores, a line each, and the failures below it.
 func PrintStatus(w io.Writer, all []Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "shard\tsuite\tmodels\tdetections\trepairs\tfailed\trunning\tleft")
+	fmt.Fprintln(t, "shard\tsuite\tmodels\treferences\tdetections\trepairs\tfailed\trunning\tleft")
 	var left time.Duration
 	done := 0
 	for _, s := range all {
@@ -142,16 +149,16 @@ func PrintStatus(w io.Writer, all []Status) error {
 			name = "-"
 		}
 		if !s.Begun {
-			fmt.Fprintf(t, "%s\t\tnot begun\t\t\t\t\t\n", name)
+			fmt.Fprintf(t, "%s\t\tnot begun\t\t\t\t\t\t\n", name)
 			continue
 		}
 		if s.Finished() {
 			done++
 		}
 		left = max(left, s.Left)
-		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%d\t%d\t%s\n", name, s.Suite, p.Models.Finished, p.Models.Planned, p.Detections.Finished, p.Detections.Planned,
-			p.Repairs.Finished, p.Repairs.Planned, p.Models.Failed+p.Detections.Failed+p.Repairs.Failed,
-			p.Models.Leased+p.Detections.Leased+p.Repairs.Leased, s.Left.Round(time.Second))
+		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%d/%d\t%d\t%d\t%s\n", name, s.Suite, p.Models.Finished, p.Models.Planned, p.References.Finished, p.References.Planned, p.Detections.Finished, p.Detections.Planned,
+			p.Repairs.Finished, p.Repairs.Planned, p.Models.Failed+p.References.Failed+p.Detections.Failed+p.Repairs.Failed,
+			p.Models.Leased+p.References.Leased+p.Detections.Leased+p.Repairs.Leased, s.Left.Round(time.Second))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -315,6 +315,15 @@ type Progress struct {
 	Models, References, Detections, Repairs Counts
 }
 
+// Open counts the cells that are not finished.
+func (p Progress) Open() int {
+	n := 0
+	for _, c := range []Counts{p.Models, p.References, p.Detections, p.Repairs} {
+		n += c.Planned - c.Finished
+	}
+	return n
+}
+
 // Done reports whether nothing is left that a worker could do in this run.
 func (p Progress) Done() bool {
 	return p.Models.Pending == 0 && p.References.Pending == 0 && p.Detections.Pending == p.Detections.Blocked && p.Repairs.Pending == p.Repairs.Blocked

@@ -17,7 +17,7 @@ func (s *Store) Merge(from *Store, suite Suite) error {
 		if err := s.putSuite(tx, suite); err != nil {
 			return err
 		}
-		for _, merge := range []func(*sql.Tx, *Store, *Store, string) error{models.merge, detections.merge, repairs.merge} {
+		for _, merge := range []func(*sql.Tx, *Store, *Store, string) error{models.merge, references.merge, detections.merge, repairs.merge} {
 			if err := merge(tx, s, from, suite.Name); err != nil {
 				return err
 			}
