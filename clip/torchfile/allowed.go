@@ -293,7 +293,7 @@ func (f *File) call(o *pickle.Object, fresh bool) (any, error) {
 	switch g.String() {
 	case "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2":
 		want := map[string]int{"_rebuild_tensor": 4, "_rebuild_tensor_v2": 6}[g.Name]
-		if len(o.Args) != want && !(len(o.Args) == 7 && want == 6 && o.Args[6] == nil) {
+		if len(o.Args) != want { // a seventh would be metadata
 			return nil, odd
 		}
 		t, err := newTensor(o.Args)

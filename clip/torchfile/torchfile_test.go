@@ -381,6 +381,7 @@ func odd() map[string]hostileFile {
 		"a tensor with hooks":                     {raw("ccollections\nOrderedDict\n)Rq\x01K\x00K\x00s0."), "unknown"},
 		"a tensor whose shape is a list":          {raw(dict(text("ctx") + strings.Replace(x, "K\x04\x85K\x01\x85", "]K\x04aK\x01\x85", 1))), "want a tuple"},
 		"a tensor with metadata":                  {raw(dict(text("ctx") + strings.Replace(x, ")RtR", ")R}"+text("neg")+"\x88stR", 1))), method},
+		"a tensor with metadata that is None":     {raw(dict(text("ctx") + strings.Replace(x, ")RtR", ")RNtR", 1))), method},
 		"a storage on no device":                  {raw(dict(text("ctx") + strings.Replace(x, "X\x03\x00\x00\x00cpu", text("meta"), 1))), "as torch.save writes them"},
 		"a storage that is larger than it says":   {raw(dict(text("ctx")+x), "a/data/2", ""), ""},
 		"an object of NumPy that is a tensor":     {raw(dict(text("ctx") + x + text("x") + "cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tRh\x09\x86R")), method},
@@ -405,6 +406,8 @@ func odd() map[string]hostileFile {
 	}
 	local, central, end := 0, bytes.Index(good, []byte("PK\x01\x02")), bytes.LastIndex(good, []byte("PK\x05\x06"))
 	patch("an encrypted entry", "encrypted", func(b []byte) { b[central+8] |= 1 })
+	patch("an entry that is a folder", "attributes", func(b []byte) { b[central+38] |= 0x10 })
+	patch("an entry of text", "attributes", func(b []byte) { b[central+36] |= 1 })
 	patch("a header with another name", "contradicts", func(b []byte) { b[local+30] = 'b' })
 	patch("a header with another flag", "contradicts", func(b []byte) { b[local+7] ^= 8 })
 	patch("a wrong sum of the pickle", "CRC-32", func(b []byte) { b[bytes.Index(b, []byte("ctx"))] = 'd' })

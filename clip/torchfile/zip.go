@@ -42,7 +42,7 @@ type entry struct {
 var names = regexp.MustCompile(`^(data\.pkl|version|byteorder|data/[0-9]{1,20}|\.(format_version|storage_alignment)|\.data/(version|serialization_id))$`)
 
 // scriptNames are those of TorchScript archives alone.
-var scriptNames = regexp.MustCompile(`^(constants\.pkl|constants/[0-9]{1,20}|(code|extra)/[^\\\x00]+)$`)
+var scriptNames = regexp.MustCompile(`^(constants\.pkl|constants/[0-9]{1,20}|(code|extra)/[^\\\x00]*[^\\\x00/])$`)
 
 const (
 	streamed = 1 << 3 // a descriptor with sum and sizes follows the bytes
@@ -142,6 +142,8 @@ func directory(r io.ReaderAt, size int64) ([]entry, uint64, error) {
 			return fail("entry %.80q: flags 0x%x: encrypted, or of a kind that torch.save does not write", e.name, e.flags)
 		case le16(dir[34:]) != 0 || comment > 0:
 			return fail("entry %.80q: on another disk, or with a comment", e.name)
+		case le16(dir[36:]) != 0 || le32(dir[38:]) != 0: // PyTorch reads nothing of a folder, and takes what is in memory for it
+			return fail("entry %.80q: with attributes, such as those of a folder, which torch.save does not write", e.name)
 		case e.method == 0 && e.size != e.stored:
 			return fail("entry %.80q: stored as %d bytes, but has %d", e.name, e.stored, e.size)
 		}
