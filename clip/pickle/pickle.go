@@ -216,6 +216,17 @@ func (d *decoder) appendTo(items []any) error {
 	return d.charge(32 * int64(len(items)))
 }
 
+// addTo adds items to a set. Equal ones may come twice: a set holds one of them.
+func (d *decoder) addTo(set *Set, items []any) error {
+	for _, x := range items {
+		if _, err := hashed(x); err != nil {
+			return err
+		}
+	}
+	set.Items = append(set.Items, items...)
+	return d.charge(32 * int64(len(items)+1))
+}
+
 // assignTo assigns pairs of keys and values to the dict or the dict-like object on top of the stack.
 func (d *decoder) assignTo(items []any) error {
 	v, err := d.top()
@@ -385,7 +396,9 @@ func (d *decoder) step(op byte) error {
 		if err != nil {
 			return err
 		}
-		d.push(&Set{items})
+		set := &Set{}
+		d.push(set)
+		return d.addTo(set, items)
 	case 'a': // APPEND
 		v, err := d.pop()
 		if err != nil {
@@ -411,8 +424,7 @@ func (d *decoder) step(op byte) error {
 		if !ok {
 			return fmt.Errorf("adds to %s", TypeName(v))
 		}
-		set.Items = append(set.Items, items...)
-		return d.charge(32 * int64(len(items)))
+		return d.addTo(set, items)
 	case '}': // EMPTY_DICT
 		d.push(&Dict{})
 		return d.charge(64)

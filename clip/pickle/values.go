@@ -102,7 +102,8 @@ func TypeName(v any) string {
 	return "something unknown"
 }
 
-// hashed returns what two keys of a dict have in common when Python takes them for equal: True is 1 is 1.0.
+// hashed returns what two keys of a dict have in common when Python takes them for equal: True is 1 is 1.0. What may have no
+// hash is an error.
 func hashed(key any) (any, error) {
 	type number string
 	switch k := key.(type) {
@@ -121,7 +122,7 @@ func hashed(key any) (any, error) {
 		return struct{ bytes string }{string(k)}, nil
 	case Tuple:
 		if len(k) > 16 {
-			return nil, fmt.Errorf("a key of a dict that is a tuple of %d", len(k))
+			return nil, fmt.Errorf("a key of a dict, or an item of a set, that is a tuple of %d", len(k))
 		}
 		var b strings.Builder
 		for _, x := range k {
@@ -133,12 +134,18 @@ func hashed(key any) (any, error) {
 			case nil, int64, float64, string, number:
 				fmt.Fprintf(&b, "%T%.256v,", h, h)
 			default:
-				return nil, fmt.Errorf("a key of a dict that is a tuple with %s", TypeName(x))
+				return nil, fmt.Errorf("a key of a dict, or an item of a set, that is a tuple with %s", TypeName(x))
 			}
 		}
 		return struct{ tuple string }{b.String()}, nil
-	case *List, *Dict, *Set:
-		return nil, fmt.Errorf("a key of a dict that is %s", TypeName(k))
+	case *List, *Dict, *Set, *Object: // an object may have no hash, or one of its own
+		return nil, fmt.Errorf("a key of a dict, or an item of a set, that is %s", TypeName(k))
 	}
 	return key, nil
+}
+
+// Hashable tells whether a value may be a key of a dict or an item of a set.
+func Hashable(v any) bool {
+	_, err := hashed(v)
+	return err == nil
 }

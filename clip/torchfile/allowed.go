@@ -3,6 +3,7 @@ package torchfile
 import (
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,17 +44,6 @@ func is[T any](v any) bool {
 // all tells whether all are of a kind.
 func all(items []any, kind func(any) bool) bool {
 	return !slices.ContainsFunc(items, func(x any) bool { return !kind(x) })
-}
-
-// plain tells whether a value is a number, a string, bytes, None, or a tuple of such.
-func plain(v any) bool {
-	switch v := v.(type) {
-	case nil, bool, int64, float64, string, pickle.Bytes:
-		return true
-	case pickle.Tuple:
-		return all(v, func(x any) bool { return !is[pickle.Tuple](x) && plain(x) })
-	}
-	return false
 }
 
 // instance tells whether a value is an object of a class by its full name.
@@ -97,9 +87,62 @@ func isOptimizer(v any) bool {
 	})
 }
 
-// numberTypes are the dtypes of NumPy that are numbers: one of objects would hand through a tensor, one of strings a key that is equal to
-// another one.
-var numberTypes = regexp.MustCompile(`^[<>|=]?([biufc][0-9]{1,2}|\?)$`)
+// numberTypes are the dtypes of NumPy that are numbers, with their bytes. One of objects would hand through a tensor, one of
+// strings a key that is equal to another one.
+var numberTypes = map[string]int{"b1": 1, "i1": 1, "u1": 1, "i2": 2, "u2": 2, "f2": 2, "i4": 4, "u4": 4, "f4": 4, "i8": 8, "u8": 8, "f8": 8, "c8": 8, "c16": 16}
+
+// isDType tells whether a value is a dtype of numbers, and the bytes of one.
+func isDType(v any) (width int, ok bool) {
+	if !instance(v, "numpy.dtype") {
+		return 0, false
+	}
+	name, _ := first[string](v.(*pickle.Object).Args)
+	width, ok = numberTypes[name]
+	return width, ok
+}
+
+// isDTypeState tells whether a value is what NumPy pickles of a dtype of numbers: version 3, the order of its bytes, no fields.
+func isDTypeState(v any) bool {
+	t, ok := v.(pickle.Tuple)
+	return ok && len(t) == 8 && t[0] == int64(3) && (t[1] == "<" || t[1] == "|") && t[2] == nil && t[3] == nil && t[4] == nil &&
+		t[5] == int64(-1) && t[6] == int64(-1) && t[7] == int64(0)
+}
+
+// isArray tells whether bytes are those of an array.
+func isArray(dtype, shape, raw any) bool {
+	size, ok := isDType(dtype)
+	dims, err := naturals("shape", shape)
+	b, ok2 := raw.(pickle.Bytes)
+	if !ok || err != nil || !ok2 {
+		return false
+	}
+	if slices.Contains(dims, 0) {
+		return len(b) == 0
+	}
+	for _, d := range dims {
+		if d > uint64(len(b)) {
+			return false
+		}
+		if size *= int(d); size > len(b) {
+			return false
+		}
+	}
+	return size == len(b)
+}
+
+// ints tells whether all arguments are integers of a range.
+func ints(args pickle.Tuple, low, high int64) bool {
+	return all(args, func(x any) bool {
+		n, ok := x.(int64)
+		return ok && low <= n && n <= high
+	})
+}
+
+// isLatin1 tells whether a value is a string of characters below 256.
+func isLatin1(v any) bool {
+	s, ok := v.(string)
+	return ok && !strings.ContainsFunc(s, func(r rune) bool { return r > 0xff })
+}
 
 var allowed = func() map[string]class {
 	object := class{fresh: true, state: isDict}                              // argparse.Namespace and its like
@@ -107,8 +150,16 @@ var allowed = func() map[string]class {
 	trained := class{fresh: true, state: isDict, runs: true}                 // a scheduler
 	noted := class{}                                                         // only named
 	strings := func(args pickle.Tuple) bool { return all(args, is[string]) } // a path's parts
-	numbers := func(args pickle.Tuple) bool { return all(args, plain) }      // a time's parts
 	list := func(args pickle.Tuple) bool { return len(args) == 1 && is[*pickle.List](args[0]) }
+	set := func(args pickle.Tuple) bool {
+		return list(args) && all(args[0].(*pickle.List).Items, pickle.Hashable)
+	}
+	packed := func(n int) func(args pickle.Tuple) bool { // a date's bytes
+		return func(args pickle.Tuple) bool {
+			b, ok := first[pickle.Bytes](args)
+			return ok && len(args) == 1 && len(b) == n
+		}
+	}
 	m := map[string]class{
 		"collections.OrderedDict": {call: none, keys: true, state: func(v any) bool { // other names would hide its methods
 			d, ok := v.(*pickle.Dict)
@@ -123,18 +174,18 @@ var allowed = func() map[string]class {
 		}, keys: true},
 		"collections.Counter": {call: func(args pickle.Tuple) bool { return len(args) == 0 || len(args) == 1 && isDict(args[0]) }},
 		"collections.deque": {call: func(args pickle.Tuple) bool {
-			return len(args) == 0 || len(args) == 2 && is[pickle.Tuple](args[0]) && len(args[0].(pickle.Tuple)) == 0 && plain(args[1])
+			return len(args) == 0 || len(args) == 2 && is[pickle.Tuple](args[0]) && len(args[0].(pickle.Tuple)) == 0 && (args[1] == nil || ints(args[1:], 0, math.MaxInt32))
 		}, items: true},
 		"builtins.complex": {call: func(args pickle.Tuple) bool { return len(args) == 2 && all(args, is[float64]) }},
 		"builtins.bytearray": {call: func(args pickle.Tuple) bool {
-			return len(args) == 1 && is[pickle.Bytes](args[0]) || len(args) == 2 && is[string](args[0]) && args[1] == "latin-1"
+			return len(args) == 1 && is[pickle.Bytes](args[0]) || len(args) == 2 && isLatin1(args[0]) && args[1] == "latin-1"
 		}},
-		"builtins.set": {call: list}, "builtins.frozenset": {call: list},
-		"_codecs.encode": {call: func(args pickle.Tuple) bool { return len(args) == 2 && is[string](args[0]) && args[1] == "latin1" }},
+		"builtins.set": {call: set}, "builtins.frozenset": {call: set},
+		"_codecs.encode": {call: func(args pickle.Tuple) bool { return len(args) == 2 && isLatin1(args[0]) && args[1] == "latin1" }},
 		"numpy.dtype": {call: func(args pickle.Tuple) bool {
-			s, ok := first[string](args)
-			return ok && len(args) == 3 && numberTypes.MatchString(s) && all(args, plain)
-		}, state: func(v any) bool { return is[pickle.Tuple](v) && plain(v) }},
+			name, ok := first[string](args)
+			return ok && numberTypes[name] > 0 && len(args) == 3 && (args[1] == false || args[1] == int64(0)) && (args[2] == true || args[2] == int64(1))
+		}, state: isDTypeState},
 		"numpy.ndarray":                noted,
 		"argparse.Namespace":           object,
 		"types.SimpleNamespace":        {call: none, state: isDict},
@@ -142,29 +193,36 @@ var allowed = func() map[string]class {
 		"easydict.EasyDict":            mapping,
 		"fvcore.common.config.CfgNode": mapping,
 		"typing.Any":                   noted,
-		"datetime.datetime":            {call: numbers}, "datetime.date": {call: numbers}, "datetime.timedelta": {call: numbers},
+		"datetime.datetime":            {call: packed(10)},
+		"datetime.date":                {call: packed(4)},
+		"datetime.timedelta":           {call: func(args pickle.Tuple) bool { return len(args) == 3 && ints(args, -1e6, 1e6) }},
 		"torch.device": {call: func(args pickle.Tuple) bool {
 			s, ok := first[string](args)
-			return ok && (s == "cpu" || s == "cuda" || s == "mps") && len(args) <= 2 && all(args[1:], is[int64])
+			return ok && (s == "cpu" || s == "cuda" || s == "mps") && len(args) <= 2 && ints(args[1:], 0, 127)
 		}},
 		"torch.Size": {call: func(args pickle.Tuple) bool {
-			return len(args) == 1 && is[pickle.Tuple](args[0]) && all(args[0].(pickle.Tuple), is[int64])
+			return len(args) == 1 && is[pickle.Tuple](args[0]) && ints(args[0].(pickle.Tuple), 0, math.MaxInt64)
 		}},
 	}
 	for _, module := range []string{"numpy.core.multiarray", "numpy._core.multiarray"} {
 		m[module+".scalar"] = class{call: func(args pickle.Tuple) bool {
-			return len(args) == 2 && instance(args[0], "numpy.dtype") && is[pickle.Bytes](args[1])
+			return len(args) == 2 && isArray(args[0], pickle.Tuple{}, args[1])
 		}}
-		m[module+"._reconstruct"] = class{call: func(args pickle.Tuple) bool {
-			return len(args) == 3 && args[0] == any(pickle.Global{Module: "numpy", Name: "ndarray"}) && plain(args[1]) && is[pickle.Bytes](args[2])
+		m[module+"._reconstruct"] = class{call: func(args pickle.Tuple) bool { // an empty array, which gets a state
+			if len(args) != 3 || args[0] != any(pickle.Global{Module: "numpy", Name: "ndarray"}) {
+				return false
+			}
+			shape, ok := args[1].(pickle.Tuple)
+			kind, ok2 := args[2].(pickle.Bytes)
+			return ok && len(shape) == 1 && shape[0] == int64(0) && ok2 && string(kind) == "b"
 		}, state: func(v any) bool {
 			t, ok := v.(pickle.Tuple)
-			return ok && len(t) == 5 && plain(t[0]) && plain(t[1]) && instance(t[2], "numpy.dtype") && plain(t[3]) && is[pickle.Bytes](t[4])
+			return ok && len(t) == 5 && t[0] == int64(1) && is[bool](t[3]) && isArray(t[2], t[1], t[4])
 		}}
 	}
 	for _, module := range []string{"numpy.core.numeric", "numpy._core.numeric"} {
 		m[module+"._frombuffer"] = class{call: func(args pickle.Tuple) bool {
-			return len(args) == 4 && is[pickle.Bytes](args[0]) && instance(args[1], "numpy.dtype") && plain(args[2]) && is[string](args[3])
+			return len(args) == 4 && isArray(args[1], args[2], args[0]) && (args[3] == "C" || args[3] == "F")
 		}}
 	}
 	for _, name := range []string{"PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"} {
@@ -307,15 +365,17 @@ func (f *File) call(o *pickle.Object, fresh bool) (any, error) {
 			return nil, odd
 		}
 		return t, checkGradient(t, o.Args[1], o.Args[2])
+	case "builtins.bytes", "__builtin__.bytes": // as protocol 2 has b""
+		if len(o.Args) > 0 {
+			return nil, odd
+		}
+		return pickle.Bytes{}, nil
 	case "_codecs.encode":
 		if !c.call(o.Args) {
 			return nil, odd
 		}
 		var b pickle.Bytes
 		for _, r := range o.Args[0].(string) {
-			if r > 0xff {
-				return nil, odd
-			}
 			b = append(b, byte(r))
 		}
 		return b, nil

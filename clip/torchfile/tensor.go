@@ -2,6 +2,7 @@ package torchfile
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"clipinspector/clip/pickle"
@@ -52,9 +53,12 @@ func newTensor(args pickle.Tuple) (*Tensor, error) {
 		return nil, fmt.Errorf("shape of %d axes, strides of %d", len(shape), len(stride))
 	}
 	t := &Tensor{DType: s.dtype, stride: stride, offset: offset[0], count: 1, from: s, Shape: make([]int, len(shape))}
-	last := t.offset // the place of the last number
+	last := t.offset               // the place of the last number
+	if slices.Contains(shape, 0) { // and then any others
+		t.count = 0
+	}
 	for i, d := range shape {
-		if d > 0 && t.count > s.size/d { // so that the product stays within 64 bits
+		if d > math.MaxInt32 || d > 0 && t.count > s.size/d { // so that the product stays within 64 bits
 			return nil, fmt.Errorf("shape %v: more numbers than the %d of its storage %.40q", shape, s.size, s.key)
 		}
 		t.count *= d

@@ -385,6 +385,9 @@ func odd() map[string]hostileFile {
 		"a storage on no device":                  {raw(dict(text("ctx") + strings.Replace(x, "X\x03\x00\x00\x00cpu", text("meta"), 1))), "as torch.save writes them"},
 		"a storage that is larger than it says":   {raw(dict(text("ctx")+x), "a/data/2", ""), ""},
 		"an object of NumPy that is a tensor":     {raw(dict(text("ctx") + x + text("x") + "cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tRh\x09\x86R")), method},
+		"a number of NumPy without its bytes":     {raw(dict(text("ctx") + x + text("x") + "cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n(" + text("f8") + "\x89\x88tRc_codecs\nencode\n" + text("1234") + text("latin1") + "\x86R\x86R")), method},
+		"a dtype of NumPy with fields":            {raw(dict(text("ctx") + x + text("x") + "cnumpy\ndtype\n(" + text("f8") + "\x89\x88tR(K\x03" + text("<") + "N)}J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb")), "gives state"},
+		"a dict with an object for a key":         {raw(dict("ccollections\nOrderedDict\n)RN" + text("ctx") + x)), "a key of a dict"},
 		"something behind the pickle":             {raw(dict(text("ctx")+x) + "N."), "follows the pickle"},
 		"bytes in front":                          {append([]byte("PK\x03\x04 "), good...), "zip"},
 		"bytes behind":                            {append(slices.Clone(good), 0), "no directory at the end"},
@@ -454,6 +457,47 @@ func TestNotWeights(t *testing.T) {
 			if err := open(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%.20q: %v, want an error that says %q", content, err, want)
 			}
+		}
+	}
+}
+
+// What trainers keep beside the weights is read, or passed over, in every protocol: PyTorch writes it here.
+func TestWhatTrainersKeep(t *testing.T) {
+	python := os.Getenv("CLIPINSPECTOR_PYTHON")
+	if python == "" {
+		t.Skip("CLIPINSPECTOR_PYTHON is not set: nobody writes the files")
+	}
+	dir := t.TempDir()
+	const script = `
+import argparse, collections, datetime, pathlib, random, sys
+import numpy as np, torch
+kept = dict(f8=np.float64(1.5), f4=np.float32(1), i8=np.int64(3), b=np.bool_(True), c=np.complex128(1 + 2j), array=np.arange(6.).reshape(2, 3),
+    columns=np.asfortranarray(np.arange(6.).reshape(2, 3)), empty=np.zeros((3, 0)), bytes=b"", more=b"\xff\x00", nothing=torch.zeros(3, 0),
+    random=[np.random.get_state(), torch.get_rng_state(), random.getstate()], now=datetime.datetime.now(), today=datetime.date.today(),
+    took=datetime.timedelta(days=-3, seconds=5), path=pathlib.Path("/a/b"), args=argparse.Namespace(a=1, l=[1], d={"a": 1}),
+    default=collections.defaultdict(list, {"a": [1]}), counter=collections.Counter("abca"), deque=collections.deque([1, 2], maxlen=3),
+    set={1, 2, "a"}, frozen=frozenset([1]), complex=1 + 2j, array_of_bytes=bytearray(b"abc"), device=torch.device("cuda", 0),
+    size=torch.Size([1, 2]), dtype=torch.float32, large=1 << 80, dtypes=np.dtype("f4"), keys={(1, 2): 3, None: 4, b"k": 1})
+for name, value in kept.items():
+    root = {"state_dict": {"ctx": torch.arange(6.)}, "kept": value}
+    for protocol in (2, 3, 4, 5):
+        torch.save(root, f"{sys.argv[1]}/{name}-{protocol}.pt", pickle_protocol=protocol)
+    torch.save(root, f"{sys.argv[1]}/{name}-legacy.pt", _use_new_zipfile_serialization=False)
+`
+	if out, err := exec.Command(python, "-c", script, dir).CombinedOutput(); err != nil {
+		t.Skipf("%s writes no files: %v\n%s", python, err, out)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.pt"))
+	if err != nil || len(files) != 150 {
+		t.Fatalf("%d files of PyTorch, want 150 (%v)", len(files), err)
+	}
+	for _, path := range files {
+		raw, err := os.ReadFile(path)
+		if err == nil {
+			err = use(filepath.Base(path), raw)
+		}
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }
