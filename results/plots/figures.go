@@ -54,6 +54,7 @@ func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 		{"indices", func() (*Figure, string) { return indices(d, cases) }, cmp.Or(noVerdict, swept)},
 		{"losses", func() (*Figure, string) { return losses(d) }, cmp.Or(noVerdict, swept)},
 		{"thresholds", func() (*Figure, string) { return thresholds(d) }, cmp.Or(noVerdict, swept)},
+		{"p-values", func() (*Figure, string) { return pValues(d) }, cmp.Or(noVerdict, swept)},
 		{"gallery", func() (*Figure, string) { return gallery(cases) }, cmp.Or(noVerdict, swept)},
 	} {
 		if p.reason != "" {
@@ -505,4 +506,42 @@ func thresholds(d *Data) (*Figure, string) {
 	return panels(&Figure{Title: "Every threshold k, suite " + d.Suite,
 		Caption: "Verdicts that the stored indices would give at another k; shaded: 95 % Wilson intervals. No inversion runs again."},
 		keys, plots, 3, 3.1*vg.Inch, 2.8*vg.Inch), ""
+}
+
+// fewestClean is how many clean models it takes for their p-values to say anything together.
+const fewestClean = 5
+
+// pValues draws the p-values that clean models' indices stand for against what calibrated ones would be: on the diagonal as many
+// clean models are below a level as the level says, under it more.
+func pValues(d *Data) (*Figure, string) {
+	var plots []*plot.Plot
+	for _, name := range d.detectors() {
+		var index []float64
+		for _, v := range d.of(name) {
+			if !v.model.Result.Backdoored {
+				index = append(index, v.score())
+			}
+		}
+		if len(index) < fewestClean {
+			continue
+		}
+		p := panel(fmt.Sprintf("%s, %d clean models", name, len(index)), "expected p", "observed p")
+		observed := curve{series: look(0), joined: true}
+		for i, x := range stats.PValues(index) {
+			observed.points = append(observed.points, point{(float64(i) + 0.5) / float64(len(index)), x, math.NaN(), math.NaN()})
+		}
+		p.Add(curve{series: look(1), joined: true, points: []point{{0, 0, math.NaN(), math.NaN()}, {1, 1, math.NaN(), math.NaN()}}}, observed)
+		rates(p)
+		p.X.Min, p.X.Max = 0, 1
+		p.X.Tick.Marker = plot.ConstantTicks(every(0, 1, 0.25))
+		plots = append(plots, p)
+	}
+	if len(plots) == 0 {
+		return nil, fmt.Sprintf("fewer than %d clean models", fewestClean)
+	}
+	return panels(&Figure{Title: "P-values of clean models, suite " + d.Suite,
+		Caption: "Each index as the p-value that it stands for, sorted, against what as many calibrated ones would be. " +
+			"Points below the diagonal flag more clean models than the level says, points above it fewer."},
+		[]key{{"observed", curve{series: look(0), joined: true}}, {"as calibrated ones would be", curve{series: look(1), joined: true}}},
+		plots, 3, 3.1*vg.Inch, 3*vg.Inch), ""
 }
