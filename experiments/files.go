@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"gorgonia.org/tensor"
 
@@ -65,6 +66,24 @@ func makeFolder(out, path string) (string, error) {
 		}
 	}
 	return full, nil
+}
+
+// sweepAfter is how old a temporary file is before it is taken for what a killed run left: writing one takes seconds.
+const sweepAfter = 10 * time.Minute
+
+// sweep removes temporary files that killed runs left below the output folder.
+func sweep(out string) {
+	for _, folder := range []string{"models", "references", "detections", "repairs"} {
+		left, err := filepath.Glob(filepath.Join(out, folder, "*", ".*.safetensors.*"))
+		if err != nil {
+			panic(err) // of the pattern
+		}
+		for _, path := range left {
+			if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > sweepAfter {
+				_ = os.Remove(path) // who cannot write here will hear of it soon
+			}
+		}
+	}
 }
 
 // NoLinks refuses a path below the output folder that a link would lead out of it: who got the folder from somebody else

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,9 +33,6 @@ type Options struct {
 	Lease   time.Duration // how long a killed process keeps others from its cells; 0: 15 seconds
 	Report  io.Writer     // progress: a bar on a terminal, lines elsewhere; nil for none
 }
-
-// attempts is how many runs try a failing cell before it is left alone.
-const attempts = 3
 
 // DefaultOut is the folder of a suite when none is named.
 func DefaultOut(suite string) string { return filepath.Join("runs", suite) }
@@ -100,10 +98,11 @@ func Run(ctx context.Context, f *suite.File, o Options) (done store.Progress, er
 	if err := plan.verify(world, results); err != nil {
 		return none, err
 	}
-	results = results.Only(plan.has) // others may plan into the same suite, for other seeds say
-	if _, err := results.RetryFailed(f.Name, attempts); err != nil {
+	results = results.Only(plan.has)                                    // others may plan into the same suite, for other seeds say
+	if _, err := results.RetryFailed(f.Name, math.MaxInt); err != nil { // whatever the reason was, it may have passed
 		return none, err
 	}
+	sweep(o.Out)
 	report := newReport(o.Report, results, plan, count)
 	if w, ok := engines[0].(interface{ Warning() string }); ok && w.Warning() != "" {
 		report.line("%s", w.Warning())

@@ -394,6 +394,10 @@ func (d *declaration[C, R]) describe(c *C) string {
 	return strings.Join(out, ", ")
 }
 
+// farthest is how far ahead a lease may end. One that ends later was given by a clock that has been set back since, and nobody
+// renews it.
+func farthest(ttl time.Duration) time.Duration { return max(10*ttl, 5*time.Minute) }
+
 // lease gives the worker the first cell of the suite, in plan order, that is pending, that nobody
 // holds and whose parent is finished.
 func (d *declaration[C, R]) lease(s *Store, suite, worker string, ttl time.Duration) (cell C, ok bool, err error) {
@@ -406,11 +410,11 @@ func (d *declaration[C, R]) lease(s *Store, suite, worker string, ttl time.Durat
 	}
 	// Named exactly, the suite's index gives its cells in order and the search ends at the first
 	// free one: hence also CROSS JOIN, which keeps the plan outermost.
-	query := fmt.Sprintf(`FROM suite_%[1]s l CROSS JOIN %[1]s c ON c.key=l.key WHERE c.state='pending' AND c.lease_until<=? AND l.suite`, d.kind)
+	query := fmt.Sprintf(`FROM suite_%[1]s l CROSS JOIN %[1]s c ON c.key=l.key WHERE c.state='pending' AND (c.lease_until<=?1 OR c.lease_until>?2) AND l.suite`, d.kind)
 	if suite == "" {
-		query += `>=?`
+		query += `>=?3`
 	} else {
-		query += `=?`
+		query += `=?3`
 	}
 	if d.parent != "" {
 		query += fmt.Sprintf(` AND EXISTS (SELECT 1 FROM %[1]s p WHERE p.key=c.%[1]s AND p.state='finished')`, d.parent)
@@ -419,7 +423,7 @@ func (d *declaration[C, R]) lease(s *Store, suite, worker string, ttl time.Durat
 	err = s.write(func(tx *sql.Tx) error {
 		ok = false
 		now := s.now()
-		key, err := s.first(tx, d.kind, `SELECT c.key `+query, now.UnixMilli(), suite)
+		key, err := s.first(tx, d.kind, `SELECT c.key `+query, now.UnixMilli(), now.Add(farthest(ttl)).UnixMilli(), suite)
 		if err != nil || key == "" {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -354,5 +355,30 @@ func TestTwoCellsUnderOneKeyAreRefused(t *testing.T) {
 	c.Attack = "badnets"
 	if err := s.Plan(Suite{Name: "grid"}, []ModelCell{c}, nil); err == nil {
 		t.Fatal("two cells under one key")
+	}
+}
+
+// A lease from a clock that was an hour ahead and has been set back is nobody's: its cell is not waited for.
+func TestALeaseOfAClockThatWasSetBack(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "r.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	planGrid(t, s, "grid", 1)
+	now := time.Now()
+	s.now = func() time.Time { return now.Add(time.Hour) }
+	first, ok, err := s.LeaseModel("grid", "a", 15*time.Second)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	s.now = func() time.Time { return now }
+	for _, want := range []string{first.Key} {
+		if c, ok, err := s.LeaseModel("grid", "b", 15*time.Second); err != nil || !ok || c.Key != want {
+			t.Errorf("got %q, %v, %v; want the cell that the clock had locked up", c.Key, ok, err)
+		}
+	}
+	if err := s.Renew(KindModel, first.Key, "a", 15*time.Second); !errors.Is(err, ErrLeaseLost) {
+		t.Errorf("the first worker still holds it: %v", err)
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
+
+	"clipinspector/internal/printable"
 )
 
 // applicationID marks the file as ours ("CLIS"), so that another program's
@@ -253,6 +256,7 @@ func explain(path string, err error) error {
 	}
 	switch se.Code {
 	case sqlite3.ErrNotADB, sqlite3.ErrCorrupt:
+		err = oneLine{err}
 		return fmt.Errorf("the file is damaged or no SQLite database (%w): move it away and run again", err)
 	case sqlite3.ErrCantOpen:
 		return fmt.Errorf("%w: does the folder exist, and may this user write there?", err)
@@ -269,6 +273,13 @@ func explain(path string, err error) error {
 	}
 	return err
 }
+
+// oneLine is an error whose text may quote what lies in a damaged file.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return printable.Text(strings.Join(strings.Fields(e.error.Error()), " ")) }
+
+func (e oneLine) Unwrap() error { return e.error }
 
 func isBusy(err error) bool {
 	var se sqlite3.Error
