@@ -221,7 +221,7 @@ func verifyNames(q queryer) error {
 			state, _ := v[1].(string)
 			path, _ := v[2].(string)
 			switch {
-			case key == "" || !filepath.IsLocal(key) || filepath.Base(key) != key || !printable(key):
+			case key == "" || !filepath.IsLocal(key) || filepath.Base(key) != key || !isPrintable(key):
 				return fmt.Errorf("%s cell %.40q: no key of a cell: the store is none of this program's", f.kind, key)
 			case State(state) != Pending && State(state) != Finished && State(state) != Failed:
 				return fmt.Errorf("the file is damaged (%s cell %s has the state %.20q): move it away and run again", f.kind, ShortKey(key), state)
@@ -237,13 +237,13 @@ func verifyNames(q queryer) error {
 // CheckSuiteName refuses what cannot be the name of a suite, which is that of a folder and stands in tables: it is one element of a path
 // and printable.
 func CheckSuiteName(name string) error {
-	if name == "" || !filepath.IsLocal(name) || filepath.Base(name) != name || strings.ContainsAny(name, `/\`) || !printable(name) {
+	if name == "" || !filepath.IsLocal(name) || filepath.Base(name) != name || strings.ContainsAny(name, `/\`) || !isPrintable(name) {
 		return fmt.Errorf("suite %.80q: no name of a suite: it must be one printable word of a path, without slashes", name)
 	}
 	return nil
 }
 
-func printable(s string) bool {
+func isPrintable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 

@@ -277,7 +277,9 @@ func explain(path string, err error) error {
 // oneLine is an error whose text may quote what lies in a damaged file.
 type oneLine struct{ error }
 
-func (e oneLine) Error() string { return printable.Text(strings.Join(strings.Fields(e.error.Error()), " ")) }
+func (e oneLine) Error() string {
+	return printable.Text(strings.Join(strings.Fields(e.error.Error()), " "))
+}
 
 func (e oneLine) Unwrap() error { return e.error }
 
