@@ -387,3 +387,17 @@ func TestAccuracyAndSuccessRateByDefinition(t *testing.T) {
 		}
 	}
 }
+
+// A prompt that is too long for the text tower names its class and the setting that can help: the context's length, or the words
+// that take its place.
+func TestTooLongAPromptNamesItsClass(t *testing.T) {
+	c := newTiny(t)
+	long := strings.Repeat("red ", c.Config.Text.ContextLength-4) // fits by itself
+	for setting, given := range map[string]map[string]any{"the learner's setting context": {"context": 4}, "the words of init": {"init": "a photo of a"}} {
+		_, err := tryModel(c, "coop", given, []string{"red", long, "green"})
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("class %.60q:", long)) || !strings.Contains(err.Error(), "shorten the name or "+setting) ||
+			strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: got %v, want the class and %s", given, err, setting)
+		}
+	}
+}
