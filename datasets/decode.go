@@ -3,6 +3,7 @@ package datasets
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
@@ -83,7 +84,7 @@ func Decode(data []byte) (img *RGB, err error) {
 			}
 			return nil, errors.New("not a JPEG, PNG, WebP, BMP, TIFF or GIF picture")
 		}
-		return nil, fmt.Errorf("damaged picture: %w", err)
+		return nil, undecodable(format, err)
 	}
 	if cfg.Width <= 0 || cfg.Height <= 0 || int64(cfg.Width)*int64(cfg.Height) > MaxPixels {
 		return nil, fmt.Errorf("%d x %d pixels, outside the limit of 1 to %d: scale it down, or save it as a JPEG, which may have more",
@@ -117,8 +118,13 @@ func decodeStandard(data []byte, format string) (img *RGB, err error) {
 		}
 	}()
 	src, _, err := image.Decode(anywhere{bytes.NewReader(data)})
+	if format == "gif" {
+		if opaque, _, err := image.Decode(anywhere{bytes.NewReader(opaqueGIF(data))}); err == nil {
+			src = opaque
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("damaged %s picture: %w", format, err)
+		return nil, undecodable(format, err)
 	}
 	b := src.Bounds()
 	if b.Empty() || int64(b.Dx())*int64(b.Dy()) > MaxPixels {
@@ -132,7 +138,67 @@ func decodeStandard(data []byte, format string) (img *RGB, err error) {
 			return webpRGB(&y.YCbCr), nil
 		}
 	}
-	return toRGB(src), nil
+	out := toRGB(src)
+	if format == "tiff" && faxBlackIsZero(data) {
+		for i, v := range out.Pix {
+			out.Pix[i] = ^v
+		}
+	}
+	return out, nil
+}
+
+// undecodable is the error of a picture that a decoder does not take.
+func undecodable(format string, err error) error {
+	if strings.Contains(err.Error(), "unsupported") {
+		return fmt.Errorf("a kind of %s picture that is not read (%w): convert it to PNG", format, err)
+	}
+	return fmt.Errorf("damaged %s picture: %w", format, err)
+}
+
+// opaqueGIF is a GIF whose first frame has no transparent colour: the decoder would blank it, PIL keeps what the palette says.
+func opaqueGIF(data []byte) []byte {
+	if len(data) < 13 {
+		return data
+	}
+	pos := 13
+	if flags := data[10]; flags&0x80 != 0 {
+		pos += 6 << (flags & 7)
+	}
+	for pos+8 <= len(data) && data[pos] == 0x21 {
+		if data[pos+1] == 0xf9 && data[pos+3]&1 != 0 {
+			data = bytes.Clone(data)
+			data[pos+3] &^= 1
+		}
+		for pos += 2; pos < len(data) && data[pos] != 0; {
+			pos += 1 + int(data[pos])
+		}
+		pos++
+	}
+	return data
+}
+
+// faxBlackIsZero tells whether a TIFF's first page is in a fax compression with black as 0: the decoder takes it for white, libtiff
+// and so PIL do not.
+func faxBlackIsZero(data []byte) bool {
+	var order binary.ByteOrder = binary.LittleEndian
+	if data[0] == 'M' {
+		order = binary.BigEndian
+	}
+	at := int64(order.Uint32(data[4:]))
+	if at+2 > int64(len(data)) {
+		return false
+	}
+	n := int64(order.Uint16(data[at:]))
+	var compression, photometric uint16
+	for e := data[at+2:]; n > 0 && len(e) >= 12; e, n = e[12:], n-1 {
+		switch order.Uint16(e) { // values of type SHORT
+		case 259:
+			compression = order.Uint16(e[8:])
+		case 262:
+			photometric = order.Uint16(e[8:])
+		}
+	}
+	return (compression == 3 || compression == 4) && photometric == 1
 }
 
 // decodeJPEG decodes with a decoder of our own: the standard library's has other pixels in each of its versions.

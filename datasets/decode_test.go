@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"image"
+	"image/color"
+	"image/gif"
 	stdjpeg "image/jpeg"
 	"image/png"
 	"os"
@@ -41,6 +43,40 @@ func TestTIFF(t *testing.T) {
 	}
 	if !isPicture("a.TIF") || !isPicture("a.jfif") || isPicture("a.avif") {
 		t.Error("endings of pictures")
+	}
+}
+
+// Black and white in fax compression are what the file calls black and white.
+func TestFaxTIFF(t *testing.T) {
+	for photometric, want := range map[byte]uint8{0: 255, 1: 0} { // eight rows of the code for "as above": all 0
+		b := []byte("II*\x00\x08\x00\x00\x00")
+		entries := [][2]uint32{{256, 8}, {257, 8}, {258, 1}, {259, 4}, {262, uint32(photometric)}, {273, 200}, {277, 1}, {278, 8}, {279, 4}}
+		b = append(b, byte(len(entries)), 0)
+		for _, e := range entries {
+			b = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(b, uint16(e[0])), 3)
+			b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, 1), e[1])
+		}
+		b = append(append(b, make([]byte, 200-len(b))...), "\xff\x00\x10\x01"...)
+		img, err := Decode(b)
+		if err != nil || img.Width != 8 || slices.ContainsFunc(img.Pix, func(v uint8) bool { return v != want }) {
+			t.Errorf("photometric interpretation %d: %v, %v, want %d", photometric, img, err, want)
+		}
+	}
+}
+
+// The transparent colour of a GIF is the palette's, as PIL's convert("RGB") has it.
+func TestTransparentGIF(t *testing.T) {
+	img := image.NewPaletted(image.Rect(0, 0, 2, 1), color.Palette{color.RGBA{1, 2, 3, 255}, color.RGBA{200, 100, 50, 255}})
+	img.Pix[1] = 1
+	b := encode(t, func(b *bytes.Buffer) error { return gif.Encode(b, img, nil) })
+	at := 13
+	if b[10]&0x80 != 0 {
+		at += 6 << (b[10] & 7)
+	}
+	b = slices.Insert(b, at, []byte("\x21\xf9\x04\x01\x00\x00\x01\x00")...)
+	got, err := Decode(b)
+	if err != nil || !slices.Equal(got.Pix, []uint8{1, 2, 3, 200, 100, 50}) {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
