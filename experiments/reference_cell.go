@@ -74,7 +74,7 @@ func (k *worker) runReference(ctx context.Context, job *ReferenceJob, step func(
 	if err != nil {
 		return none, err
 	}
-	evidence, passes, err := d.Evidence(ctx, inspector.Input{Model: reference, Pool: pool, Settings: job.Detector.Settings, Progress: step,
+	evidence, passes, err := d.Witness(ctx, inspector.Input{Model: reference, Pool: pool, Settings: job.Detector.Settings, Progress: step,
 		Seed: lookSeed(d, m)})
 	if err != nil {
 		return none, err

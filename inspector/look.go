@@ -97,6 +97,37 @@ func (d *Detector) Look(ctx context.Context, in Input) (*Report, error) {
 	return whole, nil
 }
 
+// Witness is Evidence for a model whose classes may have twins, as Look finds them: of each group the first member is measured, among those of
+// the others, and its twins have what it has.
+func (d *Detector) Witness(ctx context.Context, in Input) (*Evidence, int64, error) {
+	_, vectors, err := probe(ctx, in)
+	if err != nil {
+		return nil, 0, err
+	}
+	if vectors == nil { // for the detector to say
+		return d.Evidence(ctx, in)
+	}
+	groups := twins(in.Model.Classes, vectors)
+	if len(groups) == len(in.Model.Classes) || len(groups) < 2 {
+		return d.Evidence(ctx, in)
+	}
+	first := make([]int, len(groups))
+	at := make([]int, len(in.Model.Classes))
+	for j, g := range groups {
+		first[j] = g.all[0]
+		for _, c := range g.all {
+			at[c] = j
+		}
+	}
+	part := in
+	part.Model = in.Model.Restricted(first)
+	e, passes, err := d.Evidence(ctx, part)
+	if err != nil {
+		return nil, 0, err
+	}
+	return restricted([]*Evidence{e}, at)[0], passes, nil
+}
+
 // take adds what was found with one member of each group: of a group the most suspicious member stays.
 func (r *Report) take(part *Report, members []int, groups []group, first bool) {
 	for j, c := range part.Classes {

@@ -428,7 +428,7 @@ func (a *audit) makeReferences(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		e, _, err := a.detector.Evidence(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options})
+		e, _, err := a.detector.Witness(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options})
 		if err != nil {
 			return err
 		}
