@@ -66,7 +66,7 @@ func TestHelpTeaches(t *testing.T) {
 func TestCalibrationsAreCounted(t *testing.T) {
 	config := filepath.Join("..", "configs", "calibrate-mini.yaml")
 	text, err := execute(t, "calibrate", config, "--dry-run", "--trials", "4", "--set", "seeds=[101]")
-	if err != nil || !strings.Contains(text, "25 models, 300 detections") {
+	if err != nil || !strings.Contains(text, "25 models, 400 detections") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if _, err := execute(t, "calibrate", config, "--dry-run", "--set", "seeds=[1]"); err == nil {

@@ -212,8 +212,7 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 	if o.Shard.Of > 0 {
 		fmt.Fprintf(&b, "shard %s of ", o.Shard)
 	}
-	fmt.Fprintf(&b, "suite %s: %d models, %d detections, %d repairs\n\n", f.Name, len(plan.Models), len(plan.Detections), len(plan.Repairs))
-	fmt.Fprintf(&b, "suite %s: %d models, %d references, %d detections, %d repairs\n\n", f.Name, len(plan.Models), len(plan.References), len(plan.Detections), len(plan.Repairs))
+	fmt.Fprintf(&b, "suite %s: %d models, %d detections, %d repairs, %d references\n\n", f.Name, len(plan.Models), len(plan.Detections), len(plan.Repairs), len(plan.References))
 	fmt.Fprintf(&b, "%-12s %-16s %7s %15s %12s\n", "cells of", "", "cells", "image passes", "operations")
 	for _, n := range estimate.ByName {
 		fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n", n.Kind, n.Name, n.Cells, n.Work.Passes, n.Work.FLOP)
