@@ -48,7 +48,7 @@ func TestMistakesAreRefusedWithTheirLine(t *testing.T) {
 		{"empty list", strings.Replace(short, "[1]", "[]", 1), "", "suite.yaml:3: seeds: the list is empty"},
 		{"repeated seed", strings.Replace(short, "[1]", "[1, 1]", 1), "", "suite.yaml:3: seeds: element 1 is the same"},
 		{"repeated attack", strings.Replace(short, "[clean]", "[sig, {name: sig}]", 1), "", "suite.yaml:5: attacks: element 1 is the same"},
-		{"unknown attack", strings.Replace(short, "[clean]", "\n  - clean\n  - badnet", 1), "", `suite.yaml:7: unknown attack "badnet"; known are badclip, badnets`},
+		{"unknown attack", strings.Replace(short, "[clean]", "\n  - clean\n  - badnet", 1), "", `suite.yaml:7: unknown attack "badnet"; known are all-to-all, badclip, badnets`},
 		{"unknown parameter", strings.Replace(short, "[clean]", "\n  - name: badnets\n    sides: 0.1", 1), "", `suite.yaml:7: attack badnets: unknown parameter "sides"`},
 		{"parameter out of range", strings.Replace(short, "[clean]", "[{name: badnets, side: 2}]", 1), "", `suite.yaml:5: attack badnets: parameter "side": want 0.02 to 1, got 2`},
 		{"nameless attack", strings.Replace(short, "[clean]", "[{side: 0.1}]", 1), "", "suite.yaml:5: attack: settings without a name"},
