@@ -117,12 +117,12 @@ run_tests() {
     fi
     test_cuda || status=1
     # Packages whose goroutines share memory run under the race detector.
-    local racy='^clipinspector/(results|experiments|engine/cpu)$'
+    local racy='^clipinspector/(results/store|experiments|engine/cpu)$'
     packages=$(go list ./...)
     # shellcheck disable=SC2086 # one package a word
-    go test $(grep -Ev "$racy" <<<"$packages") || status=1
+    go test -timeout 40m $(grep -Ev "$racy" <<<"$packages") || status=1
     # shellcheck disable=SC2086
-    go test -race $(grep -E "$racy" <<<"$packages") || status=1
+    go test -timeout 40m -race $(grep -E "$racy" <<<"$packages") || status=1
     exit $status
 }
 
