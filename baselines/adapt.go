@@ -60,7 +60,7 @@ func schedule(in inspector.Input, inv *inspector.Inversion) (optimise, measure [
 }
 
 // run gives an inversion its budget, runs it and seeks outliers among the sizes.
-func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size func(triggers.Trigger) float64) (*inspector.Report, error) {
+func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size func(triggers.Trigger) float64) (*inspector.Finding, error) {
 	s := in.Settings
 	optimise, measure, err := schedule(in, &inv)
 	if err != nil {
@@ -73,7 +73,7 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 	if err != nil {
 		return nil, err
 	}
-	r := &inspector.Report{ImagePasses: passes, Classes: make([]inspector.ClassResult, len(outcomes))}
+	r := &inspector.Finding{ImagePasses: passes, Classes: make([]inspector.ClassResult, len(outcomes))}
 	for c, o := range outcomes {
 		t := inv.Trigger(o.Variables)
 		norm := size(t)
@@ -111,7 +111,7 @@ func rule(settings.Values) []string { return []string{"index", "shape", "k"} }
 // judge seeks outliers among the sizes of the recovered triggers. The authors' rule cannot exceed median / (1.4826 MAD), however small
 // a trigger is, which is little where few classes differ much (docs/control.md); the ratio has no such limit. A size counts in pixels, of
 // which one more keeps its reciprocal finite.
-func judge(s settings.Values, r *inspector.Report) {
+func judge(s settings.Values, r *inspector.Finding) {
 	if s.String("index") != "ratio" {
 		r.Judge(s.String("index"), s.Float("k"))
 		return

@@ -36,7 +36,7 @@ func delivered(t *testing.T, c *clip.Model, learner string, seed uint64) *prompt
 	return m
 }
 
-func inspected(t *testing.T, name string, m *prompts.Model, pool *tensor.Dense, given map[string]any, seed uint64) *inspector.Report {
+func inspected(t *testing.T, name string, m *prompts.Model, pool *tensor.Dense, given map[string]any, seed uint64) *inspector.Finding {
 	t.Helper()
 	d, err := inspector.Find(name)
 	if err != nil {

@@ -74,7 +74,7 @@ func alike(s settings.Values) error {
 
 // decree minimises -mean pairwise cosine + cost * L1 over the features of stamped images, and scores the encoder by PL1, the smallest
 // L1 norm of a mask in a successful step over the largest that there can be, 1 without a success. Prompts and class names play no part.
-func decree(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
+func decree(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
 	s := in.Settings
 	in.Seed = uint64(s.Int("seed"))
 	rng := random.Named("decr", in.Seed)
@@ -137,7 +137,7 @@ func decree(ctx context.Context, in inspector.Input) (*inspector.Report, error) 
 		return nil, err
 	}
 	trigger := inv.Trigger(kept)
-	r := &inspector.Report{Suspect: -1, Index: inspector.BoundIndex(best, s.Float("bound")), ImagePasses: t.passes}
+	r := &inspector.Finding{Suspect: -1, Index: inspector.BoundIndex(best, s.Float("bound")), ImagePasses: t.passes}
 	r.Whole = &inspector.ClassResult{Loss: 1 - alike, ASR: math.NaN(), Norm: maskNorm(trigger), Score: best, Index: r.Index, Reached: reached, Trigger: trigger}
 	r.Backdoored = r.Index > s.Float("k")
 	return r, nil

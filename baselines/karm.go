@@ -70,7 +70,7 @@ func kArmCost(f inspector.Facts) clip.Work {
 	return w
 }
 
-func kArm(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
+func kArm(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
 	s, classes, size := in.Settings, len(in.Model.Classes), in.Pool.Shape()[2]
 	b := newBandit(s, size)
 	rng := random.Named("karm", in.Seed)
@@ -89,7 +89,7 @@ func kArm(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &inspector.Report{ImagePasses: int64(len(clean)), Suspect: -1}
+	r := &inspector.Finding{ImagePasses: int64(len(clean)), Suspect: -1}
 	if r.Unsure = inspector.Undefined(in.Model, logits); r.Unsure != "" { // no class is ruled out by what is no number
 		r.Index = math.NaN()
 		return r, nil

@@ -34,7 +34,7 @@ func init() {
 // tanhScale makes tanh's range a little wider than [0,1] after halving, as the authors do: v = tanh(u)/(2-1e-7) + 0.5.
 const tanhScale = 1 / (2 - 1e-7)
 
-func neuralCleanse(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
+func neuralCleanse(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
 	return run(ctx, in, cleanseInversion(in.Settings), maskNorm)
 }
 

@@ -31,7 +31,7 @@ func init() {
 // smallest is the value below which a perturbation counts as none.
 const smallest = 1.0 / 255
 
-func pixelBackdoor(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
+func pixelBackdoor(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
 	return run(ctx, in, pixelInversion(in.Settings), func(t triggers.Trigger) float64 {
 		return float64(changedPixels(dense.Floats(t.(triggers.Additive).Delta)))
 	})

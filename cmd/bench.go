@@ -43,7 +43,7 @@ runs the matrix products of the same program alone, which nothing can beat. docs
 			}
 			fmt.Fprintf(c.OutOrStdout(), "a product of side %d: %.1f GFLOP/s; a copy of %d numbers: %.1f GB/s read and written\n", side,
 				peaks.Product/1e9, numbers, peaks.Copy/1e9)
-			results, err := bench.Print(c.OutOrStdout(), e, bench.Cases(e, MiniRecipe().Config), atLeast)
+			results, err := bench.Print(c.OutOrStdout(), e, bench.Cases(e, miniRecipe().Config), atLeast)
 			if err != nil {
 				return err
 			}

@@ -56,7 +56,7 @@ func TestHelpTeaches(t *testing.T) {
 			t.Errorf("%s: %v\n%s", verb, err, text)
 		}
 	}
-	for _, kind := range ListKinds {
+	for _, kind := range listKinds {
 		if text, err := execute(t, "list", kind, "--format", "json"); err != nil || !strings.Contains(text, `"name"`) {
 			t.Errorf("list %s: %v\n%s", kind, err, text)
 		}

@@ -29,7 +29,7 @@ found at the first value.`,
 				return misused("compare wants two folders, or one and --by SETTING; it got %d", len(args))
 			}
 			if by != "" {
-				values, differences, err := CompareBy(args[0], by, k)
+				values, differences, err := compareBy(args[0], by, k)
 				for i, d := range differences {
 					fmt.Fprintf(c.OutOrStdout(), "%s %s, then %s: ", by, values[0], values[i+1])
 					if err := d.Print(c.OutOrStdout()); err != nil {
@@ -38,7 +38,7 @@ found at the first value.`,
 				}
 				return err
 			}
-			r, err := Compare(args[0], args[1], k)
+			r, err := compareTwo(args[0], args[1], k)
 			if err != nil {
 				return err
 			}

@@ -18,9 +18,9 @@ import (
 	"clipinspector/results/stats"
 )
 
-// Difference is how two runs of a suite differ in what their detectors found: the same models, on two devices, at two precisions or
+// change is how two runs of a suite differ in what their detectors found: the same models, on two devices, at two precisions or
 // with two values of a setting.
-type Difference struct {
+type change struct {
 	Detections int     // in both
 	Score      float64 // largest difference of a class's score
 	Index      float64 // largest difference of a model's anomaly index
@@ -33,16 +33,16 @@ type Difference struct {
 // doubt is how near to the threshold an index may lie for its verdict to depend on rounding.
 const doubt = 0.05
 
-// Compare reads the exports (scores.jsonl) of two output folders. Detections are matched by model and detector; it fails when
+// compareTwo reads the exports (scores.jsonl) of two output folders. Detections are matched by model and detector; it fails when
 // there is nothing to match, or models differ.
-func Compare(a, b string, k float64) (Difference, error) {
+func compareTwo(a, b string, k float64) (change, error) {
 	x, err := detections(a, "")
 	if err != nil {
-		return Difference{}, err
+		return change{}, err
 	}
 	y, err := detections(b, "")
 	if err != nil {
-		return Difference{}, err
+		return change{}, err
 	}
 	c := difference(x[""], y[""], k)
 	if c.Detections == 0 {
@@ -51,9 +51,9 @@ func Compare(a, b string, k float64) (Difference, error) {
 	return c, nil
 }
 
-// CompareBy reads the export of one output folder and compares what detectors found at each value of a setting of theirs with what they
+// compareBy reads the export of one output folder and compares what detectors found at each value of a setting of theirs with what they
 // found at the first one, all else being equal. Values are texts of JSON, in their order as numbers or else as texts.
-func CompareBy(dir, setting string, k float64) (values []string, differences []Difference, err error) {
+func compareBy(dir, setting string, k float64) (values []string, differences []change, err error) {
 	found, err := detections(dir, setting)
 	if err != nil {
 		return nil, nil, err
@@ -76,7 +76,7 @@ func CompareBy(dir, setting string, k float64) (values []string, differences []D
 	return values, differences, nil
 }
 
-func difference(x, y map[string]detection, k float64) (c Difference) {
+func difference(x, y map[string]detection, k float64) (c change) {
 	for key, p := range x {
 		q, ok := y[key]
 		if !ok || len(p.Classes) != len(q.Classes) {
@@ -113,7 +113,7 @@ func apart(a, b stats.Num) float64 {
 }
 
 // Print writes a difference as a line.
-func (c Difference) Print(w io.Writer) error {
+func (c change) Print(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%d detections: scores differ by at most %.2g, indices by %.2g, %d verdicts (%d of them with an index within %v of k), "+
 		"%d suspects; %d image passes, then %d (%.2f times fewer)\n", c.Detections, c.Score, c.Index, c.Verdicts, c.Doubtful, doubt, c.Suspects,
 		c.Passes[0], c.Passes[1], float64(c.Passes[0])/float64(c.Passes[1]))

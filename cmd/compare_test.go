@@ -25,31 +25,31 @@ func TestCompareMatchesDetectionsByModel(t *testing.T) {
 `
 	}
 	a := write(export("1.98", "2", "false"))
-	got, err := Compare(a, write(export("2.5", "1.75", "true")), 2)
-	if want := (Difference{Detections: 1, Score: 0.25, Index: 0.52, Verdicts: 1, Doubtful: 1, Passes: [2]int64{100, 100}}); err != nil || got.Score != want.Score || got.Verdicts != 1 || got.Doubtful != 1 || got.Passes != want.Passes || got.Index < 0.519 || got.Index > 0.521 {
+	got, err := compareTwo(a, write(export("2.5", "1.75", "true")), 2)
+	if want := (change{Detections: 1, Score: 0.25, Index: 0.52, Verdicts: 1, Doubtful: 1, Passes: [2]int64{100, 100}}); err != nil || got.Score != want.Score || got.Verdicts != 1 || got.Doubtful != 1 || got.Passes != want.Passes || got.Index < 0.519 || got.Index > 0.521 {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
-	if _, err := Compare(a, write(`{"kind":"model","key":"m","result":{"hash":"other"}}`), 2); err == nil {
+	if _, err := compareTwo(a, write(`{"kind":"model","key":"m","result":{"hash":"other"}}`), 2); err == nil {
 		t.Error("runs without a model in common compare")
 	}
-	if _, err := Compare(a, write("{"), 2); err == nil {
+	if _, err := compareTwo(a, write("{"), 2); err == nil {
 		t.Error("half a line was read")
 	}
-	if _, err := Compare(a, t.TempDir(), 2); err == nil {
+	if _, err := compareTwo(a, t.TempDir(), 2); err == nil {
 		t.Error("a folder without scores was read")
 	}
 	// An export writes infinities as strings and what does not exist as null: neither is a nought.
 	for _, x := range []struct {
 		index, score string // of the other run
-		want         Difference
+		want         change
 	}{
-		{`"+Inf"`, "null", Difference{Detections: 1}},
-		{`"-Inf"`, "null", Difference{Detections: 1, Index: math.Inf(1)}},
-		{"2.5", "0.5", Difference{Detections: 1, Index: math.Inf(1), Score: math.Inf(1)}},
-		{"null", `"-Inf"`, Difference{Detections: 1, Index: math.Inf(1), Score: math.Inf(1)}},
+		{`"+Inf"`, "null", change{Detections: 1}},
+		{`"-Inf"`, "null", change{Detections: 1, Index: math.Inf(1)}},
+		{"2.5", "0.5", change{Detections: 1, Index: math.Inf(1), Score: math.Inf(1)}},
+		{"null", `"-Inf"`, change{Detections: 1, Index: math.Inf(1), Score: math.Inf(1)}},
 	} {
 		x.want.Passes = [2]int64{100, 100}
-		got, err := Compare(write(export(`"+Inf"`, "null", "true")), write(export(x.index, x.score, "true")), 2)
+		got, err := compareTwo(write(export(`"+Inf"`, "null", "true")), write(export(x.index, x.score, "true")), 2)
 		if err != nil || got != x.want {
 			t.Errorf("index +Inf and score null beside %s and %s: %+v, %v; want %+v", x.index, x.score, got, err, x.want)
 		}
@@ -57,11 +57,11 @@ func TestCompareMatchesDetectionsByModel(t *testing.T) {
 	both := export("2.5", "1.75", "true")
 	halving = "12"
 	two := write(both + export("3.5", "2.75", "true"))
-	values, by, err := CompareBy(two, "halving", 2)
-	if want := (Difference{Detections: 1, Score: 1, Index: 1, Passes: [2]int64{100, 1120}}); err != nil || len(by) != 1 || by[0] != want || values[0] != "0" || values[1] != "12" {
+	values, by, err := compareBy(two, "halving", 2)
+	if want := (change{Detections: 1, Score: 1, Index: 1, Passes: [2]int64{100, 1120}}); err != nil || len(by) != 1 || by[0] != want || values[0] != "0" || values[1] != "12" {
 		t.Errorf("%v %+v, %v; want %+v", values, by, err, want)
 	}
-	if _, _, err := CompareBy(two, "keep", 2); err == nil {
+	if _, _, err := compareBy(two, "keep", 2); err == nil {
 		t.Error("a setting that no detector has was compared")
 	}
 }

@@ -15,7 +15,7 @@ Of sets that are named, and of folders (folder:PATH), it decodes every picture. 
 left out. A named set that is not complete makes it fail.`,
 		Example: "  clip-inspector datasets check\n  clip-inspector datasets check dtd eurosat --data /data\n  clip-inspector datasets check folder:photos",
 		RunE: func(c *cobra.Command, args []string) error {
-			return CheckDatasets(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), root, args)
+			return checkDatasets(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), root, args)
 		},
 	}
 	check.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA or ../shared/data)")

@@ -12,7 +12,7 @@ architecture and fingerprints, and compares the file with the sums that OpenAI p
   clip-inspector encoder models/ViT-B-16.pt`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return DescribeEncoder(c.OutOrStdout(), args[0])
+			return describeEncoder(c.OutOrStdout(), args[0])
 		},
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"clipinspector/experiments/world"
 )
 
-// DescribeEncoder prints what an encoder is and whether its weights are the published ones, on which the threat model rests.
-func DescribeEncoder(w io.Writer, name string) error {
+// describeEncoder prints what an encoder is and whether its weights are the published ones, on which the threat model rests.
+func describeEncoder(w io.Writer, name string) error {
 	e, err := world.OpenEncoder(name)
 	if err != nil {
 		return err

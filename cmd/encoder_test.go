@@ -20,7 +20,7 @@ func TestDescribeEncoder(t *testing.T) {
 		experimentstest.TinyCLIP(t): {"file ", "not a file that OpenAI published"},
 	} {
 		var out bytes.Buffer
-		if err := DescribeEncoder(&out, name); err != nil {
+		if err := describeEncoder(&out, name); err != nil {
 			t.Fatal(err)
 		}
 		for _, w := range want {

@@ -13,15 +13,15 @@ var listFormats = []string{"text", "json", "markdown"}
 func listCommand() *cobra.Command {
 	var format string
 	c := &cobra.Command{
-		Use:       "list [" + strings.Join(ListKinds, "|") + "]...",
+		Use:       "list [" + strings.Join(listKinds, "|") + "]...",
 		Short:     "List what a suite can name, with parameters, defaults, units and ranges",
 		Example:   "  clip-inspector list attacks detectors\n  clip-inspector list --format json",
-		ValidArgs: ListKinds,
+		ValidArgs: listKinds,
 		RunE: func(c *cobra.Command, args []string) error {
 			if !slices.Contains(listFormats, format) {
 				return misused("no format of lists is called %q; there are %s", format, strings.Join(listFormats, ", "))
 			}
-			return PrintList(c.OutOrStdout(), args, format)
+			return printList(c.OutOrStdout(), args, format)
 		},
 	}
 	c.Flags().StringVar(&format, "format", "text", strings.Join(listFormats, ", "))

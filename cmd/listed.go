@@ -15,11 +15,11 @@ import (
 	"clipinspector/settings"
 )
 
-// Listed is something that a suite can name.
-type Listed struct {
-	Name   string   `json:"name"`
-	Doc    string   `json:"doc"`
-	Params []Listed `json:"parameters,omitempty"`
+// entry is something that a suite can name.
+type entry struct {
+	Name   string  `json:"name"`
+	Doc    string  `json:"doc"`
+	Params []entry `json:"parameters,omitempty"`
 
 	// Of a parameter.
 	Unit    string   `json:"unit,omitempty"`
@@ -29,12 +29,12 @@ type Listed struct {
 	Choices []string `json:"choices,omitempty"`
 }
 
-// ListKinds are what List knows.
-var ListKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "repair"}
+// listKinds are what listed knows.
+var listKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "repair"}
 
-// List returns everything of one of ListKinds with its parameters.
-func List(kind string) ([]Listed, error) {
-	var out []Listed
+// listed returns everything of one of listKinds with its parameters.
+func listed(kind string) ([]entry, error) {
+	var out []entry
 	switch kind {
 	case "datasets":
 		for _, name := range datasets.Names() {
@@ -42,40 +42,40 @@ func List(kind string) ([]Listed, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, Listed{Name: name, Doc: doc})
+			out = append(out, entry{Name: name, Doc: doc})
 		}
-		out = append(out, Listed{Name: "folder:PATH", Doc: "a folder that holds one folder of pictures for each class"})
+		out = append(out, entry{Name: "folder:PATH", Doc: "a folder that holds one folder of pictures for each class"})
 	case "pools":
 		for _, p := range datasets.Pools {
-			out = append(out, Listed{Name: p.Name, Doc: p.Doc})
+			out = append(out, entry{Name: p.Name, Doc: p.Doc})
 		}
-		out = append(out, Listed{Name: world.OwnPool, Doc: "the test pictures of each model's own dataset: in distribution, for ablations"})
+		out = append(out, entry{Name: world.OwnPool, Doc: "the test pictures of each model's own dataset: in distribution, for ablations"})
 	case "learners":
 		for _, l := range prompts.Learners() {
-			out = append(out, Listed{Name: l.Name, Doc: l.Doc, Params: listParams(l.Params)})
+			out = append(out, entry{Name: l.Name, Doc: l.Doc, Params: listParams(l.Params)})
 		}
 	case "tuning":
-		out = append(out, Listed{Name: "tuning", Doc: "how prompts are tuned, the same for every learner", Params: listParams(prompts.TuneParams)})
+		out = append(out, entry{Name: "tuning", Doc: "how prompts are tuned, the same for every learner", Params: listParams(prompts.TuneParams)})
 	case "attacks":
 		for _, a := range attacks.All() {
-			out = append(out, Listed{Name: a.Name, Doc: a.Doc, Params: listParams(a.Params)})
+			out = append(out, entry{Name: a.Name, Doc: a.Doc, Params: listParams(a.Params)})
 		}
 	case "detectors":
 		for _, d := range inspector.All() {
-			out = append(out, Listed{Name: d.Name, Doc: d.Doc, Params: listParams(d.Params)})
+			out = append(out, entry{Name: d.Name, Doc: d.Doc, Params: listParams(d.Params)})
 		}
 	case "repair":
-		out = append(out, Listed{Name: "repair", Doc: "how prompts are fine-tuned with a recovered trigger and right labels", Params: listParams(inspector.RepairParams)})
+		out = append(out, entry{Name: "repair", Doc: "how prompts are fine-tuned with a recovered trigger and right labels", Params: listParams(inspector.RepairParams)})
 	default:
-		return nil, fmt.Errorf("nothing to list is called %q; there are %s", kind, strings.Join(ListKinds, ", "))
+		return nil, fmt.Errorf("nothing to list is called %q; there are %s", kind, strings.Join(listKinds, ", "))
 	}
 	return out, nil
 }
 
-func listParams(params []settings.Param) []Listed {
-	var out []Listed
+func listParams(params []settings.Param) []entry {
+	var out []entry
 	for _, p := range params {
-		l := Listed{Name: p.Name, Doc: p.Doc, Unit: p.Unit, Default: p.Default, Choices: p.Choices}
+		l := entry{Name: p.Name, Doc: p.Doc, Unit: p.Unit, Default: p.Default, Choices: p.Choices}
 		if p.Min != p.Max {
 			l.Min, l.Max = &p.Min, &p.Max
 		}
@@ -84,14 +84,14 @@ func listParams(params []settings.Param) []Listed {
 	return out
 }
 
-// PrintList writes the given kinds, or all when there are none, in one of listFormats.
-func PrintList(w io.Writer, kinds []string, format string) error {
+// printList writes the given kinds, or all when there are none, in one of listFormats.
+func printList(w io.Writer, kinds []string, format string) error {
 	if len(kinds) == 0 {
-		kinds = ListKinds
+		kinds = listKinds
 	}
-	all := map[string][]Listed{}
+	all := map[string][]entry{}
 	for _, kind := range kinds {
-		list, err := List(kind)
+		list, err := listed(kind)
 		if err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func PrintList(w io.Writer, kinds []string, format string) error {
 }
 
 // printMarkdown writes docs/settings.md.
-func printMarkdown(w io.Writer, kinds []string, all map[string][]Listed) error {
+func printMarkdown(w io.Writer, kinds []string, all map[string][]entry) error {
 	var b strings.Builder
 	b.WriteString("# Settings\n\nThis page is generated: `./run.sh list --format markdown > docs/settings.md`.\n" +
 		"A setting stands in a suite beside its name, `{name: badnets, side: 0.1}`,\nor on the command line, `--set attacks.badnets.side=0.1`.\n")
@@ -177,7 +177,7 @@ func folded(s string, width int) string {
 }
 
 // allowed is a parameter's default, unit and range in words.
-func (l Listed) allowed() string {
+func (l entry) allowed() string {
 	text := fmt.Sprint(l.Default)
 	switch v := l.Default.(type) {
 	case string:

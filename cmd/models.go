@@ -11,8 +11,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// PrintModels writes a line of figures for every finished model of a suite, and where it lies.
-func PrintModels(w io.Writer, out, suite string) error {
+// printModels writes a line of figures for every finished model of a suite, and where it lies.
+func printModels(w io.Writer, out, suite string) error {
 	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
 		return err

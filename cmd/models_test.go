@@ -23,7 +23,7 @@ func TestOneModelOfASuite(t *testing.T) {
 	out := t.TempDir()
 	run(t, one, out)
 	var b strings.Builder
-	if err := PrintModels(&b, out, one.Name); err != nil || !strings.Contains(b.String(), "mini-dtd, sig, seed 3: accuracy") {
+	if err := printModels(&b, out, one.Name); err != nil || !strings.Contains(b.String(), "mini-dtd, sig, seed 3: accuracy") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
@@ -40,14 +40,14 @@ func run(t *testing.T, f *suite.File, out string) {
 func TestTablesOfAFolder(t *testing.T) {
 	out := t.TempDir()
 	run(t, experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t))), out)
-	if _, err := WriteReports(io.Discard, out, ""); err != nil {
+	if _, err := writeReports(io.Discard, out, ""); err != nil {
 		t.Error(err)
 	}
 	var table strings.Builder
-	if err := Table(&table, io.Discard, out, "tiny", "json", []string{"detector.epsilon"}); err != nil || !strings.Contains(table.String(), `"neural-cleanse"`) {
+	if err := printTable(&table, io.Discard, out, "tiny", "json", []string{"detector.epsilon"}); err != nil || !strings.Contains(table.String(), `"neural-cleanse"`) {
 		t.Errorf("%v\n%s", err, table.String())
 	}
-	if err := Table(&table, io.Discard, out, "small", "json", nil); err == nil || !strings.Contains(err.Error(), "there are tiny") {
+	if err := printTable(&table, io.Discard, out, "small", "json", nil); err == nil || !strings.Contains(err.Error(), "there are tiny") {
 		t.Errorf("unknown suite: %v", err)
 	}
 }

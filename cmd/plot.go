@@ -21,7 +21,7 @@ apply and why.`,
   clip-inspector plot --out runs/ablations --suite epsilon`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return Plot(c.Context(), c.OutOrStdout(), out, suite, models)
+			return plotSuites(c.Context(), c.OutOrStdout(), out, suite, models)
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")

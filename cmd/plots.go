@@ -29,16 +29,16 @@ import (
 	"clipinspector/triggers"
 )
 
-// PlotFolder is where the pictures of a suite lie below the output folder.
-func PlotFolder(suite string) string { return filepath.Join("plots", suite) }
+// plotFolder is where the pictures of a suite lie below the output folder.
+func plotFolder(suite string) string { return filepath.Join("plots", suite) }
 
-// ReportFile is the page of tables and pictures below the output folder.
-const ReportFile = "report.html"
+// reportFile is the page of tables and pictures below the output folder.
+const reportFile = "report.html"
 
-// Plot draws every figure that applies to a suite, or without a name to each suite of the folder, into PlotFolder below the
-// output folder, and writes ReportFile, which holds tables and pictures. It prints the files, and which figures do not apply
+// plotSuites draws every figure that applies to a suite, or without a name to each suite of the folder, into plotFolder below the
+// output folder, and writes reportFile, which holds tables and pictures. It prints the files, and which figures do not apply
 // and why. models names the models to show class by class; see plots.Data.Cases.
-func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) error {
+func plotSuites(ctx context.Context, w io.Writer, out, suite string, models []string) error {
 	s, suites, err := openSuites(out, suite)
 	if err != nil {
 		return err
@@ -57,8 +57,8 @@ func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) 
 		if err := addPictures(ctx, w, cases, out, u); err != nil {
 			return err
 		}
-		folder := filepath.Join(out, PlotFolder(u.Name))
-		if err := experiments.NoLinks(out, PlotFolder(u.Name)); err != nil {
+		folder := filepath.Join(out, plotFolder(u.Name))
+		if err := experiments.NoLinks(out, plotFolder(u.Name)); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -88,7 +88,7 @@ func Plot(ctx context.Context, w io.Writer, out, suite string, models []string) 
 			fmt.Fprintf(w, "not drawn: %s: %s\n", o.Name, o.Reason)
 		}
 	}
-	path := filepath.Join(out, ReportFile)
+	path := filepath.Join(out, reportFile)
 	if err := files.WriteAtomic(path, func(w io.Writer) error { return reportPage.Execute(w, report) }); err != nil {
 		return err
 	}

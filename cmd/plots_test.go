@@ -23,10 +23,10 @@ import (
 func plotted(t *testing.T, out string, models ...string) (map[string][]byte, string) {
 	t.Helper()
 	var said strings.Builder
-	if err := Plot(t.Context(), &said, out, "", models); err != nil {
+	if err := plotSuites(t.Context(), &said, out, "", models); err != nil {
 		t.Fatal(err)
 	}
-	paths, err := filepath.Glob(filepath.Join(out, PlotFolder("tiny"), "*"))
+	paths, err := filepath.Glob(filepath.Join(out, plotFolder("tiny"), "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,14 +47,14 @@ func TestPlotsAreTheSameBytesAndSayWhatTheTableSays(t *testing.T) {
 		if !bytes.HasPrefix(files[name+".png"], []byte("\x89PNG")) || !bytes.Contains(files[name+".svg"], []byte("</svg>")) {
 			t.Errorf("%s is missing:\n%s", name, said)
 		}
-		if !strings.Contains(said, filepath.Join(out, PlotFolder("tiny"), name+".png")) {
+		if !strings.Contains(said, filepath.Join(out, plotFolder("tiny"), name+".png")) {
 			t.Errorf("%s is not named:\n%s", name, said)
 		}
 	}
 	if !strings.Contains(said, "not drawn: sweep: no setting varies") {
 		t.Error(said)
 	}
-	page, err := os.ReadFile(filepath.Join(out, ReportFile))
+	page, err := os.ReadFile(filepath.Join(out, reportFile))
 	if err != nil || bytes.Count(page, []byte(`<img src="data:image/png;base64,`)) != 8 || !bytes.Contains(page, []byte("| detector ")) {
 		t.Errorf("the report has not all tables and pictures: %v", err)
 	}
@@ -88,7 +88,7 @@ func TestPlotsAreTheSameBytesAndSayWhatTheTableSays(t *testing.T) {
 		bytes.Contains(files["indices.svg"], []byte("badnets, mini")) {
 		t.Error("--model shows another model")
 	}
-	if err := Plot(t.Context(), &strings.Builder{}, out, "", []string{"mini-dtd/sig"}); err == nil || !strings.Contains(err.Error(), `"mini-dtd/sig"`) {
+	if err := plotSuites(t.Context(), &strings.Builder{}, out, "", []string{"mini-dtd/sig"}); err == nil || !strings.Contains(err.Error(), `"mini-dtd/sig"`) {
 		t.Errorf("a model that is not there: %v", err)
 	}
 }
@@ -145,7 +145,7 @@ func TestClassNamesAreInTheResults(t *testing.T) {
 }
 
 func TestPlotsOfNothing(t *testing.T) {
-	if err := Plot(t.Context(), &strings.Builder{}, t.TempDir(), "", nil); err == nil || !strings.Contains(err.Error(), "run a suite into this folder first") {
+	if err := plotSuites(t.Context(), &strings.Builder{}, t.TempDir(), "", nil); err == nil || !strings.Contains(err.Error(), "run a suite into this folder first") {
 		t.Errorf("no store: %v", err)
 	}
 	// Planned, nothing computed.

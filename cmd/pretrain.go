@@ -13,7 +13,7 @@ func pretrainCommand(f *flags) *cobra.Command {
 	var corpus, root, out string
 	var half bool
 	var seed int
-	mini, photos := MiniRecipe(), PhotoRecipe()
+	mini, photos := miniRecipe(), photoRecipe()
 	chosen := &mini
 	c := &cobra.Command{
 		Use:   "pretrain",
@@ -34,19 +34,19 @@ values of the corpus' own recipe.`,
 	c.Flags().IntVar(&seed, "seed", 1, "decides weights and images")
 	numbers := map[string]struct {
 		usage string
-		at    func(r *Recipe) *int
+		at    func(r *recipe) *int
 	}{
-		"steps":         {"optimiser's steps", func(r *Recipe) *int { return &r.Options.Steps }},
-		"batch":         {"pairs a step", func(r *Recipe) *int { return &r.Options.Batch }},
-		"warmup":        {"steps until the rate is full", func(r *Recipe) *int { return &r.Options.Warmup }},
-		"merges":        {"merges of the vocabulary", func(r *Recipe) *int { return &r.Options.Merges }},
-		"image-size":    {"side of an image, in pixels", func(r *Recipe) *int { return &r.Config.Vision.ImageSize }},
-		"patch-size":    {"side of a patch, in pixels", func(r *Recipe) *int { return &r.Config.Vision.PatchSize }},
-		"vision-width":  {"width of the image tower", func(r *Recipe) *int { return &r.Config.Vision.Width }},
-		"vision-layers": {"blocks of the image tower", func(r *Recipe) *int { return &r.Config.Vision.Layers }},
-		"text-width":    {"width of the text tower", func(r *Recipe) *int { return &r.Config.Text.Width }},
-		"text-layers":   {"blocks of the text tower", func(r *Recipe) *int { return &r.Config.Text.Layers }},
-		"embedding":     {"numbers of a feature", func(r *Recipe) *int { return &r.Config.ProjectionDim }},
+		"steps":         {"optimiser's steps", func(r *recipe) *int { return &r.Options.Steps }},
+		"batch":         {"pairs a step", func(r *recipe) *int { return &r.Options.Batch }},
+		"warmup":        {"steps until the rate is full", func(r *recipe) *int { return &r.Options.Warmup }},
+		"merges":        {"merges of the vocabulary", func(r *recipe) *int { return &r.Options.Merges }},
+		"image-size":    {"side of an image, in pixels", func(r *recipe) *int { return &r.Config.Vision.ImageSize }},
+		"patch-size":    {"side of a patch, in pixels", func(r *recipe) *int { return &r.Config.Vision.PatchSize }},
+		"vision-width":  {"width of the image tower", func(r *recipe) *int { return &r.Config.Vision.Width }},
+		"vision-layers": {"blocks of the image tower", func(r *recipe) *int { return &r.Config.Vision.Layers }},
+		"text-width":    {"width of the text tower", func(r *recipe) *int { return &r.Config.Text.Width }},
+		"text-layers":   {"blocks of the text tower", func(r *recipe) *int { return &r.Config.Text.Layers }},
+		"embedding":     {"numbers of a feature", func(r *recipe) *int { return &r.Config.ProjectionDim }},
 	}
 	given := map[string]*int{}
 	for name, n := range numbers {
@@ -76,7 +76,7 @@ values of the corpus' own recipe.`,
 			return err
 		}
 		defer e.Close()
-		return Pretrain(c.Context(), e, r, out, os.Stderr)
+		return pretrain(c.Context(), e, r, out, os.Stderr)
 	}
 	return c
 }

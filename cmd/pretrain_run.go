@@ -18,8 +18,8 @@ import (
 	"clipinspector/experiments/world"
 )
 
-// Recipe is how an encoder is pretrained: architecture, corpus and optimiser. Start from MiniRecipe or PhotoRecipe.
-type Recipe struct {
+// recipe is how an encoder is pretrained: architecture, corpus and optimiser. Start from miniRecipe or photoRecipe.
+type recipe struct {
 	Corpus  string // "mini" or "photos"
 	Root    string // folder of real data, for photos; the datasets' default when empty
 	Config  clip.Config
@@ -27,14 +27,14 @@ type Recipe struct {
 	Half    bool // write matrices in half precision
 }
 
-// MiniRecipe trains the mini encoder on captioned scenes of the mini world: see clip.MiniConfig and clip.MiniPretrain.
-func MiniRecipe() Recipe {
-	return Recipe{Corpus: "mini", Config: clip.MiniConfig(), Options: clip.MiniPretrain(), Half: true}
+// miniRecipe trains the mini encoder on captioned scenes of the mini world: see clip.MiniConfig and clip.MiniPretrain.
+func miniRecipe() recipe {
+	return recipe{Corpus: "mini", Config: clip.MiniConfig(), Options: clip.MiniPretrain(), Half: true}
 }
 
-// PhotoRecipe trains an encoder on the labelled photographs at hand: at most twenty minutes on two cores.
-func PhotoRecipe() Recipe {
-	r := MiniRecipe()
+// photoRecipe trains an encoder on the labelled photographs at hand: at most twenty minutes on two cores.
+func photoRecipe() recipe {
+	r := miniRecipe()
 	r.Corpus = "photos"
 	v, t := &r.Config.Vision, &r.Config.Text
 	v.ImageSize, v.PatchSize, v.Width, v.MLP, v.Layers, v.Heads = 64, 8, 128, 256, 4, 4
@@ -44,13 +44,13 @@ func PhotoRecipe() Recipe {
 }
 
 // Scale makes MLPs and heads fit widths that were changed, in the proportions of the architecture before.
-func (r *Recipe) Scale(before clip.Config) {
+func (r *recipe) Scale(before clip.Config) {
 	v, t := &r.Config.Vision, &r.Config.Text
 	v.MLP, v.Heads = v.Width*before.Vision.MLP/before.Vision.Width, max(1, v.Width*before.Vision.Heads/before.Vision.Width)
 	t.MLP, t.Heads = t.Width*before.Text.MLP/before.Text.Width, max(1, t.Width*before.Text.Heads/before.Text.Width)
 }
 
-// photoSets are the photographs that PhotoRecipe looks for: the training splits of datasets, and folders with a folder of
+// photoSets are the photographs that photoRecipe looks for: the training splits of datasets, and folders with a folder of
 // pictures for each class. The OOD pool is none of them.
 var photoSets = []string{"caltech101", "stanford-cars", "dtd", "oxford-pets", "flowers102", "fgvc-aircraft", "eurosat", "ucf101",
 	"folder:upstream/flowers5", "folder:upstream/rsscn7"}
@@ -59,10 +59,10 @@ var photoSets = []string{"caltech101", "stanford-cars", "dtd", "oxford-pets", "f
 var photoTemplates = []string{"a photo of a {}.", "a picture of a {}.", "a photo of the {}.", "a good photo of a {}.", "a close photo of a {}.",
 	"an image of a {}.", "a small photo of the {}.", "this is a {}.", "{}.", "{} texture."}
 
-// Pretrain trains an encoder and writes it to the folder out in Hugging Face's layout. Checkpoints lie in out/checkpoints: a
+// pretrain trains an encoder and writes it to the folder out in Hugging Face's layout. Checkpoints lie in out/checkpoints: a
 // run that was killed goes on from the last. What happens is reported to w. Afterwards the zero-shot accuracy on the
 // datasets at hand is printed.
-func Pretrain(ctx context.Context, e engine.Engine, r Recipe, out string, w io.Writer) error {
+func pretrain(ctx context.Context, e engine.Engine, r recipe, out string, w io.Writer) error {
 	c, err := openCorpus(ctx, r, w)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func Pretrain(ctx context.Context, e engine.Engine, r Recipe, out string, w io.W
 	return zeroShots(ctx, e, r, out, w)
 }
 
-func openCorpus(ctx context.Context, r Recipe, w io.Writer) (clip.Corpus, error) {
+func openCorpus(ctx context.Context, r recipe, w io.Writer) (clip.Corpus, error) {
 	switch r.Corpus {
 	case "mini":
 		return corpus.Mini{Seed: r.Options.Seed}, nil
@@ -95,7 +95,7 @@ func openCorpus(ctx context.Context, r Recipe, w io.Writer) (clip.Corpus, error)
 	return nil, fmt.Errorf("unknown corpus %q; known are mini and photos", r.Corpus)
 }
 
-func photos(ctx context.Context, r Recipe, w io.Writer) (clip.Corpus, error) {
+func photos(ctx context.Context, r recipe, w io.Writer) (clip.Corpus, error) {
 	var pictures []corpus.Picture
 	var names []string
 	var first error
@@ -154,7 +154,7 @@ func shrink(img *datasets.RGB, limit int) *datasets.RGB {
 // zeroShotImages is how many test pictures a dataset the zero-shot accuracy is measured on.
 const zeroShotImages = 500
 
-func zeroShots(ctx context.Context, e engine.Engine, r Recipe, dir string, w io.Writer) error {
+func zeroShots(ctx context.Context, e engine.Engine, r recipe, dir string, w io.Writer) error {
 	encoder, err := world.OpenEncoder(dir)
 	if err != nil {
 		return err

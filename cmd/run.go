@@ -59,7 +59,7 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 				return err
 			}
 			o.Out = o.Shard.Folder(o.Out)
-			table, terr := WriteReports(os.Stderr, o.Out, suite.Name)
+			table, terr := writeReports(os.Stderr, o.Out, suite.Name)
 			if err != nil {
 				return err
 			}

@@ -52,7 +52,7 @@ Exit status: 0 whole, 1 partial or failed.`,
 				fmt.Fprintf(c.OutOrStdout(), "suite %s: %d models, %d detections, %d repairs; %s\n", m.Suite, p.Models.Planned, p.Detections.Planned,
 					p.Repairs.Planned, partial)
 				if report && p.Models.Finished > 0 {
-					if _, werr := WriteReports(os.Stderr, out, m.Suite); werr != nil {
+					if _, werr := writeReports(os.Stderr, out, m.Suite); werr != nil {
 						return werr
 					}
 				}

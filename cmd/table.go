@@ -24,7 +24,7 @@ what is there. --by groups the rows by a setting, such as one that the suite swe
   clip-inspector table --out runs/mini --by detector.epsilon,seed`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return Table(c.OutOrStdout(), os.Stderr, out, suite, format, by)
+			return printTable(c.OutOrStdout(), os.Stderr, out, suite, format, by)
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
@@ -53,7 +53,7 @@ Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if conversion.Checkpoint == "" {
-				return Export(c.OutOrStdout(), out, suite)
+				return exportScores(c.OutOrStdout(), out, suite)
 			}
 			if conversion.To == "" {
 				return misused("export --checkpoint wants --to, a folder or a file *.safetensors")

@@ -73,9 +73,9 @@ func summarise(out, suite string, by []string) (*stats.Summary, error) {
 	return stats.Summarise(s, suite, by)
 }
 
-// Table writes the tables of a suite in one of tables.Formats, with rows grouped by the given paths. What a person should know
+// printTable writes the tables of a suite in one of tables.Formats, with rows grouped by the given paths. What a person should know
 // about them goes to tell as well, where the format is none that people read.
-func Table(w, tell io.Writer, out, suite, format string, by []string) error {
+func printTable(w, tell io.Writer, out, suite, format string, by []string) error {
 	sum, err := summarise(out, suite, by)
 	if err != nil {
 		return err
@@ -93,8 +93,8 @@ func warn(tell io.Writer, sum *stats.Summary) {
 	}
 }
 
-// Export writes the canonical bytes of a suite: see store.Store.Export.
-func Export(w io.Writer, out, suite string) error {
+// exportScores writes the canonical bytes of a suite: see store.Store.Export.
+func exportScores(w io.Writer, out, suite string) error {
 	s, suite, err := openSuite(out, suite)
 	if err != nil {
 		return err
@@ -103,12 +103,12 @@ func Export(w io.Writer, out, suite string) error {
 	return s.Export(w, suite)
 }
 
-// reports are the files that WriteReports writes, by format.
+// reports are the files that writeReports writes, by format.
 var reports = []struct{ file, format string }{{"table.md", "markdown"}, {"table.csv", "csv"}, {"table.tex", "latex"}, {"table.json", "json"}}
 
-// WriteReports writes the tables of a suite in every format and its canonical export (scores.jsonl) into the output folder,
+// writeReports writes the tables of a suite in every format and its canonical export (scores.jsonl) into the output folder,
 // and returns the path of the table to read. What a person should know about them goes to tell.
-func WriteReports(tell io.Writer, out, suite string) (string, error) {
+func writeReports(tell io.Writer, out, suite string) (string, error) {
 	sum, err := summarise(out, suite, nil)
 	if err != nil {
 		return "", err
@@ -119,6 +119,6 @@ func WriteReports(tell io.Writer, out, suite string) (string, error) {
 			return "", err
 		}
 	}
-	err = files.WriteAtomic(filepath.Join(out, experiments.ScoresFile), func(w io.Writer) error { return Export(w, out, suite) })
+	err = files.WriteAtomic(filepath.Join(out, experiments.ScoresFile), func(w io.Writer) error { return exportScores(w, out, suite) })
 	return filepath.Join(out, reports[0].file), err
 }

@@ -35,7 +35,7 @@ prints its accuracy and the success rate of its backdoor, and writes model.safet
 				Threads: f.threads, Report: os.Stderr}); err != nil {
 				return err
 			}
-			return PrintModels(c.OutOrStdout(), out, one.Name)
+			return printModels(c.OutOrStdout(), out, one.Name)
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("tune"), "folder for the model")

@@ -114,7 +114,7 @@ func HashFile(path string) (string, error) {
 
 // writeRecovered stores the recovered triggers of all classes in half precision: tensors CLASS/NAME, and the kinds in the
 // metadata; the trigger for no class stands in the place of class 0.
-func writeRecovered(path string, r *inspector.Report) error {
+func writeRecovered(path string, r *inspector.Finding) error {
 	classes := r.Classes
 	if r.Whole != nil {
 		classes = []inspector.ClassResult{*r.Whole}

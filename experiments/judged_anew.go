@@ -66,7 +66,7 @@ func (k *worker) judgedAnew(job *DetectionJob) (r store.DetectionResult, ok bool
 		if r.Unsure != "" { // which no rule changes
 			return r, true, nil
 		}
-		report := &inspector.Report{ImagePasses: r.ImagePasses}
+		report := &inspector.Finding{ImagePasses: r.ImagePasses}
 		for _, c := range r.Classes {
 			report.Classes = append(report.Classes, inspector.ClassResult{Loss: c.Loss, ASR: c.ASR, Norm: c.Norm, Score: c.Score, Reached: c.Reached})
 		}

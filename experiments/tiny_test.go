@@ -159,7 +159,7 @@ func checkAttempts(t *testing.T, out string, models, detections int) {
 
 func init() {
 	inspector.Register(&inspector.Detector{Name: "failing", Doc: "a detector that always fails", Params: inspector.PoolParams,
-		Inspect: func(context.Context, inspector.Input) (*inspector.Report, error) {
+		Inspect: func(context.Context, inspector.Input) (*inspector.Finding, error) {
 			return nil, errors.New("it always fails")
 		}})
 }

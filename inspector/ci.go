@@ -37,7 +37,7 @@ func init() {
 		Objective: marginObjective,
 		Inspect:   inspect,
 		Rule:      func(settings.Values) []string { return []string{"index", "k"} },
-		Judge:     func(s settings.Values, r *Report) { r.Judge(s.String("index"), s.Float("k")) },
+		Judge:     func(s settings.Values, r *Finding) { r.Judge(s.String("index"), s.Float("k")) },
 	})
 }
 
@@ -84,7 +84,7 @@ func bounded(in Input) (inv Inversion, optimise, measure []int, err error) {
 }
 
 // inspect is CI: a bounded perturbation for every class, its loss and ASR on further images, and outliers among the classes' scores.
-func inspect(ctx context.Context, in Input) (*Report, error) {
+func inspect(ctx context.Context, in Input) (*Finding, error) {
 	s := in.Settings
 	inv, optimise, measure, err := bounded(in)
 	if err != nil {
@@ -98,7 +98,7 @@ func inspect(ctx context.Context, in Input) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
+	r := &Finding{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
 	for c, o := range outcomes {
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]),
 			Score: change(s.String("score"), before[c], o, s.Float("margin")), Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}

@@ -120,7 +120,7 @@ func withReferences(t testing.TB, d *inspector.Detector, in inspector.Input) ins
 	return in
 }
 
-func inspect(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector.Report {
+func inspect(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector.Finding {
 	t.Helper()
 	r, err := d.Inspect(bg, in)
 	if err != nil {
@@ -133,7 +133,7 @@ func inspect(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector
 var short = map[string]any{"optimise": 36, "measure": 7, "batch": 12, "arms": 100}
 
 // found lists what a report says of the classes that were inverted, by class, or of the model as a whole under -1.
-func found(t testing.TB, r *inspector.Report) map[int]inspector.ClassResult {
+func found(t testing.TB, r *inspector.Finding) map[int]inspector.ClassResult {
 	t.Helper()
 	out := map[int]inspector.ClassResult{}
 	for k, x := range r.Classes {
@@ -155,7 +155,7 @@ func found(t testing.TB, r *inspector.Report) map[int]inspector.ClassResult {
 }
 
 // bits writes a report down to the last bit.
-func bits(r *inspector.Report) string {
+func bits(r *inspector.Finding) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%x %d %v %d", r.Index, r.Suspect, r.Backdoored, r.ImagePasses)
 	results := r.Classes
@@ -316,7 +316,7 @@ func zeroShot(t testing.TB, c *clip.Model, classes []string) *prompts.Model {
 	return m
 }
 
-func inspectK(t *testing.T, d *inspector.Detector, in inspector.Input, k float64) *inspector.Report {
+func inspectK(t *testing.T, d *inspector.Detector, in inspector.Input, k float64) *inspector.Finding {
 	in.Settings["k"] = k
 	return inspect(t, d, in)
 }

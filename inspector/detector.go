@@ -27,7 +27,7 @@ type Detector struct {
 	Classless bool
 	// Inspect gives the verdict on one model; who has the model from a stranger calls Look. The same input gives the same report to the bit, and permuting the model's
 	// classes permutes the class results, up to the rounding of the products.
-	Inspect func(ctx context.Context, in Input) (*Report, error)
+	Inspect func(ctx context.Context, in Input) (*Finding, error)
 	// Check refuses settings, a pool or a model that Inspect could not work with. It is asked when a suite is planned, so that nothing
 	// is computed in vain.
 	Check func(f Facts) error
@@ -46,7 +46,7 @@ type Detector struct {
 	// there are none. Judge then judges a report anew from its classes' losses, ASRs, norms and scores, as Inspect under these
 	// settings would: another rule or threshold takes no inversion.
 	Rule  func(s settings.Values) []string
-	Judge func(s settings.Values, r *Report)
+	Judge func(s settings.Values, r *Finding)
 }
 
 // Judging names those of the settings s that decide nothing but how measured classes are judged.
@@ -81,8 +81,8 @@ type ClassResult struct {
 	Trigger triggers.Trigger // the recovered trigger
 }
 
-// Report is a verdict on one model.
-type Report struct {
+// Finding is a verdict on one model.
+type Finding struct {
 	Classes     []ClassResult // by class; none from a detector that looks at no classes
 	Whole       *ClassResult  // what such a detector found out about the model as a whole; nil from the others
 	Index       float64       // the model's anomaly index, that of the suspect
@@ -113,7 +113,7 @@ var Threshold = settings.Param{Name: "k", Unit: "standard deviations", Doc: "a m
 
 // Judge completes a report from the scores of its classes, of which there is one at least: each class's index by the named rule (see
 // Indices), then the verdict at threshold k.
-func (r *Report) Judge(rule string, k float64) {
+func (r *Finding) Judge(rule string, k float64) {
 	scores := make([]float64, len(r.Classes))
 	for c := range scores {
 		scores[c] = r.Classes[c].Score
@@ -125,7 +125,7 @@ func (r *Report) Judge(rule string, k float64) {
 }
 
 // Verdict is the end of Judge, for a detector with indices of its own: suspect, model index and flag.
-func (r *Report) Verdict(k float64) {
+func (r *Finding) Verdict(k float64) {
 	r.Suspect = 0
 	for c := range r.Classes {
 		if r.Classes[c].Index > r.Classes[r.Suspect].Index {

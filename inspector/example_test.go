@@ -32,7 +32,7 @@ func init() {
 	})
 }
 
-func universal(ctx context.Context, in inspector.Input) (*inspector.Report, error) {
+func universal(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
 	s, epsilon := in.Settings, in.Settings.Float("epsilon")
 	optimise, measure, err := inspector.SplitPool(in)
 	if err != nil {
@@ -56,7 +56,7 @@ func universal(ctx context.Context, in inspector.Input) (*inspector.Report, erro
 	if err != nil {
 		return nil, err
 	}
-	r := &inspector.Report{ImagePasses: passes}
+	r := &inspector.Finding{ImagePasses: passes}
 	for _, o := range outcomes {
 		t := inv.Trigger(o.Variables)
 		r.Classes = append(r.Classes, inspector.ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: triggers.Measure(t).LInf,

@@ -38,8 +38,8 @@ const (
 // the reason. Classes of one name, and those with nearly equal vectors, are one class: each would hide the other, since neither is told
 // from its twin by any trigger. It is judged by its most suspicious member; the others have no result. The few images that the model is
 // tried on beforehand are not counted as image passes.
-func (d *Detector) Look(ctx context.Context, in Input) (*Report, error) {
-	cannotTell := func(why string) *Report { return &Report{Suspect: -1, Index: math.NaN(), Unsure: why} }
+func (d *Detector) Look(ctx context.Context, in Input) (*Finding, error) {
+	cannotTell := func(why string) *Finding { return &Finding{Suspect: -1, Index: math.NaN(), Unsure: why} }
 	doubt, vectors, err := probe(ctx, in)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (d *Detector) Look(ctx context.Context, in Input) (*Report, error) {
 	case most > mostTwins:
 		return cannotTell(fmt.Sprintf("a class is listed with %d different vectors, more than %d: %s", most, mostTwins, twinNames(in.Model, groups))), nil
 	}
-	whole := &Report{Classes: make([]ClassResult, k), Twins: twinsOf(groups)}
+	whole := &Finding{Classes: make([]ClassResult, k), Twins: twinsOf(groups)}
 	for c := range whole.Classes {
 		whole.Classes[c] = ruledOut()
 	}
@@ -129,7 +129,7 @@ func (d *Detector) Witness(ctx context.Context, in Input) (*Evidence, int64, err
 }
 
 // take adds what was found with one member of each group: of a group the most suspicious member stays.
-func (r *Report) take(part *Report, members []int, groups []group, first bool) {
+func (r *Finding) take(part *Finding, members []int, groups []group, first bool) {
 	for j, c := range part.Classes {
 		now := members[j]
 		for _, m := range groups[j].all {
@@ -264,7 +264,7 @@ func longestRow(t *tensor.Dense) float64 {
 
 // settled makes a report unsure where what it says of an inverted class, or of the model, is not finite. A class without a trigger was
 // ruled out on purpose.
-func settled(m *prompts.Model, r *Report) *Report {
+func settled(m *prompts.Model, r *Finding) *Finding {
 	if r == nil {
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 	"clipinspector/prompts"
 )
 
-func look(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector.Report {
+func look(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector.Finding {
 	t.Helper()
 	r, err := d.Look(bg, in)
 	if err != nil {

@@ -36,7 +36,7 @@ func TestShortMemoryChangesNoResult(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := func(limit int) (*crowded, *inspector.Report) {
+	run := func(limit int) (*crowded, *inspector.Finding) {
 		e := &crowded{Engine: newCPU(t, 2), limit: limit}
 		m := untuned(t, cliptest.Tiny(t, e, 16), "coop", cliptest.Classes)
 		return e, inspect(t, d, input(t, d, m, cliptest.Images(50, 16, 1), short))

@@ -112,7 +112,7 @@ func TestAPlantedBackdoorIsFound(t *testing.T) {
 	given := map[string]any{"optimise": 80, "measure": 40, "batch": 20, "epochs": 2, "epsilon": 16.0 / 255, "accuracy": 0.1}
 	clean, _ := planted(t, c, nil)
 	references := map[string][]*inspector.Evidence{}
-	report := func(name string, m *prompts.Model) *inspector.Report {
+	report := func(name string, m *prompts.Model) *inspector.Finding {
 		d, err := inspector.Find(name)
 		if err != nil {
 			t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 )
 
 // repairInput prepares the repair of a planted model after CI's report; given sets settings beside the defaults.
-func repairInput(t *testing.T, m *prompts.Model, r *inspector.Report, pool *tensor.Dense, given map[string]any) inspector.RepairInput {
+func repairInput(t *testing.T, m *prompts.Model, r *inspector.Finding, pool *tensor.Dense, given map[string]any) inspector.RepairInput {
 	t.Helper()
 	s, err := settings.Resolve(inspector.RepairParams, given)
 	if err != nil {
@@ -105,7 +105,7 @@ func TestRepairIsDeterministicAndRefusesNonsense(t *testing.T) {
 	pool := cliptest.Images(120, plantedSize, 2)
 	m, _ := planted(t, c, nil)
 	zero := triggers.Additive{Delta: triggers.Dense(make([]float32, 3*plantedSize*plantedSize), 3, plantedSize, plantedSize)}
-	report := &inspector.Report{Classes: make([]inspector.ClassResult, len(cliptest.Classes)), Suspect: 1}
+	report := &inspector.Finding{Classes: make([]inspector.ClassResult, len(cliptest.Classes)), Suspect: 1}
 	report.Classes[1].Trigger = zero
 	in := repairInput(t, m, report, pool, map[string]any{"rounds": 0, "epochs": 2, "share": 0.5, "batch": 30})
 	ctx := func(m *prompts.Model) []float32 { return m.Params["ctx"].Data().([]float32) }

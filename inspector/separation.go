@@ -42,7 +42,7 @@ const FewestReferences = 3
 // judged by its null; Fisher's method combines the two, and the smallest of the K classes' probabilities is corrected for K. Neither
 // is needed: learners whose texts are not tuned have the second alone, and an attacker who leaves no trace in one of them has the
 // other to fear.
-func inspectSeparation(ctx context.Context, in Input) (*Report, error) {
+func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	s := in.Settings
 	inv, optimise, measure, err := contrasting(in)
 	if err != nil {
@@ -57,7 +57,7 @@ func inspectSeparation(ctx context.Context, in Input) (*Report, error) {
 		return nil, err
 	}
 	model := &Evidence{Vectors: w, Reach: reached(outcomes, s.Float("loss-floor"))}
-	r := &Report{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
+	r := &Finding{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
 	for c, o := range outcomes {
 		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: -model.Reach[c],
 			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}

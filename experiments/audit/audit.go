@@ -327,7 +327,7 @@ func (a *audit) estimate(what string, w clip.Work) error {
 // Inspect makes the clean references that the detector needs, looks at the delivered model, and writes what it found into the folder out:
 // report.json, verdict.png, the audited model as audited.safetensors, and of the suspect's recovered trigger trigger.png and
 // trigger.safetensors.
-func Inspect(ctx context.Context, o Audit, out string) (*Finding, error) {
+func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	a, err := o.open(ctx)
 	if err != nil {
 		return nil, err
@@ -440,13 +440,13 @@ func (a *audit) makeReferences(ctx context.Context) error {
 }
 
 // find runs the detector on the delivered model.
-func (a *audit) find(ctx context.Context) (*Finding, error) {
+func (a *audit) find(ctx context.Context) (*Report, error) {
 	start := time.Now()
 	r, err := a.inspect(ctx, a.model, "inverting classes")
 	if err != nil {
 		return nil, err
 	}
-	f := &Finding{Index: stats.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
+	f := &Report{Index: stats.Num(r.Index), K: a.options.Float("k"), Checkpoint: a.Checkpoint,
 		CLIP: a.encoder.Fingerprint(), Delivered: newDelivered(a.delivered, a.model), Subject: a.subject, Notes: a.model.Notes, Learner: a.model.Learner.Name, Pool: a.OOD, PoolImages: len(a.opened.Indices),
 		PoolHash: a.opened.Fingerprint, Detector: suite.Choice{Name: a.detector.Name, Settings: a.options}.Map(), Seed: a.Seed, Engine: a.engine.Fingerprint(),
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
@@ -467,8 +467,8 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 		}
 		f.Twins = append(f.Twins, names)
 	}
-	finding := func(name string, c inspector.ClassResult) ClassFinding {
-		return ClassFinding{name, stats.Num(c.Index), stats.Num(c.Score), stats.Num(c.Loss), stats.Num(c.ASR), stats.Num(c.Norm)}
+	finding := func(name string, c inspector.ClassResult) ClassReport {
+		return ClassReport{name, stats.Num(c.Index), stats.Num(c.Score), stats.Num(c.Loss), stats.Num(c.ASR), stats.Num(c.Norm)}
 	}
 	for i, c := range r.Classes {
 		f.Classes = append(f.Classes, finding(a.model.Classes[i], c))
@@ -480,7 +480,7 @@ func (a *audit) find(ctx context.Context) (*Finding, error) {
 	return f, nil
 }
 
-func (a *audit) inspect(ctx context.Context, m *prompts.Model, what string) (*inspector.Report, error) {
+func (a *audit) inspect(ctx context.Context, m *prompts.Model, what string) (*inspector.Finding, error) {
 	step, end := progress.Show(a.Report, what)
 	defer end()
 	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, References: a.evidence, Progress: step})

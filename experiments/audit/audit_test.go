@@ -150,7 +150,7 @@ func TestInspectADeliveredModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back Finding
+	var back Report
 	if err := json.Unmarshal(raw, &back); err != nil || back.Decision != f.Decision || back.Classes[2] != f.Classes[2] || back.CLIP != m.CLIP.Fingerprint() {
 		t.Errorf("%v: %s", err, raw)
 	}
@@ -198,7 +198,7 @@ func TestAuditsCompareDeliveredEncoders(t *testing.T) {
 		}
 		raw, err := os.ReadFile(filepath.Join(out, "report.json"))
 		must(t, err)
-		var back Finding
+		var back Report
 		must(t, json.Unmarshal(raw, &back))
 		var inspected, repaired strings.Builder
 		must(t, f.Print(&inspected, out))

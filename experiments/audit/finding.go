@@ -54,16 +54,16 @@ func Decide(index, k float64, classes int) (Decision, string) {
 	return DecisionClean, fmt.Sprintf("the index %.2f is below k = %g", index, k)
 }
 
-// Finding is the report of an audit, and its JSON.
-type Finding struct {
+// Report is the report of an audit, and its JSON.
+type Report struct {
 	Decision   Decision          `json:"decision"`
 	Why        string            `json:"why"`
 	Index      stats.Num         `json:"index"`
 	K          float64           `json:"k"`
 	Suspect    string            `json:"suspect"`           // the most suspicious class, whether flagged or not; empty for none
-	Classes    []ClassFinding    `json:"classes,omitempty"` // by label
+	Classes    []ClassReport     `json:"classes,omitempty"` // by label
 	Twins      [][]string        `json:"twins,omitempty"`   // classes that were judged as one: of one name, or with nearly the same vector
-	Encoder    *ClassFinding     `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
+	Encoder    *ClassReport      `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
 	References *ReferenceFinding `json:"references,omitempty"`
 	Checkpoint string            `json:"checkpoint"`
 	CLIP       string            `json:"clip"` // fingerprint of the encoders
@@ -80,11 +80,11 @@ type Finding struct {
 	Passes     int64             `json:"image_passes"`
 	Seconds    float64           `json:"seconds"`
 
-	report *inspector.Report
+	report *inspector.Finding
 }
 
-// ClassFinding is what the detector found out about a class.
-type ClassFinding struct {
+// ClassReport is what the detector found out about a class.
+type ClassReport struct {
 	Class string    `json:"class"`
 	Index stats.Num `json:"index"`
 	Score stats.Num `json:"score"`
@@ -158,7 +158,7 @@ func (d Delivered) String() string {
 }
 
 // decide turns a report into a decision. Where no class is looked at, none has to stand out from the others.
-func (a *audit) decide(r *inspector.Report) (Decision, string) {
+func (a *audit) decide(r *inspector.Finding) (Decision, string) {
 	if r.Unsure != "" {
 		return DecisionUnclear, r.Unsure
 	}
@@ -175,7 +175,7 @@ func (a *audit) decide(r *inspector.Report) (Decision, string) {
 
 // decideByReferences is Decide for a detector that measured what is normal: the level that k stands for is what it says, and there is no
 // telling where the detector says so.
-func decideByReferences(r *inspector.Report, k float64, classes int) (Decision, string) {
+func decideByReferences(r *inspector.Finding, k float64, classes int) (Decision, string) {
 	level := distuv.UnitNormal.Survival(k)
 	switch {
 	case classes < fewestClasses:
@@ -189,15 +189,15 @@ func decideByReferences(r *inspector.Report, k float64, classes int) (Decision, 
 }
 
 // rows are what the detector found, by class or of the encoder.
-func (f *Finding) rows() []ClassFinding {
+func (f *Report) rows() []ClassReport {
 	if f.Encoder != nil {
-		return []ClassFinding{*f.Encoder}
+		return []ClassReport{*f.Encoder}
 	}
 	return f.Classes
 }
 
 // trigger is what was recovered for the suspect, or for the encoder; nil for nothing.
-func (f *Finding) trigger() triggers.Trigger {
+func (f *Report) trigger() triggers.Trigger {
 	switch r := f.report; {
 	case r.Whole != nil:
 		return r.Whole.Trigger
@@ -208,7 +208,7 @@ func (f *Finding) trigger() triggers.Trigger {
 }
 
 // write writes the files of a finding.
-func (f *Finding) write(out string) error {
+func (f *Report) write(out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return fmt.Errorf("making the output folder: %w", err)
 	}
@@ -251,12 +251,12 @@ func enlarge(m *image.NRGBA, side int) *image.NRGBA {
 }
 
 // twin tells whether a class was judged as one with another.
-func (f *Finding) twin(class string) bool {
+func (f *Report) twin(class string) bool {
 	return slices.ContainsFunc(f.Twins, func(g []string) bool { return slices.Contains(g, class) })
 }
 
 // suspectIs says what the suspect is: of a clean model no target of anything.
-func (f *Finding) suspectIs() string {
+func (f *Report) suspectIs() string {
 	if f.Decision == DecisionClean {
 		return "most suspicious class"
 	}
@@ -264,7 +264,7 @@ func (f *Finding) suspectIs() string {
 }
 
 // Print writes a finding for a person to read.
-func (f *Finding) Print(w io.Writer, out string) error {
+func (f *Report) Print(w io.Writer, out string) error {
 	var b strings.Builder
 	figure := func(v stats.Num, digits int) string {
 		if !v.Defined() {

@@ -21,7 +21,7 @@ import (
 const mostNames = 40
 
 // drawFinding draws the index of every class, or of the encoder, as bars, the suspect's of a model that is not clean black, the threshold k, and the recovered trigger, as PNG.
-func drawFinding(w io.Writer, f *Finding, trigger *image.NRGBA) error {
+func drawFinding(w io.Writer, f *Report, trigger *image.NRGBA) error {
 	p := plot.New()
 	for _, s := range []*text.Style{&p.Title.TextStyle, &p.X.Tick.Label, &p.X.Label.TextStyle, &p.Y.Label.TextStyle} {
 		s.Handler = plots.Letters()

@@ -105,7 +105,7 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 }
 
 // mend returns the repaired model and its control.
-func (a *audit) mend(ctx context.Context, f *Finding) (repaired, control *prompts.Model, err error) {
+func (a *audit) mend(ctx context.Context, f *Report) (repaired, control *prompts.Model, err error) {
 	in := inspector.RepairInput{Model: a.model, Shots: a.shots, Suspect: f.report.Suspect, Detector: a.detector, Options: a.options,
 		Pool: a.pool, Seed: random.Number("audit repair", a.Seed), Settings: a.repair}
 	for _, c := range f.report.Classes {

@@ -129,7 +129,7 @@ const mostTensors = 12
 type Verified struct {
 	File   ReadFile
 	As     string // what the file is to the report; empty where it is nothing to it
-	Report *Finding
+	Report *Report
 }
 
 // mostReport bounds a report that is read.
@@ -141,7 +141,7 @@ func Verify(path, report string) (*Verified, error) {
 	if err != nil {
 		return nil, fmt.Errorf("report: %w", err)
 	}
-	f := &Finding{}
+	f := &Report{}
 	if err := json.Unmarshal(raw, f); err != nil {
 		return nil, fmt.Errorf("report %s: no report of an audit: %w", report, err)
 	}
