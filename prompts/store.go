@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"slices"
 
+	"gorgonia.org/tensor"
+
 	"clipinspector/clip"
 	"clipinspector/clip/safetensors"
-	"clipinspector/internal/dense"
 	"clipinspector/internal/random"
 	"clipinspector/settings"
 )
@@ -48,10 +49,11 @@ func StoredClasses(path string) ([]string, error) {
 // Read loads a model that Write stored onto its frozen CLIP. Another CLIP, tensors that do not fit the learner and malformed
 // metadata give one line that names the file and what is wrong.
 func Read(path string, c *clip.Model) (*Model, error) {
-	f, err := safetensors.Read(path)
+	f, err := safetensors.Open(path)
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	fail := func(format string, args ...any) (*Model, error) {
 		return nil, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...))
 	}
@@ -77,22 +79,28 @@ func Read(path string, c *clip.Model) (*Model, error) {
 	if m.Position = h.Position; h.Learner != "coop" && h.Position != PositionEnd || !slices.Contains(positions, h.Position) {
 		return fail("class-position %.40q of a %s model", h.Position, h.Learner)
 	}
-	for _, name := range sortedKeys(f.Tensors) {
-		if m.Params[name] == nil {
+	shapes := f.Shapes()
+	for _, name := range append(sortedKeys(shapes), sortedKeys(f.Skipped)...) {
+		if m.Params[name] == nil || f.Skipped[name] != "" {
 			return fail("the tensor %.40q is none of a %s model", name, h.Learner)
 		}
 	}
-	for _, name := range sortedKeys(m.Params) {
-		t := f.Tensors[name]
-		if t == nil || !slices.Equal(t.Shape(), m.Params[name].Shape()) {
+	for _, name := range sortedKeys(m.Params) { // before anything is read: it decides how much memory that takes
+		if shape, there := shapes[name]; !there || !slices.Equal(shape, m.Params[name].Shape()) {
 			return fail("the tensor %q of a %s model is missing or not of shape %v", name, h.Learner, m.Params[name].Shape())
 		}
-		for _, v := range dense.Floats(t) {
+	}
+	for _, name := range sortedKeys(m.Params) {
+		values, err := f.Float32(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range values {
 			if v-v != 0 { // infinite or not a number
 				return fail("the tensor %q holds %v", name, v)
 			}
 		}
-		m.Params[name] = t
+		m.Params[name] = tensor.New(tensor.WithShape(shapes[name]...), tensor.WithBacking(values))
 	}
 	return m, nil
 }

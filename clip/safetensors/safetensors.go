@@ -35,7 +35,8 @@ const (
 	maxHeader = 2 << 20
 	maxIndex  = 2 << 20
 	maxRank   = 16
-	maxName   = 4096 // bytes
+	maxName   = 4096    // bytes
+	maxNames  = 1 << 14 // tensors of a file, and keys of its metadata
 	chunk     = 64 << 10
 )
 
@@ -280,10 +281,16 @@ func parseHeader(text []byte) (entries []entry, metadata map[string]string, err 
 		if seen[name] {
 			return fmt.Errorf("%.80q occurs twice", name)
 		}
+		if len(seen) == maxNames {
+			return fmt.Errorf("more than %d names", maxNames)
+		}
 		seen[name] = true
 		if name == "__metadata__" {
 			metadata = map[string]string{}
 			return p.object(func(key string) error {
+				if len(metadata) == maxNames {
+					return fmt.Errorf("__metadata__: more than %d keys", maxNames)
+				}
 				if _, twice := metadata[key]; twice {
 					return fmt.Errorf("__metadata__: %.80q occurs twice", key)
 				}

@@ -234,6 +234,44 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A header of the largest size, of whatever, is read or refused within 100 MB.
+func TestHostileHeaders(t *testing.T) {
+	const size = maxHeader - 100
+	repeated := func(item string) string { // with its number for %d
+		var b strings.Builder
+		for i := 0; b.Len() < size-len(item)-10; i++ {
+			fmt.Fprintf(&b, item+",", i)
+		}
+		return strings.TrimSuffix(b.String(), ",")
+	}
+	for name, c := range map[string]struct{ header, want string }{
+		"tensors":     {"{" + repeated(`"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`) + "}", "more than 16384 names"},
+		"metadata":    {`{"__metadata__":{` + repeated(`"%d":""`) + "}}", "more than 16384 keys"},
+		"long names":  {"{" + repeated(`"%d`+strings.Repeat("x", 4000)+`":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`) + "}", "no elements"},
+		"a string":    {`{"__metadata__":{"a":"` + strings.Repeat("x", size) + `"}}`, ""},
+		"escapes":     {`{"__metadata__":{"a":"` + strings.Repeat(`\u0041`, size/6) + `"}}`, ""},
+		"brackets":    {`{"a":` + strings.Repeat("[", size), "want"},
+		"digits":      {`{"a":{"shape":[` + strings.Repeat("1", size), "no natural number"},
+		"no end":      {`{"a` + strings.Repeat("x", size), "EOF"},
+		"white space": {"{" + strings.Repeat(" ", size) + "}", ""},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		begin := time.Now()
+		_, err := ReadBytes(raw(c.header, 0))
+		took := time.Since(begin)
+		runtime.ReadMemStats(&after)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 400) {
+			t.Errorf("%s: got error %.400v, want one with %q", name, err, c.want)
+		}
+		// Garbage counts here as well; the bound on time leaves room for a busy machine.
+		if asked := (after.TotalAlloc - before.TotalAlloc) >> 20; asked > 100 || took > 5*time.Second {
+			t.Errorf("%s: asked for %d MB in all and took %v", name, asked, took)
+		}
+		t.Logf("%-12s %3d MB, %v", name, (after.TotalAlloc-before.TotalAlloc)>>20, took)
+	}
+}
+
 func TestSharded(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 2 {
@@ -363,7 +401,7 @@ func FuzzReadSharded(f *testing.F) {
 // A header of 99 MB costs nothing, and the largest that is looked through no more than a second and 100 MB.
 func TestLargeHeaders(t *testing.T) {
 	dir := t.TempDir()
-	for size, want := range map[int]string{99 << 20: "at most", maxHeader: "something follows"} {
+	for size, want := range map[int]string{99 << 20: "at most", maxHeader: "more than 16384 names"} {
 		path := filepath.Join(dir, "x.safetensors")
 		f, err := os.Create(path)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -442,6 +443,73 @@ func TestRefusalsRepeat(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whatever a file names that is not on the list is named in the refusal, called or not.
+func TestCallablesAreNamed(t *testing.T) {
+	names := 0
+	for module, list := range map[string]string{
+		"os":                           "system popen execv execve execvp spawnl spawnlp spawnv spawnve posix_spawn fork forkpty kill remove unlink rename rmdir removedirs makedirs putenv startfile chmod open",
+		"posix":                        "system execv execve fork remove open posix_spawn",
+		"nt":                           "system spawnv",
+		"subprocess":                   "Popen run call check_call check_output getoutput getstatusoutput",
+		"builtins":                     "eval exec compile open __import__ getattr setattr delattr vars globals locals map filter type input breakpoint print memoryview super classmethod property iter next apply",
+		"__builtin__":                  "eval execfile file getattr reload raw_input apply",
+		"importlib":                    "import_module reload __import__",
+		"shutil":                       "rmtree move copyfile copytree unpack_archive chown",
+		"pty":                          "spawn fork",
+		"ctypes":                       "CDLL PyDLL cast memmove string_at",
+		"runpy":                        "run_module run_path _run_code",
+		"webbrowser":                   "open get",
+		"codecs":                       "open encode decode lookup",
+		"_codecs":                      "decode lookup register",
+		"operator":                     "attrgetter itemgetter methodcaller setitem iadd call",
+		"functools":                    "partial reduce partialmethod singledispatch",
+		"types":                        "FunctionType CodeType MethodType ModuleType DynamicClassAttribute",
+		"pickle":                       "loads load Unpickler",
+		"_pickle":                      "loads Unpickler",
+		"marshal":                      "loads",
+		"code":                         "interact InteractiveInterpreter",
+		"timeit":                       "timeit main",
+		"pdb":                          "run runcall",
+		"profile":                      "run",
+		"cProfile":                     "run",
+		"bdb":                          "Bdb",
+		"socket":                       "socket create_connection",
+		"urllib.request":               "urlopen urlretrieve",
+		"requests.api":                 "get post",
+		"multiprocessing":              "Process Pool",
+		"threading":                    "Thread Timer",
+		"asyncio":                      "run create_subprocess_shell",
+		"tempfile":                     "mktemp NamedTemporaryFile",
+		"logging.config":               "dictConfig listen",
+		"pip":                          "main",
+		"torch":                        "load save compile jit nn.Module zeros_like add Tensor.copy_ Tensor.set_ ops.load_library",
+		"torch.hub":                    "load load_state_dict_from_url download_url_to_file",
+		"torch.jit":                    "load script trace",
+		"torch.nn.parameter":           "Parameter",
+		"torch._utils":                 "_rebuild_parameter_with_state _rebuild_sparse_tensor _rebuild_device_tensor_from_numpy",
+		"torch.utils.cpp_extension":    "load load_inline",
+		"torch.serialization":          "load add_safe_globals",
+		"torch.storage":                "_load_from_bytes",
+		"numpy":                        "load fromfile memmap save vectorize apply_along_axis",
+		"numpy.testing._private.utils": "runstring",
+		"numpy.f2py.diagnose":          "run_command",
+		"collections":                  "UserDict ChainMap OrderedDict.update OrderedDict.__setitem__",
+	} {
+		for _, name := range strings.Fields(list) {
+			full := module + "." + name
+			for what, program := range map[string]string{
+				"called": "c" + module + "\n" + name + "\n)R.", "named": "c" + module + "\n" + name + "\n.", "made": "c" + module + "\n" + name + "\n)\x81."} {
+				err := use("x.pt", zipped(zip.Store, "a/data.pkl", "\x80\x02"+program))
+				if err == nil || !strings.Contains(err.Error(), strconv.Quote(full)) || !strings.Contains(err.Error(), "would run when loaded elsewhere") {
+					t.Errorf("%s, %s: %v, want an error that names it", full, what, err)
+				}
+			}
+			names++
+		}
+	}
+	t.Logf("%d names", names)
 }
 
 // What people take for weights and is none is named.

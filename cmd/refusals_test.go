@@ -1,0 +1,100 @@
+package cmd
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What is refused is refused in one line, the same in every run, within a second of the processor and 100 MB of memory.
+// CLIPINSPECTOR_HOSTILE may name a folder with more of such files, *.pt, and CLIPINSPECTOR_RUNS how often each is asked. The
+// table is that of docs/security.md.
+func TestRefusalsAreCheap(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	classes := filepath.Join(dir, "classes.txt")
+	files := []string{"/dev/zero", dir}
+	write := func(name string, content ...[]byte) {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, bytes.Join(content, nil), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if path != classes {
+			files = append(files, path)
+		}
+	}
+	length := func(n int) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(n)) }
+	many := func(size int) []byte {
+		b := []byte("{")
+		for i := 0; len(b) < size-100; i++ {
+			b = fmt.Appendf(b, `"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},`, i)
+		}
+		return append(bytes.TrimSuffix(b, []byte(",")), bytes.Repeat([]byte(" "), size-len(b))...)
+	}
+	write("classes.txt", []byte("cat\ndog\nbird\n"))
+	write("empty.pt")
+	write("page.pt", []byte("<!DOCTYPE html><html>"))
+	write("pointer.safetensors", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"))
+	write("header-of-2-MB.safetensors", length(2<<20), many(2<<20), []byte("}"))
+	write("system.pt", []byte("\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."))
+	write("lists.pt", []byte("\x80\x02"), bytes.Repeat([]byte("]"), 1<<20))
+	write("header-of-99-MB.safetensors", length(99<<20), []byte("{"))
+	if err := os.Truncate(files[len(files)-1], 99<<20+8); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(dir, "pipe.pt")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, pipe)
+	if folder := os.Getenv("CLIPINSPECTOR_HOSTILE"); folder != "" {
+		more, err := filepath.Glob(filepath.Join(folder, "*.pt"))
+		if err != nil || len(more) == 0 {
+			t.Fatalf("%s: no files *.pt (%v)", folder, err)
+		}
+		files = append(files, more...)
+	}
+	runs := 2
+	if s := os.Getenv("CLIPINSPECTOR_RUNS"); s != "" {
+		if runs, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(t.TempDir())
+	var table strings.Builder
+	for _, path := range files {
+		first, memory, took := "", int64(0), []time.Duration{}
+		for range runs {
+			c := exec.Command(self, "inspect", "--checkpoint", path, "--classes", classes, "--ood", "builtin:mini")
+			c.Env = append(os.Environ(), asCommand+"=1")
+			out, _ := c.CombinedOutput()
+			line := strings.TrimSpace(string(out))
+			if first == "" {
+				first = line
+			}
+			if code := c.ProcessState.ExitCode(); line != first || line == "" || strings.Contains(line, "\n") || code != inspectFailed {
+				t.Errorf("%s: status %d and %q, want status %d and one line, the same in every run: %q", path, code, line, inspectFailed, first)
+			}
+			took = append(took, c.ProcessState.UserTime()+c.ProcessState.SystemTime())
+			memory = max(memory, c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss>>10)
+		}
+		if slices.Sort(took); took[runs/2] > time.Second || memory > 100 {
+			t.Errorf("%s: %v and %d MB, want at most 1 s and 100 MB", path, took[runs/2], memory)
+		}
+		first = strings.TrimPrefix(strings.ReplaceAll(first, filepath.Dir(path)+"/", ""), "clip-inspector: ")
+		fmt.Fprintf(&table, "| %s | %d | %.2f | %s |\n", filepath.Base(path), memory, took[runs/2].Seconds(), strings.ReplaceAll(first, "|", `\|`))
+	}
+	t.Logf("%d runs each\n| file | MB at most | s of the processor, median | what is said |\n| --- | --- | --- | --- |\n%s", runs, table.String())
+}
