@@ -40,7 +40,13 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 	if err := files.Writable(filepath.Dir(out)); err != nil {
 		return fmt.Errorf("--out %s: %w", out, err)
 	}
+	if err := a.countReferences(); err != nil {
+		return err
+	}
 	work := a.detection()
+	for range a.References {
+		work.Add(a.reference())
+	}
 	for range 1 + a.repair.Int("rounds") {
 		work.Add(a.detection())
 	}
@@ -48,6 +54,9 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int, w io.W
 		work.Add(a.outline().Tuned(float64(len(a.shots.Labels))*(1+a.repair.Float("share")), a.repair, prompts.Poisoning{}))
 	}
 	if err := a.estimate("inspection and repair", work); err != nil {
+		return err
+	}
+	if err := a.makeReferences(ctx); err != nil {
 		return err
 	}
 	f, err := a.find(ctx)
