@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"clipinspector/attacks"
@@ -82,8 +83,10 @@ type Plan struct {
 	Engine     string   // fingerprint of the engine that the detections are planned for
 	same       []string // which datasets of the file are the same pictures, in words
 
-	shard Shard // what part of a suite this is
-	whole int   // models of the suite, where this is a part of it
+	shard   Shard // what part of a suite this is
+	samples map[sample][]*ReferenceJob
+	workOf  map[*ModelJob]float64 // operations of a model and all that hangs on it; nil until it is asked for
+	whole   int                   // models of the suite, where this is a part of it
 
 	models     map[string]*ModelJob
 	references map[string]*ReferenceJob
@@ -98,7 +101,7 @@ type Plan struct {
 // A model's identity names everything that decides the model and its figures, and no detector, so that a detector's setting
 // never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
 func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
-	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, references: map[string]*ReferenceJob{}, detections: map[string]*DetectionJob{},
+	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, references: map[string]*ReferenceJob{}, samples: map[sample][]*ReferenceJob{}, detections: map[string]*DetectionJob{},
 		repairs: map[string]*RepairJob{}, measured: map[string]*DetectionJob{}}
 	if cells := cellsOf(f); cells > mostCells {
 		return nil, fmt.Errorf("suite %s: %.3g cells, more than the %d that one plan may have: fewer seeds, datasets, attacks, detectors or values of "+
@@ -261,6 +264,13 @@ func (p *Plan) planReferences(job *DetectionJob, u *suite.Suite) error {
 		return err
 	}
 	m := job.Model
+	// Models of one sample that the suite's detector looks at are held against the same references: named once, not for each attack.
+	group := sample{u, m.Set, m.Seed, job.Detector.Name, reflect.ValueOf(job.Detector.Settings).Pointer(), job.Pool}
+	if known := p.samples[group]; known != nil {
+		job.References = known
+		return nil
+	}
+	defer func() { p.samples[group] = job.References }()
 	for i := range u.References.Settings.Int("count") {
 		r := &ReferenceJob{Model: m, Detector: job.Detector, Number: i, Pool: job.Pool}
 		of := referencesOf(u)
@@ -292,6 +302,16 @@ func (p *Plan) planReferences(job *DetectionJob, u *suite.Suite) error {
 		job.References = append(job.References, r)
 	}
 	return nil
+}
+
+// sample is what references are of: a suite's few-shot sample, as one of its detectors looks at it.
+type sample struct {
+	suite    *suite.Suite
+	set      *world.Set
+	seed     int
+	detector string
+	settings uintptr // which of the suite's entries of that detector
+	pool     *world.Pool
 }
 
 // referencesOf are a suite's settings of references, as identities name them.

@@ -55,7 +55,8 @@ func TestTenThousandModels(t *testing.T) {
 	t.Logf("shard 1 has %d models", len(first.Models))
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range shards {
-		madeUp(t, whole.Part(Shard{i + 1, shards}), Shard{i + 1, shards}.Folder(out), rng)
+		s := Shard{i + 1, shards}
+		madeUp(t, whole.Part(s), s.Folder(out), rng)
 	}
 	runtime.GC()
 	start = time.Now()
@@ -120,6 +121,13 @@ func madeUp(t *testing.T, p *Plan, out string, rng *rand.Rand) {
 			file(filepath.Join(filepath.Dir(r.Path), TriggerFile), 16_000)
 		}
 		if err := s.FinishModel(m.Cell.Key, "made up", r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, x := range p.References {
+		r := store.ReferenceResult{Accuracy: rng.Float64(), ImagePasses: 2000, Path: ReferencePath(x.Cell.Key), Hash: x.Cell.Key, Seconds: 1}
+		file(r.Path, 20_000)
+		if err := s.FinishReference(x.Cell.Key, "made up", r); err != nil {
 			t.Fatal(err)
 		}
 	}

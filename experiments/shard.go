@@ -164,9 +164,11 @@ func (p *Plan) Part(s Shard) *Plan {
 
 // deal deals the models out to so many shards, numbered from 0.
 func (p *Plan) deal(shards int, to func(m *ModelJob, shard int, work float64)) {
-	work := map[*ModelJob]float64{}
-	p.eachWork(func(_ store.Kind, m *ModelJob, _ string, w clip.Work) { work[m] += w.FLOP })
-	groups := p.groups()
+	if p.workOf == nil {
+		p.workOf = map[*ModelJob]float64{}
+		p.eachWork(func(_ store.Kind, m *ModelJob, _ string, w clip.Work) { p.workOf[m] += w.FLOP })
+	}
+	work, groups := p.workOf, p.groups()
 	sums := make([]float64, len(groups))
 	order := make([]int, len(groups))
 	for i, g := range groups {
