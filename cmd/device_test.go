@@ -3,17 +3,27 @@ package cmd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // asCommand makes the test's program the command: what it says and its exit status are then a process's.
 const asCommand = "CLIPINSPECTOR_TEST_AS_COMMAND"
 
+// measuring makes the test's program run the command in a process of its own and write what that cost into the file it names. A process inherits the peak of
+// memory of the one that started it, and a test's is large.
+const measuring = "CLIPINSPECTOR_TEST_MEASURE"
+
 func TestMain(m *testing.M) {
+	if path := os.Getenv(measuring); path != "" {
+		os.Exit(measured(path))
+	}
 	if os.Getenv(asCommand) != "" {
 		Execute()
 	}
@@ -115,4 +125,17 @@ func TestMissingDevices(t *testing.T) {
 	if out, said, status := run(working, nil, "run", "--device", "cuda:0"); status != 7 || out != "other run --device cuda:0\n" {
 		t.Errorf("handed over: status %d, %q, %q", status, out, said)
 	}
+}
+
+func measured(path string) int {
+	c := exec.Command(os.Args[0], os.Args[1:]...)
+	c.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, measuring+"=") })
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	_ = c.Run() // its exit status tells
+	s := c.ProcessState
+	text := fmt.Sprintf("%d %d", s.SysUsage().(*syscall.Rusage).Maxrss>>10, s.UserTime()+s.SystemTime())
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return s.ExitCode()
 }
