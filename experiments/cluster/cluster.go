@@ -77,6 +77,9 @@ func (s Submission) Script(merge bool) (string, error) {
 			return "", fmt.Errorf("submit: %q cannot stand in a script", v)
 		}
 	}
+	if strings.ContainsAny(s.Out, `"\\`) {
+		return "", fmt.Errorf("submit: --out %q: quotes and backslashes cannot stand in Slurm's options", s.Out)
+	}
 	name := "shard"
 	if merge {
 		name = "merge"
@@ -98,6 +101,9 @@ func (s Submission) JobName() string {
 
 // Folder is where scripts and logs of the jobs lie.
 func (s Submission) Folder() string { return filepath.Join(s.Out, "slurm") }
+
+// Logs is Folder as it stands between quotes in an option of sbatch, where % begins a pattern.
+func (s Submission) Logs() string { return strings.ReplaceAll(s.Folder(), "%", "%%") }
 
 // Missing lists the shards, by number, that are not finished.
 func (s Submission) Missing() ([]int, error) {
