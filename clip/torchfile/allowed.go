@@ -328,7 +328,11 @@ func (f *File) namesStrangers() error {
 	if more := len(f.strangers) - most; more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Errorf("names what would run when loaded elsewhere: %s; nothing was run here", strings.Join(list, ", "))
+	names := strings.Join(list, ", ")
+	if f.modules {
+		return fmt.Errorf("holds modules that were pickled whole, not their state_dict(): the code of %s would run when loaded elsewhere; nothing was run here", names)
+	}
+	return fmt.Errorf("names what would run when loaded elsewhere: %s; nothing was run here", names)
 }
 
 // call gives what a call makes: a tensor, or an inert object.
@@ -406,8 +410,10 @@ func checkGradient(t *Tensor, wants, hooks any) error {
 func (f *File) fill(o *pickle.Object, with pickle.Filling, v any) error {
 	g, _ := o.Class.(pickle.Global)
 	c, known := f.lookup(g)
-	if !known {
-		return nil // the whole file will be refused
+	if !known { // the whole file will be refused
+		d, _ := v.(*pickle.Dict)
+		f.modules = f.modules || d != nil && slices.Contains(d.Keys, any("_modules"))
+		return nil
 	}
 	ok := with == pickle.Keys && c.keys || with == pickle.Items && c.items ||
 		with == pickle.State && c.state != nil && c.state(v) && o.State == nil

@@ -44,6 +44,7 @@ type File struct {
 	size      int64
 	storages  map[string]*storage // by key
 	strangers []string            // what the file names outside of the list of allowed.go
+	modules   bool                // some of these are classes of modules that were pickled whole
 	runs      bool                // optimisers and the like, which have code of their own, are given a state
 }
 

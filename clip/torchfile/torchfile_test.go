@@ -322,6 +322,8 @@ func hostile() map[string]hostileFile {
 		"a state dict with numbers for names":    {zipped(zip.Store, "a/data.pkl", "\x80\x02}K\x01K\x02s."), "a key that is an int"},
 		"a module that holds itself": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb.", "a/constants.pkl", "\x80\x02)."),
 			"modules nested deeper"},
+		"a module that was pickled whole": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__main__\nCustomCLIP\n)\x81}X\x08\x00\x00\x00_modules}sb."),
+			`pickled whole, not their state_dict(): the code of "__main__.CustomCLIP"`},
 		"modules that hold the next one twice, 60 deep": {zipped(zip.Store, "a/data.pkl", doubled(60), "a/constants.pkl", "\x80\x02)."),
 			"more than 131072 entries"},
 		"a parameter of a parameter without end": {file(nested(6)), "in a way that torch.save does not write"},

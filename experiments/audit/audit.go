@@ -206,10 +206,11 @@ func (a *audit) openShots(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	labels, err := matchClasses(a.Shots, ds.Classes(), a.model.Classes)
+	labels, notes, err := matchClasses(a.Shots, ds.Classes(), a.model.Classes)
 	if err != nil {
 		return err
 	}
+	a.model.Notes = append(slices.Clip(a.model.Notes), notes...)
 	const mostTest = 2000
 	ds = datasets.Limit(ds, datasets.Test, mostTest)
 	load := func(split datasets.Split, indices []int) (prompts.Data, error) {
@@ -254,26 +255,35 @@ func (a *audit) openShots(ctx context.Context) error {
 	return nil
 }
 
-// matchClasses returns the model's label of each class of a dataset. The names must be the same, but for case and underscores.
-func matchClasses(from string, have, want []string) ([]int, error) {
+// matchClasses returns the model's label of each class of a dataset. The names must be the same, but for case and underscores. A name
+// that comes several times is matched in the order of the labels; notes say which label of such a name has no images of its own.
+func matchClasses(from string, have, want []string) (labels []int, notes []string, err error) {
 	fold := func(s string) string { return strings.ToLower(strings.TrimSpace(datasets.PromptName(s))) }
-	at := map[string]int{}
+	at := map[string][]int{}
 	for l, c := range want {
-		at[fold(c)] = l
+		at[fold(c)] = append(at[fold(c)], l)
 	}
-	out := make([]int, len(have))
+	times := map[string]int{}
 	seen := make([]bool, len(want))
-	for i, c := range have {
-		l, ok := at[fold(c)]
-		if !ok {
-			return nil, fmt.Errorf("labelled images %s: %.80q is no class of the model; its classes are such as %s", from, c, world.FirstNames(want))
+	for _, c := range have {
+		of := at[fold(c)]
+		if of == nil {
+			return nil, nil, fmt.Errorf("labelled images %s: %.80q is no class of the model; its classes are such as %s", from, c, world.FirstNames(want))
 		}
-		out[i], seen[l] = l, true
+		l := of[min(times[fold(c)], len(of)-1)]
+		times[fold(c)]++
+		labels, seen[l] = append(labels, l), true
 	}
-	if l := slices.Index(seen, false); l >= 0 {
-		return nil, fmt.Errorf("labelled images %s: the model's class %.80q has none", from, want[l])
+	for l, c := range want {
+		switch first := at[fold(c)][0]; {
+		case seen[l]:
+		case first == l:
+			return nil, nil, fmt.Errorf("labelled images %s: the model's class %.80q has none", from, c)
+		default:
+			notes = append(notes, fmt.Sprintf("labelled images %s: those of %.80q are taken for label %d; label %d, of the same name, has none of its own", from, c, first, l))
+		}
 	}
-	return out, nil
+	return labels, notes, nil
 }
 
 func (a *audit) line(format string, args ...any) {
