@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -38,7 +37,7 @@ All seeds must be %d or above. Those below are for evaluation. calibrate writes 
 			if err != nil {
 				return err
 			}
-			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Report: os.Stderr}
+			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Report: f.report()}
 			if dry {
 				return experiments.DryRun(search.File, o, c.OutOrStdout())
 			}

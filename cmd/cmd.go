@@ -22,6 +22,7 @@ import (
 	"clipinspector/experiments/cluster"
 	"clipinspector/experiments/world"
 	"clipinspector/internal/printable"
+	"clipinspector/internal/progress"
 
 	_ "clipinspector/baselines"
 )
@@ -41,11 +42,26 @@ var errInterrupted = errors.New("stopped; start the same command again to go on"
 // errRequeue is why a command ended that a batch system told to stop before its time is up.
 var errRequeue = errors.New("stopped by SIGUSR1; queue the same command again to go on")
 
+// progresses are the ways of --progress.
+var progresses = []string{"text", "json", "none"}
+
 // flags are what all verbs share.
 type flags struct {
 	device    string
 	precision string
 	threads   int
+	progress  string
+}
+
+// report is where progress goes; nil for nowhere.
+func (f *flags) report() io.Writer {
+	switch f.progress {
+	case "none":
+		return nil
+	case "json":
+		return progress.NewEvents(os.Stderr)
+	}
+	return os.Stderr
 }
 
 // choose puts the precision into the device's name, and hands a GPU to the build that can open one.
@@ -238,6 +254,9 @@ models, looks for the backdoors with CI and other detectors, and says how well e
 	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N; run takes several, cuda:0,cuda:1, and starts a process for each")
 	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
 	c.PersistentPreRunE = func(verb *cobra.Command, _ []string) error {
+		if !slices.Contains(progresses, f.progress) {
+			return misused("--progress %.40q: want one of %s", f.progress, strings.Join(progresses, ", "))
+		}
 		if f.devices() != nil {
 			if verb.Name() != "run" {
 				return fmt.Errorf("--device %s: only run takes several devices", f.device)
@@ -247,9 +266,11 @@ models, looks for the backdoors with CI and other detectors, and says how well e
 		return f.choose()
 	}
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
+	c.PersistentFlags().StringVar(&f.progress, "progress", "text", "on the standard error: text, json (an object a line, for other programs), or none")
 	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), inspectCommand(&f), verifyCommand(), repairCommand(&f), encoderCommand(), manCommand())
+	complete(c, "progress", func() []string { return progresses })
 	complete(c, "device", func() []string { return []string{"cpu", "cuda:0"} })
 	complete(c, "precision", func() []string { return []string{"fp32", "tf32", "bf16"} })
 	strict(c)

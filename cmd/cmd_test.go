@@ -45,6 +45,12 @@ func TestVerbsWriteBelowTheirOwnFolder(t *testing.T) {
 	if text, err := execute(t, "export", "--out", "runs/own"); err != nil || strings.Count(text, "\n") != 1 {
 		t.Errorf("%v\n%s", err, text)
 	}
+	if text, err := execute(t, "table", "--out", "runs/own", "--rows", "models"); err != nil || strings.Count(text, `"acc": 0.`) != 1 {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if text, err := execute(t, "table", "--out", "runs/own", "--rows", "detections", "--format", "parquet"); err != nil || !strings.HasPrefix(text, "PAR1") {
+		t.Errorf("%v\n%.100q", err, text)
+	}
 	if _, err := execute(t, "table"); err == nil || !strings.Contains(err.Error(), filepath.Join("runs", "mini")) {
 		t.Errorf("table without a run: %v", err)
 	}

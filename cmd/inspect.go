@@ -2,8 +2,9 @@ package cmd
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ func (f failedInspection) Unwrap() error { return f.err }
 
 func inspectCommand(f *flags) *cobra.Command {
 	var a audit.Audit
-	var out string
+	var out, format string
 	c := &cobra.Command{
 		Use:   "inspect --checkpoint FILE --ood DIR [--classes FILE] [--clip CLIP] [--shots DIR]",
 		Short: "Say whether a delivered model is backdoored",
@@ -63,12 +64,19 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 			if a.Checkpoint == "" || a.OOD == "" {
 				return misused("inspect: say which model by --checkpoint FILE and which unlabelled images by --ood DIR (or builtin:mini)")
 			}
-			a.Device, a.Threads, a.Report = f.device, f.threads, os.Stderr
+			if err := knownFormat(format); err != nil {
+				return err
+			}
+			a.Device, a.Threads, a.Report = f.device, f.threads, f.report()
 			if err := files.Writable(out); err != nil {
 				return failedInspection{fmt.Errorf("--out %s: %w", out, err)}
 			}
 			finding, err := audit.Inspect(c.Context(), a, out)
-			if err == nil {
+			switch {
+			case err != nil:
+			case format == "json":
+				err = audit.WriteJSON(c.OutOrStdout(), finding)
+			default:
 				err = finding.Print(c.OutOrStdout(), out)
 			}
 			switch {
@@ -81,9 +89,25 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 		},
 	}
 	auditFlags(c, &a)
+	formatFlag(c, &format)
 	c.Flags().IntVar(&a.References, "references", 0, "clean models to hold the delivered one against; 0: as many as five times the verdict's own work allows, 3 to 8")
 	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
 	return c
+}
+
+// reportFormats are the formats in which inspect and repair print what they report.
+var reportFormats = []string{"text", "json"}
+
+func formatFlag(c *cobra.Command, format *string) {
+	c.Flags().StringVar(format, "format", "text", "what is printed: text, or json (of inspect, the bytes of report.json)")
+	complete(c, "format", func() []string { return reportFormats })
+}
+
+func knownFormat(format string) error {
+	if !slices.Contains(reportFormats, format) {
+		return misused("--format %.40q: want one of %s", format, strings.Join(reportFormats, ", "))
+	}
+	return nil
 }
 
 // hintFlags answer what a delivered file may leave open.

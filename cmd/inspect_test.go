@@ -39,7 +39,13 @@ func TestInspectStatus(t *testing.T) {
 	if text, _ := inspect("--references", "3"); !strings.Contains(text, "beside 3 clean references tuned on pool images") {
 		t.Errorf("without labels: %s", text)
 	}
-	for _, args := range [][]string{{"inspect"}, {"inspect", "--what"}, {"inspect", "argument"}, {"run", "--what"}, {"run", "a", "b"}, {"nothing"}, {"compare"},
+	// Other programs read what report.json holds.
+	text, _ := inspect("--detector", "ci", "--format", "json", "--progress", "none")
+	if report, err := os.ReadFile("runs/inspect/report.json"); err != nil || text != string(report) || !strings.Contains(text, `"decision"`) {
+		t.Errorf("%v: printed %s, written %s", err, text, report)
+	}
+	for _, args := range [][]string{{"inspect", "--format", "xml", "--checkpoint", models[0], "--ood", "builtin:mini"}, {"table", "--progress", "much"},
+		{"table", "--rows", "models", "--by", "seed"}, {"inspect"}, {"inspect", "--what"}, {"inspect", "argument"}, {"run", "--what"}, {"run", "a", "b"}, {"nothing"}, {"compare"},
 		{"export", "--checkpoint", models[0]}, {"repair", "--checkpoint", models[0]}, {"list", "--format", "xml"}, {"calibrate"}} {
 		if _, err := execute(t, args...); status(err) != statusMisused {
 			t.Errorf("%v: status %d (%v), want %d", args, status(err), err, statusMisused)

@@ -1,8 +1,6 @@
 package cmd
 
 import (
-	"os"
-
 	"github.com/spf13/cobra"
 
 	"clipinspector/experiments/audit"
@@ -10,7 +8,7 @@ import (
 
 func repairCommand(f *flags) *cobra.Command {
 	var a audit.Audit
-	var out string
+	var out, format string
 	var epoch int
 	c := &cobra.Command{
 		Use:   "repair --checkpoint FILE --ood DIR --shots DIR --out FILE [--classes FILE] [--clip CLIP]",
@@ -28,11 +26,22 @@ what the detector says of the repaired model. ` + "`list repair`" + ` shows what
 			if a.Checkpoint == "" || a.OOD == "" || a.Shots == "" || out == "" {
 				return misused("repair: wants --checkpoint, --ood, --shots and --out")
 			}
-			a.Device, a.Threads, a.Report = f.device, f.threads, os.Stderr
-			return audit.RepairDelivered(c.Context(), a, out, epoch, c.OutOrStdout())
+			a.Device, a.Threads, a.Report = f.device, f.threads, f.report()
+			if err := knownFormat(format); err != nil {
+				return err
+			}
+			r, err := audit.RepairDelivered(c.Context(), a, out, epoch)
+			if err != nil {
+				return err
+			}
+			if format == "json" {
+				return audit.WriteJSON(c.OutOrStdout(), r)
+			}
+			return r.Print(c.OutOrStdout())
 		},
 	}
 	auditFlags(c, &a)
+	formatFlag(c, &format)
 	c.Flags().StringVar(&out, "out", "", "file *.safetensors, or a folder for Dassl's layout")
 	c.Flags().IntVar(&epoch, "epoch", 1, "epoch in the name of Dassl's file, for --load-epoch")
 	return c

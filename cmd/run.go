@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -44,7 +45,7 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 			if f.devices() != nil && !dry {
 				return f.onEach(c.Context(), os.Args[1:], c.OutOrStdout())
 			}
-			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Scratch: scratch, Report: os.Stderr}
+			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Scratch: scratch, Report: f.report()}
 			if o.Shard, err = experiments.ShardOf(shard, os.Getenv); err != nil {
 				return err
 			}
@@ -59,7 +60,11 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 				return err
 			}
 			o.Out = o.Shard.Folder(o.Out)
-			table, terr := writeReports(os.Stderr, o.Out, suite.Name)
+			tell := f.report()
+			if tell == nil {
+				tell = io.Discard
+			}
+			table, terr := writeReports(tell, o.Out, suite.Name)
 			if err != nil {
 				return err
 			}

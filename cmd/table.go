@@ -12,18 +12,29 @@ import (
 )
 
 func tableCommand() *cobra.Command {
-	var out, suite, format string
+	var out, suite, format, rows string
 	var by []string
 	c := &cobra.Command{
 		Use:   "table",
 		Short: "Print the tables of a suite: AUROC, accuracy, rates, with intervals",
 		Long: `table reads the store of a run and prints its tables. Nothing is computed again: a run that is not finished has a table of
-what is there. --by groups the rows by a setting, such as one that the suite sweeps.`,
+what is there. --by groups the rows by a setting, such as one that the suite sweeps. --rows lists the cells themselves, one a
+row, for pandas and the like: models, detections, or the classes of every detection, as JSON or Parquet.`,
 		Example: `  clip-inspector table --out runs/mini
   clip-inspector table --out runs/mini --format json
-  clip-inspector table --out runs/mini --by detector.epsilon,seed`,
+  clip-inspector table --out runs/mini --by detector.epsilon,seed
+  clip-inspector table --out runs/mini --rows detections --format parquet > detections.parquet`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if rows != "" {
+				if len(by) > 0 {
+					return misused("table: --rows lists cells, which --by cannot group")
+				}
+				if !c.Flags().Changed("format") {
+					format = "json"
+				}
+				return printRows(c.OutOrStdout(), out, suite, rows, format)
+			}
 			return printTable(c.OutOrStdout(), os.Stderr, out, suite, format, by)
 		},
 	}
@@ -31,6 +42,8 @@ what is there. --by groups the rows by a setting, such as one that the suite swe
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
 	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(tables.Formats, ", "))
 	complete(c, "format", func() []string { return tables.Formats })
+	c.Flags().StringVar(&rows, "rows", "", "list cells instead: "+strings.Join(tables.Rows, ", ")+"; as "+strings.Join(tables.RowFormats, " or "))
+	complete(c, "rows", func() []string { return tables.Rows })
 	c.Flags().StringSliceVar(&by, "by", nil, "group rows by settings: dataset, attack, learner, seed, or a path such as tuning.epochs")
 	return c
 }

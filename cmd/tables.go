@@ -86,6 +86,16 @@ func printTable(w, tell io.Writer, out, suite, format string, by []string) error
 	return tables.Render(w, sum, format)
 }
 
+// printRows writes the cells of a suite as rows.
+func printRows(w io.Writer, out, suite, rows, format string) error {
+	s, suite, err := openSuite(out, suite)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return tables.RenderRows(w, s, suite, rows, format)
+}
+
 // warn tells without what the figures of a suite would be misread.
 func warn(tell io.Writer, sum *stats.Summary) {
 	for _, line := range tables.Warnings(sum) {

@@ -1,8 +1,6 @@
 package cmd
 
 import (
-	"os"
-
 	"github.com/spf13/cobra"
 
 	"clipinspector/experiments"
@@ -32,7 +30,7 @@ prints its accuracy and the success rate of its backdoor, and writes model.safet
 				return err
 			}
 			if _, err := experiments.Run(c.Context(), one, experiments.Options{Out: out, Device: f.device, Workers: 1,
-				Threads: f.threads, Report: os.Stderr}); err != nil {
+				Threads: f.threads, Report: f.report()}); err != nil {
 				return err
 			}
 			return printModels(c.OutOrStdout(), out, one.Name)

@@ -129,7 +129,7 @@ func (r *report) line(format string, args ...any) {
 func (r *report) run() {
 	defer close(r.done)
 	every := 2 * time.Second
-	if r.bar != nil {
+	if _, events := r.w.(*progress.Events); events || r.bar != nil {
 		every = 500 * time.Millisecond
 	}
 	ticker := time.NewTicker(every)
@@ -160,6 +160,10 @@ func (r *report) show() {
 	if moved := share - r.first; moved > 0.002 && share < 1 {
 		left := time.Duration(float64(elapsed) * (1 - share) / moved)
 		text += fmt.Sprintf(", about %s left", left.Round(time.Second))
+	}
+	if e, ok := r.w.(*progress.Events); ok {
+		e.Tell(progress.Event{What: r.suite, Done: int(1000 * share), Total: 1000, Text: text})
+		return
 	}
 	if r.bar != nil {
 		r.mu.Lock()

@@ -202,7 +202,9 @@ func TestAuditsCompareDeliveredEncoders(t *testing.T) {
 		must(t, json.Unmarshal(raw, &back))
 		var inspected, repaired strings.Builder
 		must(t, f.Print(&inspected, out))
-		must(t, RepairDelivered(context.Background(), a, filepath.Join(out, "repaired.safetensors"), 1, &repaired))
+		r, err := RepairDelivered(context.Background(), a, filepath.Join(out, "repaired.safetensors"), 1)
+		must(t, err)
+		must(t, r.Print(&repaired))
 		if !reflect.DeepEqual(back.Delivered, x.want) {
 			t.Errorf("%s: %+v, want %+v", raw, back.Delivered, x.want)
 		}
@@ -224,9 +226,9 @@ func TestRepairADeliveredModel(t *testing.T) {
 	dir := t.TempDir()
 	for _, out := range []string{filepath.Join(dir, "repaired.safetensors"), filepath.Join(dir, "dassl")} {
 		var b strings.Builder
-		if err := RepairDelivered(context.Background(), a, out, 1, &b); err != nil {
-			t.Fatal(err)
-		}
+		report, err := RepairDelivered(context.Background(), a, out, 1)
+		must(t, err)
+		must(t, report.Print(&b))
 		for _, want := range []string{"before: ", "after: ", "delivered", "repaired", "control", "on 15 labelled images", "written: " + out} {
 			if !strings.Contains(b.String(), want) {
 				t.Errorf("no %q in\n%s", want, b.String())

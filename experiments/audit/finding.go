@@ -212,16 +212,13 @@ func (f *Report) write(out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return fmt.Errorf("making the output folder: %w", err)
 	}
-	raw, err := json.MarshalIndent(f, "", "  ")
-	if err != nil {
-		return err
-	}
+	var err error
 	put := func(name string, write func(w io.Writer) error) {
 		if err == nil {
 			err = files.WriteAtomic(filepath.Join(out, name), write)
 		}
 	}
-	put("report.json", func(w io.Writer) error { _, err := w.Write(append(raw, '\n')); return err })
+	put("report.json", func(w io.Writer) error { return WriteJSON(w, f) })
 	t := f.trigger()
 	var picture *image.NRGBA
 	if t != nil {
@@ -235,6 +232,13 @@ func (f *Report) write(out string) error {
 		put("verdict.png", func(w io.Writer) error { return drawFinding(w, f, picture) })
 	}
 	return err
+}
+
+// WriteJSON writes a report, of an audit or of a repair, as the JSON that a person can read too.
+func WriteJSON(w io.Writer, report any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(report)
 }
 
 // enlarge repeats pixels until a picture has at least so many on a side.

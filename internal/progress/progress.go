@@ -25,6 +25,9 @@ func Show(w io.Writer, what string) (step func(done, total int), end func()) {
 	if w == nil {
 		return func(int, int) {}, func() {}
 	}
+	if e, ok := w.(*Events); ok {
+		return func(done, total int) { e.Tell(Event{What: what, Done: done, Total: total}) }, func() {}
+	}
 	if bar := NewBar(w, progressbar.OptionSetDescription(what)); bar != nil {
 		// Errors of a terminal that is gone have nobody to be told to.
 		return func(done, total int) { _ = bar.Set(min(999, 1000*done/max(1, total))) }, func() { _ = bar.Finish() }

@@ -44,13 +44,8 @@ func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 			r = append(r, pools, sum.Partial)
 			records = append(records, r)
 		}
-		add("all", "", d.Figures)
-		add("firing_only", "", d.FiringOnly)
-		for _, e := range d.ByDataset {
-			add("dataset", e.Name, e.Value)
-		}
-		for _, e := range d.ByAttack {
-			add("attack", e.Name, e.Value)
+		for _, s := range scopes(d) {
+			add(s.scope, s.name, s.figures)
 		}
 	}
 	for _, r := range records {
@@ -59,6 +54,23 @@ func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 		}
 	}
 	return w.WriteAll(records)
+}
+
+// scope is a part of a row's models: all, those that fire, of one dataset, of one attack.
+type scope struct {
+	scope, name string
+	figures     stats.Figures
+}
+
+func scopes(d stats.DetectorFigures) []scope {
+	all := []scope{{"all", "", d.Figures}, {"firing_only", "", d.FiringOnly}}
+	for _, e := range d.ByDataset {
+		all = append(all, scope{"dataset", e.Name, e.Value})
+	}
+	for _, e := range d.ByAttack {
+		all = append(all, scope{"attack", e.Name, e.Value})
+	}
+	return all
 }
 
 // poolsText lists settings that differ within a row, with their values: "shots=8|16 detector.epsilon=0.1|0.2".

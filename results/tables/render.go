@@ -11,7 +11,7 @@ import (
 )
 
 // Formats are the formats that Render knows.
-var Formats = []string{"markdown", "csv", "latex", "json"}
+var Formats = []string{"markdown", "csv", "latex", "json", "parquet"}
 
 // Render writes the tables of a summary in one of Formats.
 func Render(w io.Writer, sum *stats.Summary, format string) error {
@@ -26,6 +26,8 @@ func Render(w io.Writer, sum *stats.Summary, format string) error {
 		writeLaTeX(&buf, sum)
 	case "json":
 		err = writeJSON(&buf, sum)
+	case "parquet":
+		err = writeParquet(&buf, sum)
 	default:
 		err = fmt.Errorf("no table format is called %q; there are: %s", format, strings.Join(Formats, ", "))
 	}

@@ -20,7 +20,7 @@ func TestTablesAreAsTheGoldenFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, format := range Formats {
+		for _, format := range Formats[:4] { // Parquet: see TestParquet
 			var buf bytes.Buffer
 			if err := Render(&buf, sum, format); err != nil {
 				t.Fatal(err)
