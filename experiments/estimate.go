@@ -172,15 +172,11 @@ const (
 // benchFLOP is about how much a pass may cost that measures this machine's rate.
 const benchFLOP = 5e10
 
-// towerRate is how many operations a second the image tower runs at, forward and back.
+// TowerRate is how many operations a second the image tower runs at, forward and back.
 func TowerRate(e engine.Engine, c clip.Config, atLeast time.Duration) (float64, error) {
 	tower := bench.Tower(c)
 	tower.Batch = max(1, min(tower.Batch, int(benchFLOP/tower.Config.ImageCost(0).Both())))
-	measured, err := bench.Run(e, tower, atLeast)
-	if err != nil {
-		return 0, err
-	}
-	return measured.Rate(), nil
+	return bench.Rate(e, tower, atLeast)
 }
 
 // DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.

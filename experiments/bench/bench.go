@@ -47,37 +47,16 @@ func (r Result) Rate() float64 { return r.FLOP / r.Seconds }
 // Run measures a case with random weights, repeating each part for at least the given time.
 func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 	fail := func(err error) (Result, error) { return Result{}, fmt.Errorf("bench %s: %w", c.Name, err) }
-	c.Config.Text.Layers, c.Config.Text.VocabSize = 1, 2 // only the image tower is measured
+	t, err := newTower(e, c)
+	if err != nil {
+		return fail(err)
+	}
+	defer t.free()
 	r := Result{Case: c}
-	keep := &recorder{Engine: e}
-	m, err := clip.NewModel(keep, c.Config, clip.RandomWeights(c.Config, 1), nil)
-	if err != nil {
+	if r.Seconds, err = repeat(t.program.Run, t.wait, atLeast); err != nil {
 		return fail(err)
 	}
-	defer m.Free()
-	g := autodiff.New(keep)
-	size := c.Config.Vision.ImageSize
-	x := g.Input(c.Batch, 3, size, size)
-	features := m.Bind(g).Image(x, clip.ImagePrompts{})
-	grad := autodiff.Grad(features.Square().Sum(), autodiff.None, x)[0]
-	p, err := g.Compile(grad)
-	if err != nil {
-		return fail(err)
-	}
-	defer p.Free()
-	pixels := make([]float32, x.Size())
-	for i := range pixels {
-		pixels[i] = float32(i%255) / 255
-	}
-	if err := p.Write(x, pixels); err != nil {
-		return fail(err)
-	}
-	one := make([]float32, 1)
-	wait := func() error { return p.Array(grad).Buffer.Read(0, one) }
-	if r.Seconds, err = repeat(p.Run, wait, atLeast); err != nil {
-		return fail(err)
-	}
-	r.FLOP, r.Arena = float64(p.Stats().FLOP), p.Stats().ArenaBytes
+	r.FLOP, r.Arena = float64(t.program.Stats().FLOP), t.program.Stats().ArenaBytes
 	if l, ok := e.(interface{ FMA() float64 }); ok {
 		var flop float64
 		seconds, err := repeat(func() error { flop = l.FMA(); return nil }, func() error { return nil }, atLeast)
@@ -87,10 +66,10 @@ func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 		r.Limit = flop / seconds
 	}
 
-	products := *keep.program
+	products := *t.recorded
 	products.Instrs = nil
 	var flop float64
-	for _, ins := range keep.program.Instrs {
+	for _, ins := range t.recorded.Instrs {
 		if ins.Op == engine.MatMul {
 			products.Instrs = append(products.Instrs, ins)
 			flop += float64(autodiff.FLOP(ins))
@@ -101,12 +80,75 @@ func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 		return fail(err)
 	}
 	defer exec.Free()
-	seconds, err := repeat(exec.Run, wait, atLeast)
+	seconds, err := repeat(exec.Run, t.wait, atLeast)
 	if err != nil {
 		return fail(err)
 	}
 	r.Products = flop / seconds
 	return r, nil
+}
+
+// Rate measures how many operations a second a tower runs at, by one of its layers: they are alike, and all the weights of a large
+// tower with their packings take gigabytes.
+func Rate(e engine.Engine, c Case, atLeast time.Duration) (float64, error) {
+	c.Config.Vision.Layers = min(c.Config.Vision.Layers, 1)
+	t, err := newTower(e, c)
+	if err != nil {
+		return 0, fmt.Errorf("bench %s: %w", c.Name, err)
+	}
+	defer t.free()
+	seconds, err := repeat(t.program.Run, t.wait, atLeast)
+	if err != nil {
+		return 0, fmt.Errorf("bench %s: %w", c.Name, err)
+	}
+	return float64(t.program.Stats().FLOP) / seconds, nil
+}
+
+// tower is a case's image tower, forward and back to its pixels, ready to run.
+type tower struct {
+	model    *clip.Model
+	program  *autodiff.Program
+	grad     autodiff.Value
+	recorded *engine.Program
+}
+
+// newTower compiles a case with random weights.
+func newTower(e engine.Engine, c Case) (t *tower, err error) {
+	c.Config.Text.Layers, c.Config.Text.VocabSize = 1, 2 // only the image tower is measured
+	keep := &recorder{Engine: e}
+	t = &tower{}
+	if t.model, err = clip.NewModel(keep, c.Config, clip.RandomWeights(c.Config, 1), nil); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			t.free()
+		}
+	}()
+	g := autodiff.New(keep)
+	size := c.Config.Vision.ImageSize
+	x := g.Input(c.Batch, 3, size, size)
+	features := t.model.Bind(g).Image(x, clip.ImagePrompts{})
+	t.grad = autodiff.Grad(features.Square().Sum(), autodiff.None, x)[0]
+	if t.program, err = g.Compile(t.grad); err != nil {
+		return nil, err
+	}
+	t.recorded = keep.program
+	pixels := make([]float32, x.Size())
+	for i := range pixels {
+		pixels[i] = float32(i%255) / 255
+	}
+	return t, t.program.Write(x, pixels)
+}
+
+// wait returns when all that was asked of the engine is done.
+func (t *tower) wait() error { return t.program.Array(t.grad).Buffer.Read(0, make([]float32, 1)) }
+
+func (t *tower) free() {
+	if t.program != nil {
+		t.program.Free()
+	}
+	t.model.Free()
 }
 
 // recorder keeps the last program that was compiled.
