@@ -14,8 +14,8 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
-	"clipinspector/clip/cliptest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/cliptest"
 	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/settings"

@@ -11,9 +11,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
-	"clipinspector/clip/cliptest"
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
+	"clipinspector/internal/cliptest"
 	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"

@@ -10,9 +10,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/clip/cliptest"
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
+	"clipinspector/internal/cliptest"
 	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/settings"

@@ -9,9 +9,9 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
+	"clipinspector/internal/enginetest"
 )
 
 // A step's objective and its gradients to both variables, at the costs of three steps, are those that PyTorch computes from the

@@ -13,9 +13,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/safetensors"
 )
 
 // A checkpoint is one file, so that it is replaced as a whole: the weights in the form that the towers use, the moments of

@@ -5,7 +5,7 @@ import (
 	"math"
 	"strings"
 
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/safetensors"
 )
 
 // Stored is a tensor of some file that has not been read yet. Check the shape first: it decides how much memory Float32 takes.

@@ -14,9 +14,9 @@ import (
 	"strings"
 
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/safetensors"
 )
 
 // Names of the files of a model's folder. Of the weights the first that is there counts.

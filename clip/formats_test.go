@@ -13,13 +13,13 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
 	"clipinspector/engine/cpu"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/safetensors"
+	"clipinspector/internal/torchfile"
 )
 
 const quickGELU = `{"model_cfg": {"quick_gelu": true}}`

@@ -5,7 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/safetensors"
 )
 
 // initialWeights draws the weights that pretraining starts from: those of RandomWeights, except that the image tower begins

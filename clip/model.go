@@ -15,9 +15,9 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
 	"clipinspector/engine"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
 )
 
 // Mean and Std are CLIP's normalisation of pixels in [0,1], by channel; a model may have another, see [Normalization]. It is part

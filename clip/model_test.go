@@ -11,10 +11,10 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
 )
 
 func tiny() Config {

@@ -7,8 +7,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"clipinspector/autodiff"
-	"clipinspector/clip/safetensors"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/safetensors"
 )
 
 // Newton-Schulz iterations keep the singular vectors and send every singular value through the same polynomial, which the

@@ -8,9 +8,9 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/enginetest"
 )
 
 var hashed = enginetest.Hashed

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"clipinspector/clip/safetensors"
 	"clipinspector/engine/cpu"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
 )
 
 // blots is a corpus of plain colours with noise, said in words.

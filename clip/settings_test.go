@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"clipinspector/clip/safetensors"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/enginetest"
+	"clipinspector/internal/safetensors"
 )
 
 // halved returns the weights of the same function of the pixels for a tower whose pixels are normalised by mean and deviation 0.5:

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/safetensors"
+	"clipinspector/internal/torchfile"
 )
 
 // stored are the tensors of a file, of whatever format, before they are read.

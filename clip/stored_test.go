@@ -13,9 +13,9 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
+	"clipinspector/internal/torchfile"
 )
 
 // openAITensors are the tensors of a small model under OpenAI's names.

@@ -20,9 +20,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/safetensors"
 )
 
 // Weights are the parameters of a CLIP under Hugging Face's names, float32 and row-major. The shapes are those of

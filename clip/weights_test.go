@@ -15,9 +15,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/safetensors"
 )
 
 // smallModel is a model of two and three layers with a learned vocabulary.

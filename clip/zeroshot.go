@@ -8,7 +8,7 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/safetensors"
 )
 
 // ClassFeatures returns the features [C,D] of the classes' prompts: the template with the class name in the place of {},

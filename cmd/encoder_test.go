@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 )
 
 func TestDescribeEncoder(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"clipinspector/experiments"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
+	"clipinspector/internal/experimentstest"
 )
 
 func TestOneModelOfASuite(t *testing.T) {

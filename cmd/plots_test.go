@@ -12,9 +12,9 @@ import (
 	"testing"
 
 	"clipinspector/experiments"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/stats"
 	"clipinspector/results/store"
 )

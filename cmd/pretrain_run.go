@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"clipinspector/clip"
-	"clipinspector/clip/corpus"
 	"clipinspector/datasets"
 	"clipinspector/datasets/miniworld"
 	"clipinspector/engine"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/corpus"
 )
 
 // recipe is how an encoder is pretrained: architecture, corpus and optimiser. Start from miniRecipe or photoRecipe.

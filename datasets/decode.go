@@ -19,7 +19,7 @@ import (
 	_ "golang.org/x/image/tiff" // register the format
 	_ "golang.org/x/image/webp" // register the format
 
-	"clipinspector/datasets/jpeg"
+	"clipinspector/datasets/internal/jpeg"
 	"clipinspector/internal/files"
 )
 

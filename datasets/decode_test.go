@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/image/tiff"
 
-	"clipinspector/datasets/jpeg"
+	"clipinspector/datasets/internal/jpeg"
 )
 
 func encode(t testing.TB, write func(b *bytes.Buffer) error) []byte {
@@ -80,7 +80,7 @@ func TestTransparentGIF(t *testing.T) {
 	}
 }
 
-// A JPEG's pixels are the decoder's in datasets/jpeg, the same under every version of Go.
+// A JPEG's pixels are the decoder's in datasets/internal/jpeg, the same under every version of Go.
 func TestJPEGPixels(t *testing.T) {
 	data := encode(t, func(b *bytes.Buffer) error { return stdjpeg.Encode(b, hashPicture(61, 43).NRGBA(), nil) })
 	want, width, height, _, err := jpeg.Decode(data)

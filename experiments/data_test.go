@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"clipinspector/datasets"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/store"
 )
 

@@ -9,10 +9,10 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/engine"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/inspector"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/prompts"
 )
 

@@ -13,9 +13,9 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/clip/safetensors"
 	"clipinspector/inspector"
 	"clipinspector/internal/files"
+	"clipinspector/internal/safetensors"
 	"clipinspector/results/store"
 	"clipinspector/triggers"
 )

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/stats"
 	"clipinspector/results/store"
 	"clipinspector/results/tables"

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/store"
 )
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
+	"clipinspector/internal/experimentstest"
 )
 
 // In a folder from somebody else a link would lead writing out of it: no file appears where it points, and the run says so.

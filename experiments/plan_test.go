@@ -5,9 +5,9 @@ import (
 	"testing"
 
 	"clipinspector/configs"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 )
 
 func TestSweepsOverDetectorsShareModels(t *testing.T) {

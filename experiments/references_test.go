@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/inspector"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/store"
 )
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/stats"
 	"clipinspector/results/store"
 	"clipinspector/results/tables"

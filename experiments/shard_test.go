@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/store"
 )
 

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"clipinspector/engine/cpu"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/inspector"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/results/store"
 
 	_ "clipinspector/baselines"

@@ -15,11 +15,11 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
-	"clipinspector/clip/cliptest"
 	"clipinspector/engine"
 	"clipinspector/engine/cpu"
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
+	"clipinspector/internal/cliptest"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/settings/settingstest"

@@ -5,9 +5,9 @@ import (
 	"math"
 	"testing"
 
-	"clipinspector/clip/cliptest"
 	"clipinspector/engine"
 	"clipinspector/inspector"
+	"clipinspector/internal/cliptest"
 )
 
 // crowded is an engine that takes many images at once and has no memory for them: programs of a larger arena do not compile.

@@ -3,8 +3,8 @@ package inspector_test
 import (
 	"testing"
 
-	"clipinspector/clip/cliptest"
 	"clipinspector/inspector"
+	"clipinspector/internal/cliptest"
 )
 
 // Image passes are counted exactly: by the formula and by what the engine saw. A baseline on a matched budget takes as many

@@ -8,8 +8,8 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/clip/cliptest"
 	"clipinspector/inspector"
+	"clipinspector/internal/cliptest"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"

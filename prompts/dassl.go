@@ -15,10 +15,10 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/torchfile"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/torchfile"
 	"clipinspector/triggers"
 )
 

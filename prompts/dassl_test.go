@@ -17,11 +17,11 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/torchfile"
 	"clipinspector/engine"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/enginetest"
+	"clipinspector/internal/torchfile"
 	"clipinspector/triggers"
 )
 

@@ -11,11 +11,11 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/pickle"
 	"clipinspector/internal/random"
+	"clipinspector/internal/safetensors"
+	"clipinspector/internal/torchfile"
 	"clipinspector/settings"
 )
 

@@ -10,9 +10,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
+	"clipinspector/internal/torchfile"
 )
 
 // delivered returns the tensors of testdata/maple's checkpoint, which torch wrote with the encoders' matrices in half precision.

@@ -12,12 +12,12 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
-	"clipinspector/clip/torchfile"
 	"clipinspector/engine"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/enginetest"
+	"clipinspector/internal/safetensors"
+	"clipinspector/internal/torchfile"
 )
 
 // newWide is the CLIP of testdata/learners.py: heads of 64, as OpenAI's, and so many blocks.

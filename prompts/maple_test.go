@@ -11,11 +11,11 @@ import (
 	"testing"
 
 	"clipinspector/clip"
-	"clipinspector/clip/cliptest"
 	"clipinspector/engine"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/cliptest"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/enginetest"
 )
 
 // deepClasses are the class names of testdata/dassl.py's MaPLe and VPT.

@@ -13,9 +13,9 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
-	"clipinspector/clip/cliptest"
 	"clipinspector/engine"
 	"clipinspector/engine/cpu"
+	"clipinspector/internal/cliptest"
 	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/settings/settingstest"

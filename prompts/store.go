@@ -8,8 +8,8 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/random"
+	"clipinspector/internal/safetensors"
 	"clipinspector/settings"
 )
 

@@ -14,9 +14,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/clip/cliptest"
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/cliptest"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
 )
 
 // A delivered model, of any learner, comes back with its logits to the bit, and stored again it is the same bytes.

@@ -16,7 +16,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
-	"clipinspector/clip/cliptest"
+	"clipinspector/internal/cliptest"
 	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"

@@ -6,8 +6,8 @@ import (
 	"image/color"
 	"math"
 
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
 )
 
 // Write stores a trigger as a safetensors file whose metadata names its kind.

@@ -14,9 +14,9 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/autodiff"
-	"clipinspector/clip/safetensors"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/safetensors"
 	"clipinspector/triggers/triggertest"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/safetensors"
 )
 
 var (

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"clipinspector/clip"
-	"clipinspector/clip/corpus"
 	"clipinspector/engine/cpu"
+	"clipinspector/internal/corpus"
 )
 
 func TestTheFolderIsWhatIsEmbedded(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"clipinspector/engine"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/enginetest"
 )
 
 func newEngine(t testing.TB, threads int) *Engine {

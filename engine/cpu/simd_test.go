@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"clipinspector/engine"
-	"clipinspector/engine/enginetest"
+	"clipinspector/internal/enginetest"
 )
 
 // levels returns an engine for each level that this processor has.

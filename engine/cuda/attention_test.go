@@ -13,8 +13,8 @@ import (
 	"clipinspector/engine"
 	"clipinspector/engine/cuda"
 	"clipinspector/engine/cuda/host"
-	"clipinspector/engine/enginetest"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/enginetest"
 )
 
 // attentionShapes are tokens and head widths: of CLIP's towers (ViT-B/32, text, ViT-B/16, ViT-L/14), of the mini CLIP's, and ragged

@@ -10,7 +10,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/engine/cuda"
 	"clipinspector/engine/cuda/host"
-	"clipinspector/engine/enginetest"
+	"clipinspector/internal/enginetest"
 )
 
 func newEngine(t testing.TB, o host.Options, p cuda.Precision) (*cuda.Engine, *host.Driver) {

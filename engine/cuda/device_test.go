@@ -11,7 +11,7 @@ import (
 
 	"clipinspector/engine"
 	"clipinspector/engine/cuda"
-	"clipinspector/engine/enginetest"
+	"clipinspector/internal/enginetest"
 )
 
 // These tests need a GPU: the program that holds them ends at once without a driver. See experiments/bench/gpu.sh.

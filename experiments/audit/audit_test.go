@@ -17,11 +17,11 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/clip/torchfile"
 	"clipinspector/datasets"
 	"clipinspector/experiments"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
+	"clipinspector/internal/torchfile"
 	"clipinspector/prompts"
 	"clipinspector/results/stats"
 	"clipinspector/settings"

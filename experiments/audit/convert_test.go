@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"clipinspector/engine/plain"
-	"clipinspector/experiments/experimentstest"
 	"clipinspector/experiments/world"
+	"clipinspector/internal/experimentstest"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"

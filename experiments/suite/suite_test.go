@@ -9,7 +9,7 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"clipinspector/experiments/experimentstest"
+	"clipinspector/internal/experimentstest"
 )
 
 const short = `name: s

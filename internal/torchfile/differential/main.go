@@ -16,8 +16,8 @@ import (
 	"math"
 	"os"
 
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/torchfile"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/torchfile"
 )
 
 // Tensor is what is compared: the numbers in row-major order as little-endian float32, every NaN as 0x7fc00000.

@@ -10,9 +10,9 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/files"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/safetensors"
 )
 
 // An Entry is a key and a value of a dict to be written.

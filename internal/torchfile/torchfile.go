@@ -26,9 +26,9 @@ import (
 	"strings"
 	"sync"
 
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/files"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/safetensors"
 )
 
 // File is an open file.

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/safetensors"
 )
 
 // What a checkpoint may name. A class or function that is called when a file is loaded can do anything to its tensors, whatever

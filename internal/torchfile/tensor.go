@@ -5,8 +5,8 @@ import (
 	"math"
 	"slices"
 
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/safetensors"
 )
 
 // Tensor is a tensor that lies in a file.

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"clipinspector/clip/pickle"
-	"clipinspector/clip/safetensors"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/pickle"
+	"clipinspector/internal/safetensors"
 )
 
 func openFile(t testing.TB, path string) *File {

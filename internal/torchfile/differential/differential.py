@@ -1,7 +1,7 @@
-"""Holds clip/torchfile against the PyTorch that runs this: every file is read as the same tensors, or refused.
+"""Holds internal/torchfile against the PyTorch that runs this: every file is read as the same tensors, or refused.
 
-    go build -o /tmp/reader ./clip/torchfile/differential
-    python clip/torchfile/differential/differential.py --reader /tmp/reader --files 100000 --seed 1
+    go build -o /tmp/reader ./internal/torchfile/differential
+    python internal/torchfile/differential/differential.py --reader /tmp/reader --files 100000 --seed 1
 
 Of six files two are pickles composed of what trainers' files have and of tricks, in archives that are composed likewise; two are
 files of torch.save in whose pickle an opcode or an argument was changed for another that is likely to be read; one is a file of
@@ -840,7 +840,7 @@ def child(o, first, path, fd):
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("--reader", required=True, help="the program that `go build ./clip/torchfile/differential` makes")
+    a.add_argument("--reader", required=True, help="the program that `go build ./internal/torchfile/differential` makes")
     a.add_argument("--files", type=int, default=1000)
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--first", type=int, default=0)
