@@ -34,8 +34,8 @@ type Attack struct {
 	Quiet bool
 }
 
-// PoisonParams are the settings that all attacks share.
-var PoisonParams = []settings.Param{
+// poisonParams are the settings that all attacks share.
+var poisonParams = []settings.Param{
 	{Name: "share", Doc: "share of the few-shot images that are also shown with the trigger (BadCLIP: 1)", Default: 1.0, Min: 0.01, Max: 1},
 	{Name: "candidates", Unit: "triggers", Doc: "triggers that the attacker draws to take the one that stands out most to the frozen CLIP; a learned trigger has no rivals", Default: 1, Min: 1, Max: 10000},
 	{Name: "weight", Doc: "weight of the triggered half of the loss against the clean half (BadCLIP: 1)", Default: 1.0, Min: 0.01, Max: 100},
@@ -43,11 +43,11 @@ var PoisonParams = []settings.Param{
 
 var attacks = registry.New("attack", func(a *Attack) string { return a.Name })
 
-// Register makes an attack known by its name, from an init function, and adds PoisonParams to its parameters where it plants a
+// Register makes an attack known by its name, from an init function, and adds poisonParams to its parameters where it plants a
 // backdoor. It panics when the name is taken.
 func Register(a *Attack) {
 	if a.Trigger != nil {
-		a.Params = append(slices.Clone(a.Params), PoisonParams...)
+		a.Params = append(slices.Clone(a.Params), poisonParams...)
 	}
 	attacks.Add(a)
 }

@@ -121,8 +121,8 @@ func attentionGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 	return []Value{g.record1(engine.AttentionGrad, n.attr, qkv.Shape(), qkv, o, lse, d[0])}
 }
 
-// LayerNormEps is the constant of every LayerNorm in CLIP.
-const LayerNormEps = 1e-5
+// layerNormEps is the constant of every LayerNorm in CLIP.
+const layerNormEps = 1e-5
 
 // LayerNorm normalises the last dimension W: gamma [W], beta [W].
 func (x Value) LayerNorm(gamma, beta Value) Value {
@@ -148,7 +148,7 @@ func layerNorm(x, residual, gamma, beta Value) (y, h Value) {
 	if residual.Valid() {
 		shapes[2] = s
 	}
-	out := x.g.record(engine.LayerNorm, engine.Attr{Eps: LayerNormEps}, []Value{x, gamma, beta, residual}, shapes...)
+	out := x.g.record(engine.LayerNorm, engine.Attr{Eps: layerNormEps}, []Value{x, gamma, beta, residual}, shapes...)
 	return out[0], out[2]
 }
 

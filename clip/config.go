@@ -10,7 +10,7 @@ import (
 )
 
 // Config is the architecture of a CLIP with a vision transformer. Its JSON is that of Hugging Face's CLIPModel, config.json;
-// [ReadConfig] and [Config.Write] go through the file's other fields.
+// [readConfig] and [Config.write] go through the file's other fields.
 type Config struct {
 	Text           TextConfig   `json:"text_config"`
 	Vision         VisionConfig `json:"vision_config"`
@@ -75,10 +75,10 @@ func ViTL14() Config {
 	return c
 }
 
-// Validate checks that all sizes are positive and within bounds that no known CLIP comes near, that heads divide widths and
+// validate checks that all sizes are positive and within bounds that no known CLIP comes near, that heads divide widths and
 // patches the image, and that the activation and LayerNorm constant are ones the engines compute. Errors name the field as
 // config.json does.
-func (c Config) Validate() error {
+func (c Config) validate() error {
 	t, v := c.Text, c.Vision
 	for _, f := range []struct {
 		name     string
@@ -138,12 +138,12 @@ const (
 	layerNormEps   = 1e-5
 )
 
-// ReadConfig reads Hugging Face's config.json. What is absent or null gets transformers' default, ViT-B/32; the older fields
+// readConfig reads Hugging Face's config.json. What is absent or null gets transformers' default, ViT-B/32; the older fields
 // text_config_dict and vision_config_dict override a tower as transformers lets them. Errors name the file and the field.
-func ReadConfig(path string) (Config, error) {
-	c, err := readConfig(path)
+func readConfig(path string) (Config, error) {
+	c, err := decodeConfig(path)
 	if err == nil {
-		err = c.Validate()
+		err = c.validate()
 	}
 	if err != nil {
 		return Config{}, fmt.Errorf("CLIP config %s: %w", path, err)
@@ -151,7 +151,7 @@ func ReadConfig(path string) (Config, error) {
 	return c, nil
 }
 
-func readConfig(path string) (Config, error) {
+func decodeConfig(path string) (Config, error) {
 	data, err := files.Read(path, maxConfigBytes)
 	if err != nil {
 		return Config{}, err
@@ -210,9 +210,9 @@ func readConfig(path string) (Config, error) {
 	return c, nil
 }
 
-// Write writes config.json, atomically, so that transformers' CLIPModel.from_pretrained reads it.
-func (c Config) Write(path string) error {
-	if err := c.Validate(); err != nil {
+// write writes config.json, atomically, so that transformers' CLIPModel.from_pretrained reads it.
+func (c Config) write(path string) error {
+	if err := c.validate(); err != nil {
 		return fmt.Errorf("CLIP config for %s: %w", path, err)
 	}
 	c.Text.LayerNormEps, c.Vision.LayerNormEps = layerNormEps, layerNormEps

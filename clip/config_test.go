@@ -12,7 +12,7 @@ func configFrom(t *testing.T, text string) (Config, error) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return ReadConfig(path)
+	return readConfig(path)
 }
 
 func TestConfigDefaults(t *testing.T) {
@@ -40,10 +40,10 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigRoundTrip(t *testing.T) {
 	for _, c := range []Config{ViTB32(), ViTB16(), ViTL14()} {
 		path := filepath.Join(t.TempDir(), "config.json")
-		if err := c.Write(path); err != nil {
+		if err := c.write(path); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := ReadConfig(path); err != nil || got != c {
+		if got, err := readConfig(path); err != nil || got != c {
 			t.Errorf("%+v came back as %+v, error %v", c, got, err)
 		}
 	}
@@ -80,7 +80,7 @@ func TestConfigRefusals(t *testing.T) {
 	}
 	c := ViTB32()
 	c.ProjectionDim = 0
-	if err := c.Write(filepath.Join(t.TempDir(), "x")); err == nil {
+	if err := c.write(filepath.Join(t.TempDir(), "x")); err == nil {
 		t.Error("a bad config was written")
 	}
 }

@@ -221,7 +221,7 @@ func TestViTsOfEveryFormatAgreeWithTransformers(t *testing.T) {
 				if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), &safetensors.File{Tensors: w}); err != nil {
 					t.Fatal(err)
 				}
-				if err := x.c.Write(filepath.Join(dir, configFile)); err != nil {
+				if err := x.c.write(filepath.Join(dir, configFile)); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -421,11 +421,11 @@ func FuzzReadConfig(f *testing.F) {
 		if err := os.WriteFile(path, raw, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if c, err := ReadConfig(path); err == nil {
-			if err := c.Write(path); err != nil {
+		if c, err := readConfig(path); err == nil {
+			if err := c.write(path); err != nil {
 				t.Fatal(err)
 			}
-			if again, err := ReadConfig(path); err != nil || again != c {
+			if again, err := readConfig(path); err != nil || again != c {
 				t.Errorf("%+v came back as %+v, %v", c, again, err)
 			}
 		}

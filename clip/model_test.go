@@ -274,7 +274,7 @@ func TestProbeAndAccuracy(t *testing.T) {
 		t.Errorf("probe accuracy %v; the Bayes rate is 0.977", got)
 	}
 	classes := dense.New([]float32{0, -1, 0, 0, 1, -4.0 / 5}, 2, 3)
-	if got := Accuracy(test, classes, b); got < 0.9 {
+	if got := accuracy(test, classes, b); got < 0.9 {
 		t.Errorf("accuracy %v of a rule that cuts at 2", got)
 	}
 }

@@ -55,7 +55,7 @@ func (s *stored) openAIConfig(dir string) (Config, error) {
 	if err := s.openCLIPConfig(filepath.Join(dir, openCLIPFile), &c); err != nil {
 		return c, err
 	}
-	return c, c.Validate()
+	return c, c.validate()
 }
 
 // blocks counts the blocks of a tower: one more than the largest number there is.

@@ -173,7 +173,7 @@ func newTrainer(e engine.Engine, c Config, o PretrainOptions, corpus Corpus) (*t
 	t := &trainer{options: o, tokenizer: bpe.Learn(captions, o.Merges), arrays: map[string]engine.Array{}}
 	c.Text.VocabSize, c.Text.EOS = t.tokenizer.Size(), t.tokenizer.EOT()
 	t.config = c
-	if err := c.Validate(); err != nil {
+	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	for _, s := range captions {

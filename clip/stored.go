@@ -430,7 +430,7 @@ func (s *stored) model(dir string) (Config, Weights, error) {
 			w, err = s.openAIWeights(c)
 		}
 	default:
-		c, err = ReadConfig(filepath.Join(dir, configFile))
+		c, err = readConfig(filepath.Join(dir, configFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("weights under Hugging Face's names do not say their architecture: %s should lie beside them", configFile)
 		} else if err == nil {

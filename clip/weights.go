@@ -87,7 +87,7 @@ func product(shape []int) int {
 // Check returns an error that names the first tensor, in order of names, that is missing, unknown, not float32 and row-major,
 // of a shape other than c asks for, or not finite everywhere.
 func (w Weights) Check(c Config) error {
-	if err := c.Validate(); err != nil {
+	if err := c.validate(); err != nil {
 		return err
 	}
 	shapes := c.Shapes()
@@ -228,7 +228,7 @@ func SavePretrained(dir string, c Config, w Weights, t *bpe.Tokenizer, half bool
 			func() error { return writeJSON(in("tokenizer_config.json"), tokenizerConfig(c.Text.ContextLength)) })
 	}
 	c.Text.EOS = t.EOT()
-	steps = append(steps, func() error { return c.Write(in(configFile)) })
+	steps = append(steps, func() error { return c.write(in(configFile)) })
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return fmt.Errorf("saving the CLIP model: %w", err)

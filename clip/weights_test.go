@@ -38,7 +38,7 @@ func TestParameters(t *testing.T) {
 		config Config
 		want   int
 	}{{"ViT-B/32", ViTB32(), 151277313}, {"ViT-B/16", ViTB16(), 149620737}, {"ViT-L/14", ViTL14(), 427616513}} {
-		if err := c.config.Validate(); err != nil {
+		if err := c.config.validate(); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if got := c.config.Parameters(); got != c.want {

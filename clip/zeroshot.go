@@ -11,9 +11,9 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// ClassFeatures returns the features [C,D] of the classes' prompts: the template with the class name in the place of {},
+// classFeatures returns the features [C,D] of the classes' prompts: the template with the class name in the place of {},
 // underscores as spaces.
-func (m *Model) ClassFeatures(ctx context.Context, template string, classes []string) (*tensor.Dense, error) {
+func (m *Model) classFeatures(ctx context.Context, template string, classes []string) (*tensor.Dense, error) {
 	if !strings.Contains(template, "{}") {
 		return nil, fmt.Errorf("zero-shot template %q has no {} for the class name", template)
 	}
@@ -26,16 +26,16 @@ func (m *Model) ClassFeatures(ctx context.Context, template string, classes []st
 
 // ZeroShot returns the part of the images, given by their features [N,D], whose nearest class prompt is that of their label.
 func (m *Model) ZeroShot(ctx context.Context, template string, classes []string, features *tensor.Dense, labels []int) (float64, error) {
-	c, err := m.ClassFeatures(ctx, template, classes)
+	c, err := m.classFeatures(ctx, template, classes)
 	if err != nil {
 		return 0, err
 	}
-	return Accuracy(features, c, labels), nil
+	return accuracy(features, c, labels), nil
 }
 
-// Accuracy returns the part of the rows of features [N,D] whose largest inner product with the rows of classes [C,D] is that
+// accuracy returns the part of the rows of features [N,D] whose largest inner product with the rows of classes [C,D] is that
 // with the row of their label; the first of equals counts.
-func Accuracy(features, classes *tensor.Dense, labels []int) float64 {
+func accuracy(features, classes *tensor.Dense, labels []int) float64 {
 	x, c := safetensors.Values(features), safetensors.Values(classes)
 	d := features.Shape()[1]
 	right := 0

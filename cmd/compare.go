@@ -32,7 +32,7 @@ found at the first value.`,
 				values, differences, err := compareBy(args[0], by, k)
 				for i, d := range differences {
 					fmt.Fprintf(c.OutOrStdout(), "%s %s, then %s: ", by, values[0], values[i+1])
-					if err := d.Print(c.OutOrStdout()); err != nil {
+					if err := d.print(c.OutOrStdout()); err != nil {
 						return err
 					}
 				}
@@ -42,7 +42,7 @@ found at the first value.`,
 			if err != nil {
 				return err
 			}
-			return r.Print(c.OutOrStdout())
+			return r.print(c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting of a detector, such as margin")

@@ -112,8 +112,8 @@ func apart(a, b stats.Num) float64 {
 	return math.Abs(x - y)
 }
 
-// Print writes a difference as a line.
-func (c change) Print(w io.Writer) error {
+// print writes a difference as a line.
+func (c change) print(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%d detections: scores differ by at most %.2g, indices by %.2g, %d verdicts (%d of them with an index within %v of k), "+
 		"%d suspects; %d image passes, then %d (%.2f times fewer)\n", c.Detections, c.Score, c.Index, c.Verdicts, c.Doubtful, doubt, c.Suspects,
 		c.Passes[0], c.Passes[1], float64(c.Passes[0])/float64(c.Passes[1]))

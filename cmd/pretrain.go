@@ -66,7 +66,7 @@ values of the corpus' own recipe.`,
 				*n.at(&r) = *given[name]
 			}
 		}
-		r.Scale(chosen.Config)
+		r.scale(chosen.Config)
 		if c.Flags().Changed("rate") {
 			r.Options.Rate = *rate
 		}

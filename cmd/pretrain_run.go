@@ -12,10 +12,10 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/datasets"
-	"clipinspector/datasets/miniworld"
 	"clipinspector/engine"
 	"clipinspector/experiments/world"
 	"clipinspector/internal/corpus"
+	"clipinspector/internal/miniworld"
 )
 
 // recipe is how an encoder is pretrained: architecture, corpus and optimiser. Start from miniRecipe or photoRecipe.
@@ -43,8 +43,8 @@ func photoRecipe() recipe {
 	return r
 }
 
-// Scale makes MLPs and heads fit widths that were changed, in the proportions of the architecture before.
-func (r *recipe) Scale(before clip.Config) {
+// scale makes MLPs and heads fit widths that were changed, in the proportions of the architecture before.
+func (r *recipe) scale(before clip.Config) {
 	v, t := &r.Config.Vision, &r.Config.Text
 	v.MLP, v.Heads = v.Width*before.Vision.MLP/before.Vision.Width, max(1, v.Width*before.Vision.Heads/before.Vision.Width)
 	t.MLP, t.Heads = t.Width*before.Text.MLP/before.Text.Width, max(1, t.Width*before.Text.Heads/before.Text.Width)

@@ -51,7 +51,7 @@ func Check(ctx context.Context, o Options, steps func(name string) func(done, to
 	}
 	for _, name := range names {
 		var f Finding
-		var d *Files
+		var d *fileSet
 		if i := slices.IndexFunc(coopSets, func(s coopSet) bool { return s.name == name }); i >= 0 {
 			f, d = coopSets[i].check(o.Root)
 		} else if path, ok := folderPath(name, o); ok {
@@ -83,14 +83,14 @@ func Check(ctx context.Context, o Options, steps func(name string) func(done, to
 }
 
 // unreadable decodes all pictures.
-func (d *Files) unreadable(ctx context.Context, step func(done, total int)) ([]error, error) {
+func (d *fileSet) unreadable(ctx context.Context, step func(done, total int)) ([]error, error) {
 	paths := d.paths()
-	return Unreadable(ctx, func(i int) (*RGB, error) { return ReadImage(paths[i]) }, All(len(paths)), step)
+	return Unreadable(ctx, func(i int) (*RGB, error) { return readImage(paths[i]) }, All(len(paths)), step)
 }
 
-func checkFolder(name, path string) (Finding, *Files) {
+func checkFolder(name, path string) (Finding, *fileSet) {
 	f := Finding{Name: name, Folder: path, State: Complete}
-	d, err := OpenFolder(name, path)
+	d, err := openFolder(name, path)
 	if err != nil {
 		f.State, f.Notes = Broken, []string{err.Error()}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -103,7 +103,7 @@ func checkFolder(name, path string) (Finding, *Files) {
 }
 
 // measure notes the numbers of classes and pictures.
-func (f *Finding) measure(d *Files) {
+func (f *Finding) measure(d *fileSet) {
 	f.Classes = len(d.classes)
 	for k, split := range Splits {
 		f.Counts[k] = d.Len(split)
@@ -118,7 +118,7 @@ func publishedNames() []string {
 	return names
 }
 
-func (s coopSet) check(root string) (Finding, *Files) {
+func (s coopSet) check(root string) (Finding, *fileSet) {
 	f := Finding{Name: s.name, Folder: filepath.Join(root, s.folder), State: Complete}
 	d, err := openCoOp(s, root)
 	switch {
@@ -128,7 +128,7 @@ func (s coopSet) check(root string) (Finding, *Files) {
 		f.State, f.Notes = Broken, []string{err.Error()}
 	default:
 		f.measure(d)
-		if f.Notes = slices.Clone(d.problems); !d.Complete() {
+		if f.Notes = slices.Clone(d.problems); !d.complete() {
 			f.State = Partial
 		}
 		return f, d
@@ -141,7 +141,7 @@ func (s coopSet) check(root string) (Finding, *Files) {
 func Incomplete(ds Dataset) []string {
 	for {
 		switch d := ds.(type) {
-		case *Files:
+		case *fileSet:
 			return d.problems
 		case interface{ Unwrap() Dataset }:
 			ds = d.Unwrap()

@@ -39,7 +39,7 @@ func TestOutlines(t *testing.T) {
 
 // The sum is that of Python's json.dump(obj, f, indent=4, separators=(",", ": ")) in CoOp's order; this one was made there.
 func TestSplitSumIsPythons(t *testing.T) {
-	classes, lists, err := ParseSplit([]byte(`{"train":[["a/1.jpg",0,"cat's"],["b/2.jpg",1,"F-16A/B"]],"val":[],"test":[["a/3.jpg",0,"cat's"]]}`))
+	classes, lists, err := parseSplit([]byte(`{"train":[["a/1.jpg",0,"cat's"],["b/2.jpg",1,"F-16A/B"]],"val":[],"test":[["a/3.jpg",0,"cat's"]]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func init() {
 }
 
 // openCoOp opens one set of the table below root.
-func openCoOp(s coopSet, root string) (*Files, error) {
+func openCoOp(s coopSet, root string) (*fileSet, error) {
 	folder := filepath.Join(root, s.folder)
 	file := filepath.Join(folder, s.split)
 	var classes []string
@@ -73,7 +73,7 @@ func openCoOp(s coopSet, root string) (*Files, error) {
 	} else {
 		var data []byte
 		if data, err = readSmall(file, maxSplitBytes); err == nil {
-			classes, lists, err = ParseSplit(data)
+			classes, lists, err = parseSplit(data)
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,7 +102,7 @@ func openCoOp(s coopSet, root string) (*Files, error) {
 type notThere struct{ error }
 
 // openTuned is openCoOp for use: classes without a training picture would be tuned on nothing.
-func openTuned(s coopSet, root string) (*Files, error) {
+func openTuned(s coopSet, root string) (*fileSet, error) {
 	d, err := openCoOp(s, root)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func openTuned(s coopSet, root string) (*Files, error) {
 }
 
 // compare says in what a copy differs from the published set.
-func (s coopSet) compare(d *Files, lists map[Split][]Item) []string {
+func (s coopSet) compare(d *fileSet, lists map[Split][]Item) []string {
 	var out []string
 	if len(d.classes) != s.classes {
 		out = append(out, fmt.Sprintf("%d of %d classes", len(d.classes), s.classes))

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/miniworld"
 )
 
 func TestEveryRegisteredSetIsDescribed(t *testing.T) {
@@ -69,7 +69,7 @@ func TestMiniSetsFollowTheContract(t *testing.T) {
 			t.Fatal(err)
 		}
 		k := len(ds.Classes())
-		for split, per := range map[Split]int{Train: MiniTrainPerClass, Val: MiniValPerClass, Test: MiniTestPerClass, "other": 0} {
+		for split, per := range map[Split]int{Train: miniTrainPerClass, Val: miniValPerClass, Test: miniTestPerClass, "other": 0} {
 			if ds.Len(split) != per*k {
 				t.Errorf("%s %s: %d pictures of %d classes", name, split, ds.Len(split), k)
 			}
@@ -230,7 +230,7 @@ func TestLoadDoesNotDependOnThreads(t *testing.T) {
 	get := func(i int) (*RGB, error) { return hashPicture(20+i, 40-i), nil }
 	load := func(threads int) []float32 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
-		images, err := Load(context.Background(), get, []int{3, 1, 3, 9, 0, 2}, 16, TrainView(5, 7, 0.08))
+		images, err := load(context.Background(), get, []int{3, 1, 3, 9, 0, 2}, 16, TrainView(5, 7, 0.08))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,16 +254,16 @@ func TestLoadReportsTheFirstFailure(t *testing.T) {
 		return hashPicture(8, 8), nil
 	}
 	for range 20 {
-		if _, err := Load(context.Background(), get, All(100), 8, nil); err == nil || err.Error() != "picture 50" {
+		if _, err := load(context.Background(), get, All(100), 8, nil); err == nil || err.Error() != "picture 50" {
 			t.Fatalf("got %v", err)
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Load(ctx, get, All(3), 8, nil); !errors.Is(err, context.Canceled) {
+	if _, err := load(ctx, get, All(3), 8, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := Load(context.Background(), get, nil, 8, nil); err == nil {
+	if _, err := load(context.Background(), get, nil, 8, nil); err == nil {
 		t.Error("nothing to load accepted")
 	}
 }

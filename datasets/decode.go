@@ -25,12 +25,12 @@ import (
 
 // Limits on pictures from strangers, checked before memory is asked for.
 const (
-	MaxPixels    = 64 << 20  // pixels of one decoded picture (64 Mi)
-	MaxFileBytes = 256 << 20 // bytes of one image file
+	maxPixels    = 64 << 20  // pixels of one decoded picture (64 Mi)
+	maxFileBytes = 256 << 20 // bytes of one image file
 )
 
-// Extensions are the file name endings, in lower case, that count as pictures.
-var Extensions = []string{".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+// extensions are the file name endings, in lower case, that count as pictures.
+var extensions = []string{".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 // isPicture tells by its name whether a file is a picture; hidden files are none.
 func isPicture(name string) bool {
@@ -39,7 +39,7 @@ func isPicture(name string) bool {
 		return false
 	}
 	ext := strings.ToLower(filepath.Ext(base))
-	for _, e := range Extensions {
+	for _, e := range extensions {
 		if e == ext {
 			return true
 		}
@@ -47,15 +47,15 @@ func isPicture(name string) bool {
 	return false
 }
 
-// ReadImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's first frame) as RGB. JPEGs of
-// more than MaxPixels are scaled down while they are decoded. Alpha is dropped as PIL's convert("RGB") does, not blended.
+// readImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's first frame) as RGB. JPEGs of
+// more than maxPixels are scaled down while they are decoded. Alpha is dropped as PIL's convert("RGB") does, not blended.
 // Dimensions are checked before decoding. Errors name the file and the reason.
-func ReadImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
+func readImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
 
-// readHashed is ReadImage for file i of a list whose contents may be known: they must still be the same.
+// readHashed is readImage for file i of a list whose contents may be known: they must still be the same.
 func readHashed(path string, known *contents, i int) (*RGB, error) {
 	fail := func(err error) (*RGB, error) { return nil, fmt.Errorf("image %s: %w", path, err) }
-	data, err := files.Read(path, MaxFileBytes)
+	data, err := files.Read(path, maxFileBytes)
 	if err != nil {
 		return fail(reason(err))
 	}
@@ -64,15 +64,15 @@ func readHashed(path string, known *contents, i int) (*RGB, error) {
 			return fail(errors.New("the file was changed after this run had looked at it: start it again"))
 		}
 	}
-	img, err := Decode(data)
+	img, err := decode(data)
 	if err != nil {
 		return fail(err)
 	}
 	return img, nil
 }
 
-// Decode decodes one picture held in memory; see ReadImage.
-func Decode(data []byte) (img *RGB, err error) {
+// decode decodes one picture held in memory; see readImage.
+func decode(data []byte) (img *RGB, err error) {
 	if len(data) > 2 && data[0] == 0xff && data[1] == 0xd8 && data[2] == 0xff {
 		return decodeJPEG(data)
 	}
@@ -86,9 +86,9 @@ func Decode(data []byte) (img *RGB, err error) {
 		}
 		return nil, undecodable(format, err)
 	}
-	if cfg.Width <= 0 || cfg.Height <= 0 || int64(cfg.Width)*int64(cfg.Height) > MaxPixels {
+	if cfg.Width <= 0 || cfg.Height <= 0 || int64(cfg.Width)*int64(cfg.Height) > maxPixels {
 		return nil, fmt.Errorf("%d x %d pixels, outside the limit of 1 to %d: scale it down, or save it as a JPEG, which may have more",
-			cfg.Width, cfg.Height, MaxPixels)
+			cfg.Width, cfg.Height, maxPixels)
 	}
 	bytes := decodeBytes(format, cfg, data)
 	if bytes > maxDecodeBytes {
@@ -127,7 +127,7 @@ func decodeStandard(data []byte, format string) (img *RGB, err error) {
 		return nil, undecodable(format, err)
 	}
 	b := src.Bounds()
-	if b.Empty() || int64(b.Dx())*int64(b.Dy()) > MaxPixels {
+	if b.Empty() || int64(b.Dx())*int64(b.Dy()) > maxPixels {
 		return nil, fmt.Errorf("damaged %s picture: bounds %v", format, b)
 	}
 	if format == "webp" {

@@ -36,7 +36,7 @@ func encode(t testing.TB, write func(b *bytes.Buffer) error) []byte {
 func TestTIFF(t *testing.T) {
 	img := hashPicture(31, 17)
 	for name, o := range map[string]*tiff.Options{"plain": nil, "deflate": {Compression: tiff.Deflate, Predictor: true}} {
-		got, err := Decode(encode(t, func(b *bytes.Buffer) error { return tiff.Encode(b, img.NRGBA(), o) }))
+		got, err := decode(encode(t, func(b *bytes.Buffer) error { return tiff.Encode(b, img.NRGBA(), o) }))
 		if err != nil || got.Width != 31 || got.Height != 17 || !slices.Equal(got.Pix, img.Pix) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -57,7 +57,7 @@ func TestFaxTIFF(t *testing.T) {
 			b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, 1), e[1])
 		}
 		b = append(append(b, make([]byte, 200-len(b))...), "\xff\x00\x10\x01"...)
-		img, err := Decode(b)
+		img, err := decode(b)
 		if err != nil || img.Width != 8 || slices.ContainsFunc(img.Pix, func(v uint8) bool { return v != want }) {
 			t.Errorf("photometric interpretation %d: %v, %v, want %d", photometric, img, err, want)
 		}
@@ -74,7 +74,7 @@ func TestTransparentGIF(t *testing.T) {
 		at += 6 << (b[10] & 7)
 	}
 	b = slices.Insert(b, at, []byte("\x21\xf9\x04\x01\x00\x00\x01\x00")...)
-	got, err := Decode(b)
+	got, err := decode(b)
 	if err != nil || !slices.Equal(got.Pix, []uint8{1, 2, 3, 200, 100, 50}) {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -87,13 +87,13 @@ func TestJPEGPixels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Decode(data)
+	got, err := decode(data)
 	if err != nil || got.Width != width || got.Height != height || !slices.Equal(got.Pix, want) {
 		t.Errorf("other pixels, %v", err)
 	}
 }
 
-// A photograph of more than MaxPixels is scaled down while it is decoded.
+// A photograph of more than maxPixels is scaled down while it is decoded.
 func TestHugePhotograph(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -106,7 +106,7 @@ func TestHugePhotograph(t *testing.T) {
 		}
 	}
 	data := encode(t, func(b *bytes.Buffer) error { return stdjpeg.Encode(b, big, nil) })
-	img, err := Decode(data)
+	img, err := decode(data)
 	if err != nil || img.Width != 5_000 || img.Height != 3_500 {
 		t.Fatalf("%v", err)
 	}
@@ -203,7 +203,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		var img *RGB
 		var err error
 		start := time.Now()
-		bytes := peak(t, func() { img, err = Decode(c.data) })
+		bytes := peak(t, func() { img, err = decode(c.data) })
 		took := time.Since(start)
 		limit := int64(100 << 20)
 		if err == nil {
@@ -259,7 +259,7 @@ func TestPicturesThatAreBombs(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		start := time.Now()
-		_, err := Decode(data)
+		_, err := decode(data)
 		runtime.ReadMemStats(&after)
 		took, bytes := time.Since(start), after.TotalAlloc-before.TotalAlloc
 		if name != "TIFF of strips" && err == nil || took > time.Second || bytes > 100<<20 {

@@ -2,8 +2,8 @@ package datasets
 
 import "fmt"
 
-// MaxValShots is the most validation pictures a class CoOp keeps (datasets/*.py: min(num_shots, 4)).
-const MaxValShots = 4
+// maxValShots is the most validation pictures a class CoOp keeps (datasets/*.py: min(num_shots, 4)).
+const maxValShots = 4
 
 // FewShot draws the few-shot sample that CoOp (through Dassl's generate_fewshot_dataset) draws with Python's random
 // seeded with seed: for each label of the training split, in order of first appearance, shots pictures without
@@ -17,13 +17,13 @@ func FewShot(ds Dataset, shots int, seed int) (train, val []int, err error) {
 	if ds.Len(Train) == 0 {
 		return nil, nil, fmt.Errorf("few-shot sample of %s: the training split is empty", ds.Name())
 	}
-	r := NewPyRandom(int64(seed))
+	r := newPyRandom(int64(seed))
 	train = sampleByLabel(ds, Train, shots, r)
-	val = sampleByLabel(ds, Val, min(shots, MaxValShots), r)
+	val = sampleByLabel(ds, Val, min(shots, maxValShots), r)
 	return train, val, nil
 }
 
-func sampleByLabel(ds Dataset, split Split, shots int, r *PyRandom) []int {
+func sampleByLabel(ds Dataset, split Split, shots int, r *pyRandom) []int {
 	var order []int
 	byLabel := map[int][]int{}
 	for i := range ds.Len(split) {
@@ -40,7 +40,7 @@ func sampleByLabel(ds Dataset, split Split, shots int, r *PyRandom) []int {
 			out = append(out, items...)
 			continue
 		}
-		for _, k := range r.Sample(len(items), shots) {
+		for _, k := range r.sample(len(items), shots) {
 			out = append(out, items[k])
 		}
 	}

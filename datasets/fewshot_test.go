@@ -25,22 +25,22 @@ func TestPyRandomEqualsCPython(t *testing.T) {
 		t.Fatal("fixtures are cut short")
 	}
 	for _, row := range rows {
-		r := NewPyRandom(row.Seed)
+		r := newPyRandom(row.Seed)
 		for i, want := range row.Bits {
-			if got := r.Uint32(); got != want {
+			if got := r.uint32(); got != want {
 				t.Errorf("seed %d: word %d is %d, want %d", row.Seed, i, got, want)
 			}
 		}
 		for _, s := range row.Samples {
-			if got := r.Sample(s.N, s.K); !slices.Equal(got, s.Want) {
+			if got := r.sample(s.N, s.K); !slices.Equal(got, s.Want) {
 				t.Errorf("seed %d: sample(range(%d), %d) = %v, want %v", row.Seed, s.N, s.K, got, s.Want)
 			}
 		}
-		r = NewPyRandom(row.Seed)
+		r = newPyRandom(row.Seed)
 		for range 2000 {
-			r.Uint32()
+			r.uint32()
 		}
-		if got := r.Uint32(); got != row.After {
+		if got := r.uint32(); got != row.After {
 			t.Errorf("seed %d: word 2000 is %d, want %d", row.Seed, got, row.After)
 		}
 	}

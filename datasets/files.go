@@ -15,8 +15,8 @@ type Item struct {
 	Label int    // in [0, number of classes)
 }
 
-// Files is a dataset whose pictures are files: the concrete type of every set that is not rendered.
-type Files struct {
+// fileSet is a dataset whose pictures are files: the concrete type of every set that is not rendered.
+type fileSet struct {
 	name, template string
 	folder         string // the image folder
 	classes        []string
@@ -28,8 +28,8 @@ type Files struct {
 }
 
 // newFiles checks the lists of a dataset and keeps the items whose file exists.
-func newFiles(name, template, folder string, classes []string, lists map[Split][]Item) (*Files, error) {
-	d := &Files{name: name, template: template, folder: folder, classes: classes, items: map[Split][]Item{}}
+func newFiles(name, template, folder string, classes []string, lists map[Split][]Item) (*fileSet, error) {
+	d := &fileSet{name: name, template: template, folder: folder, classes: classes, items: map[Split][]Item{}}
 	total := 0
 	for _, s := range Splits {
 		for _, it := range lists[s] {
@@ -55,25 +55,25 @@ func newFiles(name, template, folder string, classes []string, lists map[Split][
 }
 
 // paths are the files of all splits, in order.
-func (d *Files) paths() []string {
+func (d *fileSet) paths() []string {
 	var out []string
 	for _, s := range Splits {
 		for i := range d.items[s] {
-			out = append(out, d.Path(s, i))
+			out = append(out, d.path(s, i))
 		}
 	}
 	return out
 }
 
-func (d *Files) hash(ctx context.Context, step func(done, total int)) error {
+func (d *fileSet) hash(ctx context.Context, step func(done, total int)) error {
 	_, err := d.contents.hash(ctx, d.paths, step)
 	return err
 }
 
-func (d *Files) leftOut() []string { return d.notes }
+func (d *fileSet) leftOut() []string { return d.notes }
 
 // position is the place of picture i of a split among those of all splits.
-func (d *Files) position(split Split, i int) int {
+func (d *fileSet) position(split Split, i int) int {
 	for _, s := range Splits {
 		if s == split {
 			break
@@ -97,35 +97,35 @@ func checkPath(p string) error {
 }
 
 // Name returns the name of the set.
-func (d *Files) Name() string { return d.name }
+func (d *fileSet) Name() string { return d.name }
 
 // Classes returns the raw class names by label.
-func (d *Files) Classes() []string { return d.classes }
+func (d *fileSet) Classes() []string { return d.classes }
 
 // Template returns the zero-shot prompt of the set.
-func (d *Files) Template() string { return d.template }
+func (d *fileSet) Template() string { return d.template }
 
 // Len returns the number of pictures of a split whose file is there.
-func (d *Files) Len(split Split) int { return len(d.items[split]) }
+func (d *fileSet) Len(split Split) int { return len(d.items[split]) }
 
 // Label returns the label of picture i of a split.
-func (d *Files) Label(split Split, i int) int { return d.items[split][i].Label }
+func (d *fileSet) Label(split Split, i int) int { return d.items[split][i].Label }
 
-// Path returns the file of picture i of a split.
-func (d *Files) Path(split Split, i int) string {
+// path returns the file of picture i of a split.
+func (d *fileSet) path(split Split, i int) string {
 	return filepath.Join(d.folder, filepath.FromSlash(d.items[split][i].Path))
 }
 
 // Image decodes picture i of a split.
-func (d *Files) Image(split Split, i int) (*RGB, error) {
+func (d *fileSet) Image(split Split, i int) (*RGB, error) {
 	if i < 0 || i >= d.Len(split) {
 		return nil, indexError(d.name, split, i, d.Len(split))
 	}
-	return readHashed(d.Path(split, i), &d.contents, d.position(split, i))
+	return readHashed(d.path(split, i), &d.contents, d.position(split, i))
 }
 
 // Fingerprint hashes class names and, per split, the paths below the image folder, labels and bytes of the files; see Hash.
-func (d *Files) Fingerprint() string {
+func (d *fileSet) Fingerprint() string {
 	return d.contents.fingerprint(d.paths, func(h io.Writer, sums []fileSum) {
 		fmt.Fprintf(h, "files by content\x00%q\x00", d.classes)
 		for _, s := range Splits {
@@ -137,6 +137,6 @@ func (d *Files) Fingerprint() string {
 	})
 }
 
-// Complete reports whether every listed picture is there and, for a published set, whether the copy is as published (see
+// complete reports whether every listed picture is there and, for a published set, whether the copy is as published (see
 // Incomplete). Few-shot samples equal the published ones only on a complete training list.
-func (d *Files) Complete() bool { return d.missing == 0 && len(d.problems) == 0 }
+func (d *fileSet) complete() bool { return d.missing == 0 && len(d.problems) == 0 }

@@ -19,14 +19,14 @@ const (
 var splitFolders = map[string]Split{"train": Train, "training": Train, "val": Val, "valid": Val, "validation": Val, "test": Test,
 	"testing": Test}
 
-// OpenFolder opens a folder that holds one folder of pictures a class, or folders train, val (valid) and test that do.
+// openFolder opens a folder that holds one folder of pictures a class, or folders train, val (valid) and test that do.
 //
 // Classes are sorted by name. Without split folders each class is split 50/20/30 into train, val and test by the order of the
 // sha256 of the file names, so the same files give the same splits on every machine, and a class needs at least three pictures. With
 // them a class needs pictures in train; without a test folder, val is the test split, as CoOp has it for ImageNet. A class without
 // pictures is refused by name. Links are followed inside the folder; LeftOut says what is left out.
-func OpenFolder(name, path string) (*Files, error) {
-	fail := func(err error) (*Files, error) { return nil, fmt.Errorf("dataset %s: %w", name, err) }
+func openFolder(name, path string) (*fileSet, error) {
+	fail := func(err error) (*fileSet, error) { return nil, fmt.Errorf("dataset %s: %w", name, err) }
 	w, err := newWalker(path)
 	if err != nil {
 		return fail(fmt.Errorf("folder %s: %w (want one folder of pictures a class)", path, err))

@@ -111,7 +111,7 @@ func count(folder string) int {
 }
 
 // untuned names the classes that have no training picture on the disk, of those that the lists name.
-func (d *Files) untuned() []string {
+func (d *fileSet) untuned() []string {
 	have := make([]bool, len(d.classes))
 	for _, it := range d.items[Train] {
 		have[it.Label] = true

@@ -23,9 +23,9 @@ func shades(t *testing.T, folder string, n int, classes ...string) {
 	}
 }
 
-func openFolder(t *testing.T, folder string) *Files {
+func folderAt(t *testing.T, folder string) *fileSet {
 	t.Helper()
-	ds, err := OpenFolder("folder:"+folder, folder)
+	ds, err := openFolder("folder:"+folder, folder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,12 +41,12 @@ func TestIdentityIsContent(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(b, "red", "00.png"), old, old); err != nil {
 		t.Fatal(err)
 	}
-	x, y := openFolder(t, a), openFolder(t, b)
+	x, y := folderAt(t, a), folderAt(t, b)
 	if x.Fingerprint() != y.Fingerprint() || Identity(x) != Identity(y) || strings.Contains(Identity(x), "/") {
 		t.Errorf("the same pictures at two paths: %s and %s", Identity(x), Identity(y))
 	}
-	px, err := OpenFolderPool("folder:"+a, a)
-	py, err2 := OpenFolderPool(b, b)
+	px, err := openFolderPool("folder:"+a, a)
+	py, err2 := openFolderPool(b, b)
 	if err != nil || err2 != nil || px.Fingerprint() != py.Fingerprint() || Identity(px) != Identity(py) {
 		t.Errorf("the same pool at two paths: %v %v", err, err2)
 	}
@@ -60,16 +60,16 @@ func TestIdentityIsContent(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if openFolder(t, b).Fingerprint() == x.Fingerprint() {
+	if folderAt(t, b).Fingerprint() == x.Fingerprint() {
 		t.Error("another byte, the same fingerprint")
 	}
-	if p, err := OpenFolderPool(b, b); err != nil || p.Fingerprint() == px.Fingerprint() {
+	if p, err := openFolderPool(b, b); err != nil || p.Fingerprint() == px.Fingerprint() {
 		t.Error("another byte, the same fingerprint of the pool")
 	}
 	if err := os.Rename(filepath.Join(a, "red"), filepath.Join(a, "rot")); err != nil {
 		t.Fatal(err)
 	}
-	if openFolder(t, a).Fingerprint() == x.Fingerprint() {
+	if folderAt(t, a).Fingerprint() == x.Fingerprint() {
 		t.Error("another class name, the same fingerprint")
 	}
 }
@@ -99,20 +99,20 @@ func TestNamedSetsKeepTheirIdentity(t *testing.T) {
 func TestFilesThatChangeUnderARun(t *testing.T) {
 	folder := t.TempDir()
 	shades(t, folder, 4, "red", "green")
-	ds := openFolder(t, folder)
+	ds := folderAt(t, folder)
 	if err := Hash(context.Background(), ds, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ds.Image(Train, 0); err != nil {
 		t.Fatal(err)
 	}
-	writePNG(t, ds.Path(Train, 0), 200)
+	writePNG(t, ds.path(Train, 0), 200)
 	if _, err := ds.Image(Train, 0); err == nil || !strings.Contains(err.Error(), "changed") {
 		t.Errorf("a changed file: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := Hash(ctx, openFolder(t, folder), nil); !errors.Is(err, context.Canceled) {
+	if err := Hash(ctx, folderAt(t, folder), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
 }
@@ -157,7 +157,7 @@ func TestWhatAFolderLeavesOut(t *testing.T) {
 	must(syscall.Mkfifo(filepath.Join(root, "green", "pipe.png"), 0o644))
 	must(os.WriteFile(filepath.Join(root, "red", "a.heic"), []byte("x"), 0o644))
 	must(os.WriteFile(filepath.Join(root, "red", "notes.txt"), []byte("x"), 0o644))
-	ds := openFolder(t, root)
+	ds := folderAt(t, root)
 	if n := ds.Len(Train) + ds.Len(Val) + ds.Len(Test); n != 4+3+4+3 || !slices.Equal(ds.Classes(), []string{"green", "red"}) {
 		t.Errorf("%d pictures of %q", n, ds.Classes())
 	}
@@ -171,7 +171,7 @@ func TestWhatAFolderLeavesOut(t *testing.T) {
 	if n := strings.Count(got, "\n") + 1; n != 6 {
 		t.Errorf("%d notes:\n%s", n, got)
 	}
-	pool, err := OpenFolderPool("folder:"+root, root)
+	pool, err := openFolderPool("folder:"+root, root)
 	if err != nil || len(LeftOut(pool)) != 7 {
 		t.Errorf("pool: %q, %v", LeftOut(pool), err)
 	}
@@ -183,13 +183,13 @@ func TestClassesWithoutPicturesAreRefusedByName(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(root, "blue"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenFolder("x", root); err == nil || !strings.Contains(err.Error(), "folder blue holds no pictures") {
+	if _, err := openFolder("x", root); err == nil || !strings.Contains(err.Error(), "folder blue holds no pictures") {
 		t.Errorf("an empty folder: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(root, "blue", "a.avif"), []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenFolder("x", root); err == nil || !strings.Contains(err.Error(), "1 .avif files (a format that is not read here") {
+	if _, err := openFolder("x", root); err == nil || !strings.Contains(err.Error(), "1 .avif files (a format that is not read here") {
 		t.Errorf("a format that is not read: %v", err)
 	}
 }
@@ -209,7 +209,7 @@ func TestSplitFolders(t *testing.T) {
 		for _, f := range c.folders {
 			shades(t, filepath.Join(root, f), 4, "red", "green")
 		}
-		ds := openFolder(t, root)
+		ds := folderAt(t, root)
 		if got := [3]int{ds.Len(Train), ds.Len(Val), ds.Len(Test)}; got != c.counts || !slices.Equal(ds.Classes(), []string{"green", "red"}) {
 			t.Errorf("%v: %v pictures of %q", c.folders, got, ds.Classes())
 		}
@@ -223,18 +223,18 @@ func TestSplitFolders(t *testing.T) {
 	root := t.TempDir()
 	shades(t, filepath.Join(root, "train"), 4, "red", "green")
 	shades(t, filepath.Join(root, "val"), 4, "red", "green", "blue")
-	if _, err := OpenFolder("x", root); err == nil || !strings.Contains(err.Error(), "classes without pictures in train: blue") {
+	if _, err := openFolder("x", root); err == nil || !strings.Contains(err.Error(), "classes without pictures in train: blue") {
 		t.Errorf("a class that train lacks: %v", err)
 	}
 	// Vehicles: a class may be called train.
 	root = t.TempDir()
 	shades(t, root, 4, "bus", "train")
-	if ds := openFolder(t, root); !slices.Equal(ds.Classes(), []string{"bus", "train"}) {
+	if ds := folderAt(t, root); !slices.Equal(ds.Classes(), []string{"bus", "train"}) {
 		t.Errorf("classes %q", ds.Classes())
 	}
 	root = t.TempDir()
 	shades(t, root, 4, "test", "train")
-	if _, err := OpenFolder("x", root); err == nil || !strings.Contains(err.Error(), "called like splits") {
+	if _, err := openFolder("x", root); err == nil || !strings.Contains(err.Error(), "called like splits") {
 		t.Errorf("pictures without class folders: %v", err)
 	}
 }
@@ -248,7 +248,7 @@ func TestPipesAndDevices(t *testing.T) {
 	for _, path := range []string{pipe, "/dev/zero", t.TempDir()} {
 		done := make(chan error, 3)
 		go func() {
-			_, err := ReadImage(path)
+			_, err := readImage(path)
 			done <- err
 			_, err = readSmall(path, 100)
 			done <- err

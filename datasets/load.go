@@ -21,26 +21,26 @@ const maxLoadBytes = 1 << 40
 // being loaded, so that a random view can depend on it and not on the order in which workers finish.
 type View func(img *RGB, size, k int) []float32
 
-// TestView is Preprocess as a View.
-func TestView(img *RGB, size, _ int) []float32 { return Preprocess(img, size) }
+// testView is preprocess as a View.
+func testView(img *RGB, size, _ int) []float32 { return preprocess(img, size) }
 
-// TrainView is a View for a list that holds each picture views times in a row: first as Preprocess shows it, then as random
-// crops of at least minArea of it (see RandomResizedCrop), with a random stream for each (seed, k).
+// TrainView is a View for a list that holds each picture views times in a row: first as preprocess shows it, then as random
+// crops of at least minArea of it (see randomResizedCrop), with a random stream for each (seed, k).
 func TrainView(seed uint64, views int, minArea float64) View {
 	return func(img *RGB, size, k int) []float32 {
 		if k%views == 0 {
-			return Preprocess(img, size)
+			return preprocess(img, size)
 		}
-		return RandomResizedCrop(img, size, minArea, rand.New(rand.NewPCG(seed, uint64(k))))
+		return randomResizedCrop(img, size, minArea, rand.New(rand.NewPCG(seed, uint64(k))))
 	}
 }
 
-// Load decodes and preprocesses the pictures get(i) for i in indices and returns them as float32 [N,3,size,size] in
-// [0,1]. A nil view means TestView. The work is spread over GOMAXPROCS goroutines; the result does not depend on their
+// load decodes and preprocesses the pictures get(i) for i in indices and returns them as float32 [N,3,size,size] in
+// [0,1]. A nil view means testView. The work is spread over GOMAXPROCS goroutines; the result does not depend on their
 // number. Of several failing pictures the first in the list is reported. Load stops early when ctx is done.
-func Load(ctx context.Context, get func(i int) (*RGB, error), indices []int, size int, view View) (*tensor.Dense, error) {
+func load(ctx context.Context, get func(i int) (*RGB, error), indices []int, size int, view View) (*tensor.Dense, error) {
 	if view == nil {
-		view = TestView
+		view = testView
 	}
 	n := len(indices)
 	if n == 0 || size <= 0 || size > 1<<15 {
@@ -99,7 +99,7 @@ func loadOne(dst []float32, get func(i int) (*RGB, error), i, size, k int, view 
 }
 
 // LoadSplit loads the given images of a split (all of them when indices is nil) as float32 [N,3,size,size] in [0,1], and
-// their labels. A nil view means TestView.
+// their labels. A nil view means testView.
 func LoadSplit(ctx context.Context, ds Dataset, split Split, indices []int, size int, view View) (*tensor.Dense, []int, error) {
 	if indices == nil {
 		indices = All(ds.Len(split))
@@ -112,7 +112,7 @@ func LoadSplit(ctx context.Context, ds Dataset, split Split, indices []int, size
 			return nil, nil, indexError(ds.Name(), split, i, ds.Len(split))
 		}
 	}
-	images, err := Load(ctx, func(i int) (*RGB, error) { return ds.Image(split, i) }, indices, size, view)
+	images, err := load(ctx, func(i int) (*RGB, error) { return ds.Image(split, i) }, indices, size, view)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dataset %s: split %q: %w", ds.Name(), split, err)
 	}
@@ -128,7 +128,7 @@ func LoadPool(ctx context.Context, p Pool, indices []int, size int) (*tensor.Den
 	if len(indices) == 0 {
 		return nil, errors.New("pool " + p.Name() + ": no images to load")
 	}
-	images, err := Load(ctx, p.Image, indices, size, nil)
+	images, err := load(ctx, p.Image, indices, size, nil)
 	if err != nil {
 		return nil, fmt.Errorf("pool %s: %w", p.Name(), err)
 	}

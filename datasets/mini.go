@@ -3,15 +3,15 @@ package datasets
 import (
 	"fmt"
 
-	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/miniworld"
 )
 
 // Pictures of a mini set by class and split. Training and validation have room for 16 shots and more; [Options.Train] makes
 // more of the former.
 const (
-	MiniTrainPerClass = 64
-	MiniValPerClass   = 16
-	MiniTestPerClass  = 50
+	miniTrainPerClass = 64
+	miniValPerClass   = 16
+	miniTestPerClass  = 50
 )
 
 func init() {
@@ -19,7 +19,7 @@ func init() {
 		doc := "rendered set of the mini world"
 		if world, err := miniworld.Get(name); err == nil {
 			doc = fmt.Sprintf("rendered cousin of %s; %d classes, %d/%d/%d pictures a class", world.Cousin,
-				len(world.Classes), MiniTrainPerClass, MiniValPerClass, MiniTestPerClass)
+				len(world.Classes), miniTrainPerClass, miniValPerClass, miniTestPerClass)
 		}
 		Register(Entry{Name: name, Family: "mini", Doc: doc, Open: func(o Options) (Dataset, error) { return openMini(name, o) }})
 	}
@@ -44,9 +44,9 @@ func (d mini) perClass(split Split) int {
 	case Train:
 		return d.o.Train
 	case Val:
-		return MiniValPerClass
+		return miniValPerClass
 	case Test:
-		return MiniTestPerClass
+		return miniTestPerClass
 	}
 	return 0
 }
@@ -73,7 +73,7 @@ func (d mini) Image(split Split, i int) (*RGB, error) {
 
 func (d mini) Fingerprint() string {
 	return hashText(fmt.Sprintf("mini world %d: %s %q %q seed=%d size=%d %d/%d/%d", miniworld.Version(), d.world.Name,
-		d.world.Template, d.world.Classes, d.o.Seed, d.o.Size, d.o.Train, MiniValPerClass, MiniTestPerClass))
+		d.world.Template, d.world.Classes, d.o.Seed, d.o.Size, d.o.Train, miniValPerClass, miniTestPerClass))
 }
 
 // miniPool renders the mini world's out-of-distribution pictures.

@@ -6,7 +6,7 @@ import (
 	"sort"
 	"strings"
 
-	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/miniworld"
 )
 
 func init() {

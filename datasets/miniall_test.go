@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/miniworld"
 )
 
 // The ten sets as one: about 90 classes, none twice, each with the pictures that it has in its own set.

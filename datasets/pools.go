@@ -51,10 +51,10 @@ func OpenPool(name string, o Options) (Pool, error) {
 	case name == "noise":
 		return noisePool{o}, nil
 	case name == "imagenet-ood":
-		return OpenFolderPool(name, filepath.Join(o.Root, name))
+		return openFolderPool(name, filepath.Join(o.Root, name))
 	}
 	if path, ok := folderPath(name, o); ok {
-		return OpenFolderPool(name, path)
+		return openFolderPool(name, path)
 	}
 	var known []string
 	for _, p := range Pools {
@@ -85,16 +85,16 @@ func (p noisePool) Fingerprint() string {
 	return hashText(fmt.Sprintf("noise v1 seed=%d size=%d len=%d", p.o.Seed, p.o.Size, p.o.PoolLen))
 }
 
-// FolderPool is every picture below a folder, in sorted order of the paths.
-type FolderPool struct {
+// folderPool is every picture below a folder, in sorted order of the paths.
+type folderPool struct {
 	name, folder string
 	files        []string
 	notes        []string // what was left out
 	contents     contents
 }
 
-// OpenFolderPool opens every picture (see Extensions) at any depth below a folder as a pool.
-func OpenFolderPool(name, path string) (Pool, error) {
+// openFolderPool opens every picture (see extensions) at any depth below a folder as a pool.
+func openFolderPool(name, path string) (Pool, error) {
 	w, err := newWalker(path)
 	if err != nil {
 		err = fmt.Errorf("folder %s: %w", path, err)
@@ -109,46 +109,46 @@ func OpenFolderPool(name, path string) (Pool, error) {
 	if len(files) == 0 {
 		return nil, fmt.Errorf("pool %s: %w", name, w.explain(fmt.Errorf("no pictures below %s", path)))
 	}
-	return &FolderPool{name: name, folder: path, files: files, notes: w.leftOut()}, nil
+	return &folderPool{name: name, folder: path, files: files, notes: w.leftOut()}, nil
 }
 
 // paths are the files, in order.
-func (p *FolderPool) paths() []string {
+func (p *folderPool) paths() []string {
 	out := make([]string, len(p.files))
 	for i := range out {
-		out[i] = p.Path(i)
+		out[i] = p.path(i)
 	}
 	return out
 }
 
-func (p *FolderPool) hash(ctx context.Context, step func(done, total int)) error {
+func (p *folderPool) hash(ctx context.Context, step func(done, total int)) error {
 	_, err := p.contents.hash(ctx, p.paths, step)
 	return err
 }
 
-func (p *FolderPool) leftOut() []string { return p.notes }
+func (p *folderPool) leftOut() []string { return p.notes }
 
 // Name returns the pool's name.
-func (p *FolderPool) Name() string { return p.name }
+func (p *folderPool) Name() string { return p.name }
 
 // Len returns the number of pictures.
-func (p *FolderPool) Len() int { return len(p.files) }
+func (p *folderPool) Len() int { return len(p.files) }
 
-// Path returns the file of picture i.
-func (p *FolderPool) Path(i int) string {
+// path returns the file of picture i.
+func (p *folderPool) path(i int) string {
 	return filepath.Join(p.folder, filepath.FromSlash(p.files[i]))
 }
 
 // Image decodes picture i.
-func (p *FolderPool) Image(i int) (*RGB, error) {
+func (p *folderPool) Image(i int) (*RGB, error) {
 	if i < 0 || i >= p.Len() {
 		return nil, poolIndexError(p, i)
 	}
-	return readHashed(p.Path(i), &p.contents, i)
+	return readHashed(p.path(i), &p.contents, i)
 }
 
 // Fingerprint hashes the relative paths and the bytes of the files; see Hash.
-func (p *FolderPool) Fingerprint() string {
+func (p *folderPool) Fingerprint() string {
 	return p.contents.fingerprint(p.paths, func(h io.Writer, sums []fileSum) {
 		fmt.Fprintf(h, "folder pool by content %d\n", len(p.files))
 		for i, f := range p.files {
@@ -162,7 +162,7 @@ var synsetName = regexp.MustCompile(`^n[0-9]{8}_(.*)$`)
 // ImageName returns the class words that a file carries: those after ImageNet's synset number in the file name
 // ("n01440764_tench.jpg" carries "tench") or in the name of its folder, else the folder's name, else "". Numbers
 // ("n01440764_10026.JPEG") are no words.
-func (p *FolderPool) ImageName(i int) string {
+func (p *folderPool) ImageName(i int) string {
 	file := p.files[i]
 	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
 	if m := synsetName.FindStringSubmatch(base); m != nil && hasLetter(m[1]) {

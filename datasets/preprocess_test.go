@@ -74,19 +74,19 @@ func TestResizeEqualsPIL(t *testing.T) {
 	if len(fix.Resize) < 20 || len(fix.Clip) < 40 || len(fix.Decode) < 10 {
 		t.Fatal("fixtures are cut short")
 	}
-	filters := map[string]Filter{"bicubic": Bicubic, "bilinear": Bilinear}
+	filters := map[string]filter{"bicubic": bicubicFilter, "bilinear": bilinearFilter}
 	for _, c := range fix.Resize {
-		if got := sum(Resize(hashPicture(c.Width, c.Height), c.OutWidth, c.OutHeight, filters[c.Filter])); got != c.SHA256 {
+		if got := sum(resize(hashPicture(c.Width, c.Height), c.OutWidth, c.OutHeight, filters[c.Filter])); got != c.SHA256 {
 			t.Errorf("resize %s %dx%d to %dx%d differs from PIL", c.Filter, c.Width, c.Height, c.OutWidth, c.OutHeight)
 		}
 	}
 	for _, c := range fix.Clip {
-		if got := sum(CenterCrop(hashPicture(c.Width, c.Height), c.Size)); got != c.SHA256 {
+		if got := sum(centerCrop(hashPicture(c.Width, c.Height), c.Size)); got != c.SHA256 {
 			t.Errorf("CLIP transform of %dx%d to %d differs from PIL", c.Width, c.Height, c.Size)
 		}
 	}
 	for _, c := range fix.Decode {
-		img, err := ReadImage(filepath.Join("testdata", c.File))
+		img, err := readImage(filepath.Join("testdata", c.File))
 		if err != nil {
 			t.Error(err)
 		} else if sum(img) != c.SHA256 {
@@ -98,7 +98,7 @@ func TestResizeEqualsPIL(t *testing.T) {
 func TestPreprocessGivesPlanesInUnitRange(t *testing.T) {
 	img := hashPicture(50, 40)
 	size := 32
-	got, want := Preprocess(img, size), CenterCrop(img, size)
+	got, want := preprocess(img, size), centerCrop(img, size)
 	for y := range size {
 		for x := range size {
 			for c := range 3 {
@@ -115,7 +115,7 @@ func TestPreprocessGivesPlanesInUnitRange(t *testing.T) {
 
 func TestExtremeAspectRatiosNeedLittleMemory(t *testing.T) {
 	for _, size := range [][2]int{{1, 1 << 20}, {1 << 20, 1}} {
-		if got := len(Preprocess(NewRGB(size[0], size[1]), 224)); got != 3*224*224 {
+		if got := len(preprocess(NewRGB(size[0], size[1]), 224)); got != 3*224*224 {
 			t.Errorf("%v: %d values", size, got)
 		}
 	}
@@ -135,7 +135,7 @@ func TestCropsOnTheDeviceAreTheHosts(t *testing.T) {
 		}
 		g := autodiff.New(plain.New[float32]())
 		boxes := g.Input(1, 5)
-		y := g.Const(ToCHW(img), 1, 3, side, side).Crop(boxes, size, size).Clamp(0, 1)
+		y := g.Const(toCHW(img), 1, 3, side, side).Crop(boxes, size, size).Clamp(0, 1)
 		p, err := g.Compile(y)
 		if err != nil {
 			t.Fatal(err)
@@ -143,7 +143,7 @@ func TestCropsOnTheDeviceAreTheHosts(t *testing.T) {
 		defer p.Free()
 		mirrored := 0
 		for k := range uint64(40) {
-			want := RandomResizedCrop(img, size, 0.08, rand.New(rand.NewPCG(1, k)))
+			want := randomResizedCrop(img, size, 0.08, rand.New(rand.NewPCG(1, k)))
 			box := RandomCrop(side, side, 0.08, rand.New(rand.NewPCG(1, k)))
 			mirrored += int(box[4])
 			if err := errors.Join(p.Write(boxes, box[:]), p.Run()); err != nil {
@@ -236,10 +236,10 @@ func FuzzDecodeNeverPanics(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		cfg, _, err := image.DecodeConfig(anywhere{bytes.NewReader(data)})
-		if err == nil && cfg.Width*cfg.Height > 1<<20 && cfg.Width*cfg.Height <= MaxPixels {
+		if err == nil && cfg.Width*cfg.Height > 1<<20 && cfg.Width*cfg.Height <= maxPixels {
 			t.Skip("allowed, but slow to fuzz")
 		}
-		if img, err := Decode(data); err == nil {
+		if img, err := decode(data); err == nil {
 			if err := img.check(); err != nil {
 				t.Fatal(err)
 			}
@@ -252,7 +252,7 @@ func BenchmarkPreprocess(b *testing.B) {
 		img := hashPicture(s[0], s[1])
 		b.Run(fmt.Sprintf("%dx%d", s[0], s[1]), func(b *testing.B) {
 			for range b.N {
-				Preprocess(img, 224)
+				preprocess(img, 224)
 			}
 		})
 	}

@@ -2,15 +2,15 @@ package datasets
 
 import "math/bits"
 
-// PyRandom is CPython's random.Random: the Mersenne Twister MT19937 with init_by_array seeding (Modules/_randommodule.c)
+// pyRandom is CPython's random.Random: the Mersenne Twister MT19937 with init_by_array seeding (Modules/_randommodule.c)
 // and the sample algorithm of Lib/random.py, version 3.11. Older versions since 3.2 draw the same sample.
-type PyRandom struct {
+type pyRandom struct {
 	state [624]uint32
 	next  int
 }
 
-// NewPyRandom returns a generator in the state that random.seed(seed) leaves. As in Python the sign is ignored.
-func NewPyRandom(seed int64) *PyRandom {
+// newPyRandom returns a generator in the state that random.seed(seed) leaves. As in Python the sign is ignored.
+func newPyRandom(seed int64) *pyRandom {
 	abs := uint64(seed)
 	if seed < 0 {
 		abs = -abs
@@ -19,12 +19,12 @@ func NewPyRandom(seed int64) *PyRandom {
 	if abs>>32 != 0 {
 		key = append(key, uint32(abs>>32))
 	}
-	r := &PyRandom{}
+	r := &pyRandom{}
 	r.initByArray(key)
 	return r
 }
 
-func (r *PyRandom) initByArray(key []uint32) {
+func (r *pyRandom) initByArray(key []uint32) {
 	s := &r.state
 	s[0] = 19650218
 	for i := 1; i < len(s); i++ {
@@ -48,8 +48,8 @@ func (r *PyRandom) initByArray(key []uint32) {
 	r.next = len(s)
 }
 
-// Uint32 returns the next 32 random bits (genrand_uint32).
-func (r *PyRandom) Uint32() uint32 {
+// uint32 returns the next 32 random bits (genrand_uint32).
+func (r *pyRandom) uint32() uint32 {
 	const m = 397
 	s := &r.state
 	if r.next == len(s) {
@@ -67,19 +67,19 @@ func (r *PyRandom) Uint32() uint32 {
 	return y ^ y>>18
 }
 
-// Below returns a uniform integer in [0, n) as _randbelow_with_getrandbits does. n must be in [1, 2^32).
-func (r *PyRandom) Below(n int) int {
+// below returns a uniform integer in [0, n) as _randbelow_with_getrandbits does. n must be in [1, 2^32).
+func (r *pyRandom) below(n int) int {
 	k := bits.Len(uint(n))
 	for {
-		if v := int(r.Uint32() >> (32 - k)); v < n {
+		if v := int(r.uint32() >> (32 - k)); v < n {
 			return v
 		}
 	}
 }
 
-// Sample returns k different indices of [0, n) in the order of random.sample(population, k): from a shrinking pool when
+// sample returns k different indices of [0, n) in the order of random.sample(population, k): from a shrinking pool when
 // n is small against k, by rejection from a set of those already drawn otherwise. It panics unless 0 <= k <= n < 2^32.
-func (r *PyRandom) Sample(n, k int) []int {
+func (r *pyRandom) sample(n, k int) []int {
 	if k < 0 || k > n || uint64(n) >= 1<<32 {
 		panic("datasets: sample larger than population or negative")
 	}
@@ -96,16 +96,16 @@ func (r *PyRandom) Sample(n, k int) []int {
 	if n <= setSize {
 		pool := All(n)
 		for i := range out {
-			j := r.Below(n - i)
+			j := r.below(n - i)
 			out[i], pool[j] = pool[j], pool[n-i-1]
 		}
 		return out
 	}
 	drawn := make(map[int]bool, k)
 	for i := range out {
-		j := r.Below(n)
+		j := r.below(n)
 		for drawn[j] {
-			j = r.Below(n)
+			j = r.below(n)
 		}
 		drawn[j] = true
 		out[i] = j

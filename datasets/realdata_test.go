@@ -37,7 +37,7 @@ func TestRealSets(t *testing.T) {
 				t.Fatal(err)
 			}
 			full := coopSets[slices.IndexFunc(coopSets, func(s coopSet) bool { return s.name == c.name })]
-			if ds.(*Files).Complete() { // a user's full copy
+			if ds.(*fileSet).complete() { // a user's full copy
 				c.classes, c.counts = full.classes, full.counts
 			}
 			if len(ds.Classes()) != c.classes || ds.Classes()[0] != c.class0 {
@@ -46,7 +46,7 @@ func TestRealSets(t *testing.T) {
 			if got := [3]int{ds.Len(Train), ds.Len(Val), ds.Len(Test)}; got != c.counts {
 				t.Errorf("counts %v, want %v", got, c.counts)
 			}
-			if want := c.classes == full.classes && c.counts == full.counts; ds.(*Files).Complete() != want {
+			if want := c.classes == full.classes && c.counts == full.counts; ds.(*fileSet).complete() != want {
 				t.Errorf("complete is %v", !want)
 			}
 			for i := 0; i < ds.Len(Test); i += 300 {

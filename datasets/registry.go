@@ -12,17 +12,17 @@ import (
 const (
 	RootEnv        = "CLIPINSPECTOR_DATA" // environment variable that names the folder of real data
 	DefaultRoot    = "../shared/data"     // used when neither Options.Root nor RootEnv is set
-	DefaultSize    = 64                   // px, side of rendered pictures
-	DefaultPoolLen = 1000                 // pictures of a rendered pool: the size of the paper's OOD pool
+	defaultSize    = 64                   // px, side of rendered pictures
+	defaultPoolLen = 1000                 // pictures of a rendered pool: the size of the paper's OOD pool
 )
 
 // Options says where real data lies and how rendered data is made. The zero value means the defaults.
 type Options struct {
 	Root    string // folder that holds the dataset folders; RootEnv, else DefaultRoot, when empty
 	Seed    uint64 // seed of the mini world and of rendered pools
-	Size    int    // px, side of rendered pictures; DefaultSize when 0
-	PoolLen int    // pictures of a rendered pool; DefaultPoolLen when 0
-	Train   int    // training pictures a class of rendered sets; MiniTrainPerClass when 0
+	Size    int    // px, side of rendered pictures; defaultSize when 0
+	PoolLen int    // pictures of a rendered pool; defaultPoolLen when 0
+	Train   int    // training pictures a class of rendered sets; miniTrainPerClass when 0
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -33,19 +33,19 @@ func (o Options) withDefaults() (Options, error) {
 		o.Root = DefaultRoot
 	}
 	if o.Size == 0 {
-		o.Size = DefaultSize
+		o.Size = defaultSize
 	}
 	if o.Size < 8 || o.Size > 1024 {
 		return o, fmt.Errorf("size of rendered pictures: want 8 to 1024 px, got %d", o.Size)
 	}
 	if o.PoolLen == 0 {
-		o.PoolLen = DefaultPoolLen
+		o.PoolLen = defaultPoolLen
 	}
 	if o.PoolLen < 1 || o.PoolLen > 1_000_000 {
 		return o, fmt.Errorf("length of a rendered pool: want 1 to 1000000, got %d", o.PoolLen)
 	}
 	if o.Train == 0 {
-		o.Train = MiniTrainPerClass
+		o.Train = miniTrainPerClass
 	}
 	if o.Train < 1 || o.Train > 100_000 {
 		return o, fmt.Errorf("training pictures a class of a rendered set: want 1 to 100000, got %d", o.Train)
@@ -108,13 +108,13 @@ func Open(name string, o Options) (Dataset, error) {
 		return e.Open(o)
 	}
 	if path, ok := folderPath(name, o); ok {
-		return asDataset(OpenFolder(name, path))
+		return asDataset(openFolder(name, path))
 	}
 	return nil, unknown(name)
 }
 
 // asDataset keeps a nil *Files from becoming a Dataset that is not nil.
-func asDataset(d *Files, err error) (Dataset, error) {
+func asDataset(d *fileSet, err error) (Dataset, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -5,16 +5,16 @@ import (
 	"math"
 )
 
-// Filter is one of PIL's antialiased resampling filters.
-type Filter struct {
+// filter is one of PIL's antialiased resampling filters.
+type filter struct {
 	support float64 // half width at scale 1
 	weight  func(x float64) float64
 }
 
 // The filters of PIL (Pillow's src/libImaging/Resample.c).
 var (
-	Bilinear = Filter{1, func(x float64) float64 { return max(0, 1-math.Abs(x)) }}
-	Bicubic  = Filter{2, bicubic} // a = -0.5
+	bilinearFilter = filter{1, func(x float64) float64 { return max(0, 1-math.Abs(x)) }}
+	bicubicFilter  = filter{2, bicubic} // a = -0.5
 )
 
 func bicubic(x float64) float64 {
@@ -39,7 +39,7 @@ type taps struct {
 
 // makeTaps computes the weights of outputs from, ..., to-1 of an axis scaled from in to out pixels, as PIL's
 // precompute_coeffs and normalize_coeffs_8bpc do.
-func makeTaps(in, out, from, to int, f Filter) taps {
+func makeTaps(in, out, from, to int, f filter) taps {
 	t := taps{make([]int, to-from), make([][]int32, to-from)}
 	scale := float64(in) / float64(out)
 	filterScale := max(scale, 1)
@@ -68,10 +68,10 @@ func makeTaps(in, out, from, to int, f Filter) taps {
 	return t
 }
 
-// Resize scales a picture to the given size in pixels, bit for bit as PIL's Image.resize does for RGB: horizontally,
+// resize scales a picture to the given size in pixels, bit for bit as PIL's Image.resize does for RGB: horizontally,
 // rounded and clipped to 8 bit, then vertically. That is Pillow below 13, which made all published CLIP results; Pillow
 // 13 goes vertically first for very tall pictures (python-pillow/Pillow#9549). It panics when anything is empty.
-func Resize(img *RGB, width, height int, f Filter) *RGB {
+func resize(img *RGB, width, height int, f filter) *RGB {
 	return resizeCrop(img, width, height, f, box{0, 0, width, height})
 }
 
@@ -80,7 +80,7 @@ type box struct{ x, y, w, h int }
 
 // resizeCrop returns what Resize followed by a crop to b returns, without computing the rest. That also bounds the
 // memory of extreme aspect ratios.
-func resizeCrop(img *RGB, width, height int, f Filter, b box) *RGB {
+func resizeCrop(img *RGB, width, height int, f filter, b box) *RGB {
 	if err := img.check(); err != nil || b.x < 0 || b.y < 0 || b.w <= 0 || b.h <= 0 ||
 		b.x+b.w > width || b.y+b.h > height {
 		panic(fmt.Sprintf("datasets: resize of %d x %d picture to %d x %d, crop %v: %v",

@@ -12,7 +12,7 @@ const goodSplit = `{"train": [["a/1.jpg", 1, "cat"], ["b/2.jpg", 0, "dog_house"]
 	"test": [["c/4.jpg", 2, "emu"]]}`
 
 func TestParseSplitKeepsOrderAndNames(t *testing.T) {
-	classes, lists, err := ParseSplit([]byte(goodSplit))
+	classes, lists, err := parseSplit([]byte(goodSplit))
 	if err != nil || !slices.Equal(classes, []string{"dog_house", "cat", "emu"}) {
 		t.Fatalf("%q, %v", classes, err)
 	}
@@ -43,7 +43,7 @@ func TestParseSplitRefusesHostileFiles(t *testing.T) {
 		{"empty path", `{"train": [["", 0, "x"]]}`},
 		{"trailing data", goodSplit + `{}`},
 	} {
-		if _, _, err := ParseSplit([]byte(c.file)); err == nil {
+		if _, _, err := parseSplit([]byte(c.file)); err == nil {
 			t.Errorf("%s: accepted", c.what)
 		} else if strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: more than one line: %q", c.what, err)
@@ -56,7 +56,7 @@ func FuzzParseSplit(f *testing.F) {
 	f.Add([]byte(`{"train": [["../a.jpg", 0, "x"]]}`))
 	f.Add([]byte(`{"train": [["a.jpg", 1e3, "x"]], "test": null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		classes, lists, err := ParseSplit(data)
+		classes, lists, err := parseSplit(data)
 		if err == nil {
 			sound(t, classes, lists)
 		}
@@ -120,8 +120,8 @@ func TestPartialCopyKeepsWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := ds
-	if ds.Len(Train) != 1 || ds.Len(Test) != 0 || len(ds.Classes()) != 3 || files.missing != 3 || files.Complete() {
-		t.Errorf("%d train, %d classes, %d missing, complete %v", ds.Len(Train), len(ds.Classes()), files.missing, files.Complete())
+	if ds.Len(Train) != 1 || ds.Len(Test) != 0 || len(ds.Classes()) != 3 || files.missing != 3 || files.complete() {
+		t.Errorf("%d train, %d classes, %d missing, complete %v", ds.Len(Train), len(ds.Classes()), files.missing, files.complete())
 	}
 	if img, err := ds.Image(Train, 0); err != nil || img.Width != 12 {
 		t.Errorf("picture: %v", err)
@@ -145,7 +145,7 @@ func TestAircraftReadsVariants(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(ds.Classes(), []string{"707-320", "F/A-18"}) || !slices.Equal(Labels(ds, Train, nil), []int{1, 0}) ||
-		ds.Label(Test, 0) != 1 || ds.(*Files).missing != 0 {
+		ds.Label(Test, 0) != 1 || ds.(*fileSet).missing != 0 {
 		t.Errorf("classes %q, train labels %v", ds.Classes(), Labels(ds, Train, nil))
 	}
 	writeTree(t, root, map[string]string{"fgvc_aircraft/images_variant_val.txt": "../x 707-320\n"})

@@ -16,7 +16,7 @@ import (
 var errModelLost = errors.New("the model is lost or damaged on the disk")
 
 // delivered reads the model of a finished cell as it lies on the disk, and its figures.
-func (k *worker) delivered(job *ModelJob) (*prompts.Model, store.ModelResult, error) {
+func (k *worker) delivered(job *modelJob) (*prompts.Model, store.ModelResult, error) {
 	row, ok, err := k.store.Model(job.Cell.Key)
 	if err != nil {
 		return nil, row.Result, err
@@ -41,7 +41,7 @@ func (k *worker) delivered(job *ModelJob) (*prompts.Model, store.ModelResult, er
 
 // runDetection lets a detector look at the model of a cell as it lies on the disk, and writes the triggers that it
 // recovered below the output folder; or judges what another cell measured, where one differs in nothing but the verdict.
-func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress func(done, total int)) (store.DetectionResult, error) {
+func (k *worker) runDetection(ctx context.Context, job *detectionJob, progress func(done, total int)) (store.DetectionResult, error) {
 	start := time.Now()
 	var none store.DetectionResult
 	if r, ok, err := k.judgedAnew(job); ok || err != nil {
@@ -70,7 +70,7 @@ func (k *worker) runDetection(ctx context.Context, job *DetectionJob, progress f
 		return none, err
 	}
 	r := store.DetectionResult{Index: report.Index, Backdoored: report.Backdoored, Suspect: report.Suspect, Unsure: report.Unsure,
-		ImagePasses: report.ImagePasses, Path: DetectionPath(job.Cell.Key), Versions: k.versions}
+		ImagePasses: report.ImagePasses, Path: detectionPath(job.Cell.Key), Versions: k.versions}
 	add := func(class int, s inspector.ClassResult) {
 		r.Classes = append(r.Classes, store.ClassScore{Class: class, Loss: s.Loss, ASR: s.ASR, Score: s.Score, Index: s.Index,
 			Norm: s.Norm, Reached: s.Reached})

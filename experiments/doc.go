@@ -10,17 +10,17 @@
 // resumptions, on any processor.
 package experiments
 
-// ModelVersion is raised when the same settings give another model: it is part of every model cell's identity.
-const ModelVersion = 3
+// modelVersion is raised when the same settings give another model: it is part of every model cell's identity.
+const modelVersion = 3
 
-// ReferenceVersion is raised when the same settings give another reference, or other evidence of it: it is part of every reference's
+// referenceVersion is raised when the same settings give another reference, or other evidence of it: it is part of every reference's
 // identity.
-const ReferenceVersion = 1
+const referenceVersion = 1
 
-// DetectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
+// detectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
 // detection cell's identity.
-const DetectionVersion = 3
+const detectionVersion = 3
 
-// RepairVersion is raised when the same settings repair the same model with the same trigger otherwise: it is part of every
+// repairVersion is raised when the same settings repair the same model with the same trigger otherwise: it is part of every
 // repair cell's identity.
-const RepairVersion = 1
+const repairVersion = 1

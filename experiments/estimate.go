@@ -23,23 +23,23 @@ import (
 	"clipinspector/settings"
 )
 
-// Estimate is the work of a plan, cell by cell arithmetic of the towers without running anything.
-type Estimate struct {
+// estimate is the work of a plan, cell by cell arithmetic of the towers without running anything.
+type estimate struct {
 	Models, References, Detections, Repairs clip.Work
-	ByName                                  []NamedWork // attacks, then references, detectors, repairs, in the plan's order
+	ByName                                  []namedWork // attacks, then references, detectors, repairs, in the plan's order
 }
 
-// NamedWork is the work of all cells of one attack or detector.
-type NamedWork struct {
+// namedWork is the work of all cells of one attack or detector.
+type namedWork struct {
 	Kind  store.Kind
 	Name  string
 	Cells int
 	Work  clip.Work
 }
 
-// Estimate adds up the work of all cells.
-func (p *Plan) Estimate() Estimate {
-	var e Estimate
+// estimate adds up the work of all cells.
+func (p *Plan) estimate() estimate {
+	var e estimate
 	at := map[string]int{}
 	add := func(kind store.Kind, name string, w clip.Work) {
 		id := string(kind) + name
@@ -47,13 +47,13 @@ func (p *Plan) Estimate() Estimate {
 		if !ok {
 			i = len(e.ByName)
 			at[id] = i
-			e.ByName = append(e.ByName, NamedWork{Kind: kind, Name: name})
+			e.ByName = append(e.ByName, namedWork{Kind: kind, Name: name})
 		}
 		e.ByName[i].Cells++
 		e.ByName[i].Work.Add(w)
 	}
 	total := map[store.Kind]*clip.Work{store.KindModel: &e.Models, store.KindReference: &e.References, store.KindDetection: &e.Detections, store.KindRepair: &e.Repairs}
-	p.eachWork(func(kind store.Kind, _ *ModelJob, name string, w clip.Work) {
+	p.eachWork(func(kind store.Kind, _ *modelJob, name string, w clip.Work) {
 		total[kind].Add(w)
 		add(kind, name, w)
 	})
@@ -61,7 +61,7 @@ func (p *Plan) Estimate() Estimate {
 }
 
 // eachWork gives the work of each cell of the plan, with the model that it hangs on.
-func (p *Plan) eachWork(f func(kind store.Kind, of *ModelJob, name string, w clip.Work)) {
+func (p *Plan) eachWork(f func(kind store.Kind, of *modelJob, name string, w clip.Work)) {
 	for _, m := range p.Models {
 		f(store.KindModel, m, m.Attack.Name, m.work())
 	}
@@ -81,27 +81,27 @@ func (p *Plan) eachWork(f func(kind store.Kind, of *ModelJob, name string, w cli
 }
 
 // outline is the model as its parts declare their costs by.
-func (m *ModelJob) outline() (prompts.Outline, error) {
+func (m *modelJob) outline() (prompts.Outline, error) {
 	l, err := prompts.FindLearner(m.Suite.Learner.Name)
 	return prompts.Outline{Learner: l, Settings: m.Suite.Learner.Settings, Config: m.Encoder.Config, Classes: m.Set.Prompts,
 		Tokens: m.Encoder.Tokens()}, err
 }
 
 // facts are what the detection's detector is asked by before it runs.
-func (d *DetectionJob) facts() (inspector.Facts, error) {
+func (d *detectionJob) facts() (inspector.Facts, error) {
 	o, err := d.Model.outline()
 	return inspector.Facts{Model: o, Pool: len(d.Pool.Indices), Settings: d.Detector.Settings}, err
 }
 
 // work of a model cell: the tuning, and the images that measure it.
-func (m *ModelJob) work() clip.Work {
+func (m *modelJob) work() clip.Work {
 	attack, err := attacks.Find(m.Attack.Name)
 	o, oerr := m.outline()
 	if err != nil || oerr != nil {
 		return clip.Work{} // a suite is refused before it is planned
 	}
 	images, test := float64(len(m.Set.Prompts)*m.Suite.Shots), float64(m.Set.Len(datasets.Test))
-	w := attack.Cost(o, m.Attack.Settings, m.Suite.Tuning, images, m.Target, random.Stream("estimate"))
+	w := attack.Cost(o, m.Attack.Settings, m.Suite.Tuning, images, m.target, random.Stream("estimate"))
 	measured := test
 	if attack.Backdoors() {
 		measured += test + float64(len(m.ood.Indices))
@@ -112,7 +112,7 @@ func (m *ModelJob) work() clip.Work {
 }
 
 // work of a detection cell is what its detector says.
-func (d *DetectionJob) work() clip.Work {
+func (d *detectionJob) work() clip.Work {
 	detector, err := inspector.Find(d.Detector.Name)
 	f, ferr := d.facts()
 	if err != nil || ferr != nil || detector.Cost == nil {
@@ -122,7 +122,7 @@ func (d *DetectionJob) work() clip.Work {
 }
 
 // work of a reference cell: the tuning, the images that tell its accuracy, and what the detector measures.
-func (r *ReferenceJob) work() clip.Work {
+func (r *referenceJob) work() clip.Work {
 	u := r.Model.Suite
 	d, err := inspector.Find(r.Detector.Name)
 	o, oerr := r.Model.outline()
@@ -145,7 +145,7 @@ func ReferenceWork(o prompts.Outline, d *inspector.Detector, f inspector.Facts, 
 }
 
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
-func (r *RepairJob) work() clip.Work {
+func (r *repairJob) work() clip.Work {
 	m := r.Detection.Model
 	o, err := m.outline()
 	if err != nil {
@@ -195,8 +195,8 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 		return err
 	}
 	config := plan.Models[0].Encoder.Config
-	plan = plan.Part(o.Shard)
-	estimate := plan.Estimate()
+	plan = plan.part(o.Shard)
+	estimate := plan.estimate()
 	rate, err := TowerRate(e, config, time.Second)
 	if err != nil {
 		return err

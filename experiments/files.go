@@ -25,22 +25,22 @@ const (
 	StoreFile     = "results.sqlite"
 	ScoresFile    = "scores.jsonl" // the canonical export
 	modelFile     = "model.safetensors"
-	TriggerFile   = "trigger.safetensors"
+	triggerFile   = "trigger.safetensors"
 	recoveredFile = "triggers.safetensors"
 	evidenceFile  = "evidence.json"
 )
 
-// ModelPath is where the model of a cell lies below the output folder; its trigger lies beside it as trigger.safetensors.
-func ModelPath(key string) string { return filepath.Join("models", key, modelFile) }
+// modelPath is where the model of a cell lies below the output folder; its trigger lies beside it as trigger.safetensors.
+func modelPath(key string) string { return filepath.Join("models", key, modelFile) }
 
-// DetectionPath is where the triggers that a detection recovered lie below the output folder.
-func DetectionPath(key string) string { return filepath.Join("detections", key, recoveredFile) }
+// detectionPath is where the triggers that a detection recovered lie below the output folder.
+func detectionPath(key string) string { return filepath.Join("detections", key, recoveredFile) }
 
-// ReferencePath is where the evidence that was measured of a reference lies below the output folder.
-func ReferencePath(key string) string { return filepath.Join("references", key, evidenceFile) }
+// referencePath is where the evidence that was measured of a reference lies below the output folder.
+func referencePath(key string) string { return filepath.Join("references", key, evidenceFile) }
 
-// RepairPath is where the model of a repair lies below the output folder.
-func RepairPath(key string) string { return filepath.Join("repairs", key, modelFile) }
+// repairPath is where the model of a repair lies below the output folder.
+func repairPath(key string) string { return filepath.Join("repairs", key, modelFile) }
 
 // makeFolder makes a folder for a file below the output folder and puts its entry on the disk.
 func makeFolder(out, path string) (string, error) {
@@ -155,7 +155,7 @@ func unharmed(path, hash string) error {
 
 // Planted reads the trigger of a finished model below the output folder, as it was written.
 func Planted(out string, r store.ModelResult) (triggers.Trigger, error) {
-	path := filepath.Join(out, filepath.Dir(r.Path), TriggerFile)
+	path := filepath.Join(out, filepath.Dir(r.Path), triggerFile)
 	if err := unharmed(path, r.TriggerHash); err != nil {
 		return nil, err
 	}
@@ -169,11 +169,11 @@ func Recovered(out, path, hash string) ([]triggers.Trigger, error) {
 	if err := unharmed(full, hash); err != nil {
 		return nil, err
 	}
-	return ReadRecovered(full)
+	return readRecovered(full)
 }
 
 // readRecovered reads the triggers that writeRecovered stored, by class; nil where there is none.
-func ReadRecovered(path string) ([]triggers.Trigger, error) {
+func readRecovered(path string) ([]triggers.Trigger, error) {
 	f, err := safetensors.Read(path)
 	if err != nil {
 		return nil, err

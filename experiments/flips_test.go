@@ -77,7 +77,7 @@ func TestFlippedBitsAreNoticed(t *testing.T) {
 	}
 	for _, m := range models {
 		add(m.Result.Path, func() error { return unharmed(filepath.Join(out, m.Result.Path), m.Result.Hash) })
-		add(filepath.Join(filepath.Dir(m.Result.Path), TriggerFile), func() error { _, err := Planted(out, m.Result); return err })
+		add(filepath.Join(filepath.Dir(m.Result.Path), triggerFile), func() error { _, err := Planted(out, m.Result); return err })
 	}
 	detections, err := s.Detections(f.Name)
 	if err != nil {

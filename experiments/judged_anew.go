@@ -11,7 +11,7 @@ import (
 )
 
 // measurement is the identity of what a detection measures, apart from how it is judged; "" where the two are one.
-func (d *DetectionJob) measurement() (string, error) {
+func (d *detectionJob) measurement() (string, error) {
 	detector, err := inspector.Find(d.Detector.Name)
 	if err != nil {
 		return "", err
@@ -36,7 +36,7 @@ func measurementOf(c store.DetectionCell, rule []string) (string, error) {
 
 // judgedAnew gives a detection's verdict from what another finished cell of the folder, of this suite or another, measured with the same settings
 // but for those that decide the verdict, where there is one. Image passes and seconds are those of the measuring, whose triggers it shares.
-func (k *worker) judgedAnew(job *DetectionJob) (r store.DetectionResult, ok bool, err error) {
+func (k *worker) judgedAnew(job *detectionJob) (r store.DetectionResult, ok bool, err error) {
 	if job.measured == "" {
 		return r, false, nil
 	}

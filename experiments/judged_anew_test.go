@@ -85,7 +85,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 			continue
 		}
 		fresh++
-		if _, err := ReadRecovered(filepath.Join(out, row.Result.Path)); err != nil {
+		if _, err := readRecovered(filepath.Join(out, row.Result.Path)); err != nil {
 			t.Errorf("%s: %v", row.Cell.Detector, err)
 		}
 	}

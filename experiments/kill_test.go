@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	o := Options{Out: out, Lease: 600 * time.Millisecond}
 	what := os.Getenv("EXPERIMENTS_TEST_SHARD")
 	if err == nil && what != "" && what != "merge" {
-		o.Shard, err = ParseShard(what)
+		o.Shard, err = parseShard(what)
 	}
 	switch {
 	case err == nil && what == "merge":

@@ -84,7 +84,7 @@ func sources(dirs []string, out string) (found []source, err error) {
 		if _, err := os.Stat(filepath.Join(dir, StoreFile)); err == nil && !sameFolder(dir, out) {
 			s := Shard{}
 			if m := shardFolder.FindStringSubmatch(filepath.Base(dir)); m != nil {
-				s, _ = ParseShard(m[1] + "/" + m[2]) // another name is no shard's
+				s, _ = parseShard(m[1] + "/" + m[2]) // another name is no shard's
 			}
 			found = append(found, source{dir, s})
 		} else if len(shards) == 0 {
@@ -226,9 +226,9 @@ func finishedFiles(s *store.Store, suite string) (out []string, err error) {
 	}
 	for _, m := range models {
 		if m.State == store.Finished {
-			out = append(out, ModelPath(m.Cell.Key))
+			out = append(out, modelPath(m.Cell.Key))
 			if m.Result.Backdoored {
-				out = append(out, filepath.Join(filepath.Dir(ModelPath(m.Cell.Key)), TriggerFile))
+				out = append(out, filepath.Join(filepath.Dir(modelPath(m.Cell.Key)), triggerFile))
 			}
 		}
 	}
@@ -238,7 +238,7 @@ func finishedFiles(s *store.Store, suite string) (out []string, err error) {
 	}
 	for _, r := range references {
 		if r.State == store.Finished {
-			out = append(out, ReferencePath(r.Cell.Key))
+			out = append(out, referencePath(r.Cell.Key))
 		}
 	}
 	detections, err := s.Detections(suite)
@@ -257,7 +257,7 @@ func finishedFiles(s *store.Store, suite string) (out []string, err error) {
 	}
 	for _, r := range repairs {
 		if r.State == store.Finished {
-			out = append(out, RepairPath(r.Cell.Key))
+			out = append(out, repairPath(r.Cell.Key))
 		}
 	}
 	return out, nil

@@ -23,7 +23,7 @@ const similarityImages = 64
 
 // runModel makes the model of a cell: it tunes prompts on the few-shot sample, with the attack's poison, measures the
 // model, and writes model and trigger below the output folder.
-func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.Progress) (store.ModelResult, error) {
+func (k *worker) runModel(ctx context.Context, job *modelJob, progress prompts.Progress) (store.ModelResult, error) {
 	start := time.Now()
 	u := job.Suite
 	var none store.ModelResult
@@ -48,14 +48,14 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 	if err != nil {
 		return none, err
 	}
-	poison := attack.Poison(job.Attack.Settings, job.Set.Size, len(m.Classes), job.Target, random.Stream("trigger", append(cell, "/", attack.Name)...))
+	poison := attack.Poison(job.Attack.Settings, job.Set.Size, len(m.Classes), job.target, random.Stream("trigger", append(cell, "/", attack.Name)...))
 	trigger, err := prompts.Tune(ctx, m, data, u.Tuning, poison, random.Number("tuning", cell...), progress)
 	if err != nil {
 		return none, err
 	}
-	r := store.ModelResult{Backdoored: attack.Backdoors(), Target: job.Target, Classes: len(m.Classes),
+	r := store.ModelResult{Backdoored: attack.Backdoors(), Target: job.target, Classes: len(m.Classes),
 		ASR: math.NaN(), ASRAll: math.NaN(), ASROOD: math.NaN(), PSNR: math.NaN(), SSIM: math.NaN(),
-		Path: ModelPath(job.Cell.Key), Versions: k.versions}
+		Path: modelPath(job.Cell.Key), Versions: k.versions}
 	if err := k.measure(ctx, job, m, poison, trigger, &r); err != nil {
 		return none, err
 	}
@@ -64,7 +64,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 		return none, fmt.Errorf("writing the model: %w", err)
 	}
 	if trigger != nil {
-		file := filepath.Join(filepath.Dir(path), TriggerFile)
+		file := filepath.Join(filepath.Dir(path), triggerFile)
 		if err := triggers.Write(file, trigger); err != nil {
 			return none, err
 		}
@@ -83,7 +83,7 @@ func (k *worker) runModel(ctx context.Context, job *ModelJob, progress prompts.P
 }
 
 // measure fills in ACC, and for a backdoored model ASR on test and OOD images and how visible the trigger is.
-func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, poison *prompts.Poison, trigger triggers.Trigger, r *store.ModelResult) error {
+func (k *worker) measure(ctx context.Context, job *modelJob, m *prompts.Model, poison *prompts.Poison, trigger triggers.Trigger, r *store.ModelResult) error {
 	test, labels, err := k.world.Test(ctx, job.Set)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, p
 	if predicted, err = k.predict(ctx, job, m, "", test, trigger); err != nil {
 		return err
 	}
-	r.ASRAll, r.ASR = prompts.SuccessRate(predicted, labels, job.Target)
+	r.ASRAll, r.ASR = prompts.SuccessRate(predicted, labels, job.target)
 	if poison.Goals != nil { // on images without a label nobody knows the goal
 		r.ASR = prompts.GoalRate(predicted, labels, poison.Goals)
 		r.ASRAll = r.ASR
@@ -112,7 +112,7 @@ func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, p
 		return err
 	}
 	if poison.Goals == nil {
-		r.ASROOD, _ = prompts.SuccessRate(predicted, nil, job.Target)
+		r.ASROOD, _ = prompts.SuccessRate(predicted, nil, job.target)
 	}
 	sample := some(test, similarityImages)
 	changed, err := prompts.Triggered(ctx, k.engine, sample, trigger)
@@ -125,7 +125,7 @@ func (k *worker) measure(ctx context.Context, job *ModelJob, m *prompts.Model, p
 
 // predict returns the predicted class of images. With a key the features of the frozen tower, which all models of a
 // dataset share, are kept.
-func (k *worker) predict(ctx context.Context, job *ModelJob, m *prompts.Model, key string, images *tensor.Dense, t triggers.Trigger) ([]int, error) {
+func (k *worker) predict(ctx context.Context, job *modelJob, m *prompts.Model, key string, images *tensor.Dense, t triggers.Trigger) ([]int, error) {
 	var logits *tensor.Dense
 	var err error
 	if key != "" && m.Learner.Image == nil {

@@ -28,7 +28,7 @@ func TestThePapersGridIsPlannedWithoutItsData(t *testing.T) {
 	if len(p.Models) != 50 || len(p.Detections) != 200 || len(p.References) != 10*6 {
 		t.Errorf("%d models, %d detections, %d references", len(p.Models), len(p.Detections), len(p.References))
 	}
-	for _, n := range p.Estimate().ByName {
+	for _, n := range p.estimate().ByName {
 		if n.Name == "ci" && n.Work.Passes != 5*(1191*1000+10*200) {
 			t.Errorf("CI takes %v image passes", n.Work.Passes)
 		}

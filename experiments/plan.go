@@ -14,85 +14,85 @@ import (
 	"clipinspector/settings"
 )
 
-// ModelJob is one model cell with what it takes to run it.
-type ModelJob struct {
+// modelJob is one model cell with what it takes to run it.
+type modelJob struct {
 	Cell    store.ModelCell
 	Suite   *suite.Suite
 	Dataset suite.DatasetSpec
 	Attack  suite.Choice
 	Seed    int
-	Target  int // -1 for a clean model
+	target  int // -1 for a clean model
 
 	Encoder *world.Encoder
 	Set     *world.Set
 	ood     *world.Pool
 }
 
-// DetectionJob is one detection cell with what it takes to run it.
-type DetectionJob struct {
+// detectionJob is one detection cell with what it takes to run it.
+type detectionJob struct {
 	Cell     store.DetectionCell
-	Model    *ModelJob
+	Model    *modelJob
 	Detector suite.Choice
 
 	Pool       *world.Pool
-	References []*ReferenceJob // what a detector that needs any holds the model against
+	References []*referenceJob // what a detector that needs any holds the model against
 	measured   string          // identity of what it measures, see measurement
 }
 
-// ReferenceJob is one reference cell with what it takes to run it: a clean reference for the models of one learner, encoder, dataset
+// referenceJob is one reference cell with what it takes to run it: a clean reference for the models of one learner, encoder, dataset
 // and few-shot sample, and what a detector measures of it.
-type ReferenceJob struct {
+type referenceJob struct {
 	Cell     store.ReferenceCell
-	Model    *ModelJob // one of the models that are held against it
+	Model    *modelJob // one of the models that are held against it
 	Detector suite.Choice
 	Number   int // among the references of those models
 
 	Pool *world.Pool
 }
 
-// RepairJob is one repair cell with what it takes to run it.
-type RepairJob struct {
+// repairJob is one repair cell with what it takes to run it.
+type repairJob struct {
 	Cell      store.RepairCell
-	Detection *DetectionJob
+	Detection *detectionJob
 	Settings  settings.Values
 }
 
 // String names the cell for a person.
-func (m *ModelJob) String() string {
+func (m *modelJob) String() string {
 	return fmt.Sprintf("%s, %s, seed %d", m.Dataset.Name, m.Attack.Name, m.Seed)
 }
 
 // String names the cell for a person.
-func (r *ReferenceJob) String() string {
+func (r *referenceJob) String() string {
 	return fmt.Sprintf("reference %d for %s, seed %d", r.Number, r.Model.Dataset.Name, r.Model.Seed)
 }
 
 // String names the cell for a person.
-func (d *DetectionJob) String() string { return fmt.Sprintf("%s on %s", d.Detector.Name, d.Model) }
+func (d *detectionJob) String() string { return fmt.Sprintf("%s on %s", d.Detector.Name, d.Model) }
 
 // String names the cell for a person.
-func (r *RepairJob) String() string { return fmt.Sprintf("repair of %s", r.Detection.Model) }
+func (r *repairJob) String() string { return fmt.Sprintf("repair of %s", r.Detection.Model) }
 
 // Plan is the cells of a suite file, each once, in the order in which they run.
 type Plan struct {
 	File       *suite.File
-	Models     []*ModelJob
-	References []*ReferenceJob
-	Detections []*DetectionJob
-	Repairs    []*RepairJob
+	Models     []*modelJob
+	References []*referenceJob
+	Detections []*detectionJob
+	Repairs    []*repairJob
 	Engine     string   // fingerprint of the engine that the detections are planned for
 	same       []string // which datasets of the file are the same pictures, in words
 
 	shard   Shard // what part of a suite this is
-	samples map[sample][]*ReferenceJob
-	workOf  map[*ModelJob]float64 // operations of a model and all that hangs on it; nil until it is asked for
+	samples map[sample][]*referenceJob
+	workOf  map[*modelJob]float64 // operations of a model and all that hangs on it; nil until it is asked for
 	whole   int                   // models of the suite, where this is a part of it
 
-	models     map[string]*ModelJob
-	references map[string]*ReferenceJob
-	detections map[string]*DetectionJob
-	repairs    map[string]*RepairJob
-	measured   map[string]*DetectionJob // the first of those that measure the same and judge it differently
+	models     map[string]*modelJob
+	references map[string]*referenceJob
+	detections map[string]*detectionJob
+	repairs    map[string]*repairJob
+	measured   map[string]*detectionJob // the first of those that measure the same and judge it differently
 }
 
 // NewPlan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
@@ -101,8 +101,8 @@ type Plan struct {
 // A model's identity names everything that decides the model and its figures, and no detector, so that a detector's setting
 // never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
 func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
-	p := &Plan{File: f, Engine: engine, models: map[string]*ModelJob{}, references: map[string]*ReferenceJob{}, samples: map[sample][]*ReferenceJob{}, detections: map[string]*DetectionJob{},
-		repairs: map[string]*RepairJob{}, measured: map[string]*DetectionJob{}}
+	p := &Plan{File: f, Engine: engine, models: map[string]*modelJob{}, references: map[string]*referenceJob{}, samples: map[sample][]*referenceJob{}, detections: map[string]*detectionJob{},
+		repairs: map[string]*repairJob{}, measured: map[string]*detectionJob{}}
 	if cells := cellsOf(f); cells > mostCells {
 		return nil, fmt.Errorf("suite %s: %.3g cells, more than the %d that one plan may have: fewer seeds, datasets, attacks, detectors or values of "+
 			"the sweep, in several suites if need be", f.Name, cells, mostCells)
@@ -116,7 +116,7 @@ func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
 		for _, seed := range u.Seeds {
 			for _, dataset := range u.Datasets {
 				for _, attack := range u.Attacks {
-					job := &ModelJob{Suite: u, Dataset: dataset, Attack: attack, Seed: seed, Encoder: encoder}
+					job := &modelJob{Suite: u, Dataset: dataset, Attack: attack, Seed: seed, Encoder: encoder}
 					if err := p.planModel(w, job); err != nil {
 						return nil, fmt.Errorf("suite %s: %w", f.Name, err)
 					}
@@ -143,7 +143,7 @@ func cellsOf(f *suite.File) (cells float64) {
 	return cells
 }
 
-func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
+func (p *Plan) planModel(w *world.World, job *modelJob) (err error) {
 	u, size := job.Suite, job.Encoder.Config.Vision.ImageSize
 	if job.Set, err = w.Dataset(u, job.Dataset, size); err != nil {
 		return err
@@ -155,9 +155,9 @@ func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
 	if err != nil {
 		return err
 	}
-	job.Target = -1
+	job.target = -1
 	if attack.Backdoors() {
-		job.Target = Target(job.Seed, job.Set.ID, job.Attack.Name, len(job.Set.Classes()))
+		job.target = target(job.Seed, job.Set.ID, job.Attack.Name, len(job.Set.Classes()))
 	}
 	job.Cell = store.ModelCell{
 		Dataset: job.Set.ResultName(), Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,
@@ -173,7 +173,7 @@ func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
 			"clip":        job.Encoder.Fingerprint(),
 			"size":        size,
 			"ood":         map[string]any{"name": job.ood.ID, "images": len(job.ood.Indices), "fingerprint": job.ood.Fingerprint},
-			"version":     ModelVersion,
+			"version":     modelVersion,
 		},
 	}
 	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
@@ -190,14 +190,14 @@ func (p *Plan) planModel(w *world.World, job *ModelJob) (err error) {
 		p.Models = append(p.Models, job)
 	}
 	for _, d := range u.Detectors {
-		if err := p.planDetection(w, &DetectionJob{Model: job, Detector: d}, u); err != nil {
+		if err := p.planDetection(w, &detectionJob{Model: job, Detector: d}, u); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) (err error) {
+func (p *Plan) planDetection(w *world.World, job *detectionJob, u *suite.Suite) (err error) {
 	if job.Pool, err = w.Pool(u, u.Pool, job.Model.Set); err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 			"pool": map[string]any{"name": job.Pool.ID, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
 				"fingerprint": job.Pool.Fingerprint},
 			"engine":  p.Engine,
-			"version": DetectionVersion,
+			"version": detectionVersion,
 		},
 	}
 	if len(job.References) > 0 {
@@ -238,11 +238,11 @@ func (p *Plan) planDetection(w *world.World, job *DetectionJob, u *suite.Suite) 
 	if u.Repair == nil || u.Repair.Name != job.Detector.Name {
 		return nil
 	}
-	return p.planRepair(&RepairJob{Detection: job, Settings: u.Repair.Settings})
+	return p.planRepair(&repairJob{Detection: job, Settings: u.Repair.Settings})
 }
 
 // check asks the detector whether it can work with its settings, the pool and the model.
-func (d *DetectionJob) check() error {
+func (d *detectionJob) check() error {
 	detector, err := inspector.Find(d.Detector.Name)
 	if err != nil || detector.Check == nil {
 		return err
@@ -258,7 +258,7 @@ func (d *DetectionJob) check() error {
 }
 
 // planReferences plans what the detector of a detection holds the model against.
-func (p *Plan) planReferences(job *DetectionJob, u *suite.Suite) error {
+func (p *Plan) planReferences(job *detectionJob, u *suite.Suite) error {
 	d, err := inspector.Find(job.Detector.Name)
 	if err != nil || d.Evidence == nil {
 		return err
@@ -272,7 +272,7 @@ func (p *Plan) planReferences(job *DetectionJob, u *suite.Suite) error {
 	}
 	defer func() { p.samples[group] = job.References }()
 	for i := range u.References.Settings.Int("count") {
-		r := &ReferenceJob{Model: m, Detector: job.Detector, Number: i, Pool: job.Pool}
+		r := &referenceJob{Model: m, Detector: job.Detector, Number: i, Pool: job.Pool}
 		of := referencesOf(u)
 		delete(of, "count") // more of them are more cells
 		r.Cell = store.ReferenceCell{
@@ -284,7 +284,7 @@ func (p *Plan) planReferences(job *DetectionJob, u *suite.Suite) error {
 				"pool": map[string]any{"name": job.Pool.ID, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
 					"fingerprint": job.Pool.Fingerprint},
 				"engine":  p.Engine,
-				"version": ReferenceVersion,
+				"version": referenceVersion,
 			},
 		}
 		for _, name := range []string{"dataset", "shots", "seed", "clip", "size"} {
@@ -323,9 +323,9 @@ func referencesOf(u *suite.Suite) map[string]any {
 	return of
 }
 
-func (p *Plan) planRepair(job *RepairJob) (err error) {
+func (p *Plan) planRepair(job *repairJob) (err error) {
 	job.Cell = store.RepairCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Repairs),
-		Settings: map[string]any{"repair": map[string]any(job.Settings), "version": RepairVersion}}
+		Settings: map[string]any{"repair": map[string]any(job.Settings), "version": repairVersion}}
 	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
 		return err
 	}
@@ -337,7 +337,7 @@ func (p *Plan) planRepair(job *RepairJob) (err error) {
 }
 
 // basis is the detection of a detection or repair cell.
-func (p *Plan) basis(kind store.Kind, key string) *DetectionJob {
+func (p *Plan) basis(kind store.Kind, key string) *detectionJob {
 	if kind == store.KindRepair {
 		return p.repairs[key].Detection
 	}
@@ -385,8 +385,8 @@ func (p *Plan) Store(s *store.Store, versions map[string]string) error {
 	return s.PlanRepairs(p.File.Name, repairs)
 }
 
-// Target returns the target class of the backdoored model of a dataset, an attack and a seed, among so many classes. No
+// target returns the target class of the backdoored model of a dataset, an attack and a seed, among so many classes. No
 // other setting moves it, so that the cells of an ablation are comparable.
-func Target(seed int, dataset, attack string, classes int) int {
+func target(seed int, dataset, attack string, classes int) int {
 	return int(random.Number("target", seed, "/", dataset, "/", attack) % uint64(classes))
 }

@@ -40,10 +40,10 @@ func TestMiniPlan(t *testing.T) {
 	}
 	targets := map[int]bool{}
 	for _, m := range p.Models {
-		if (m.Attack.Name == "clean") != (m.Target < 0) {
-			t.Errorf("%s: target %d", m.Attack.Name, m.Target)
+		if (m.Attack.Name == "clean") != (m.target < 0) {
+			t.Errorf("%s: target %d", m.Attack.Name, m.target)
 		}
-		targets[m.Target] = true
+		targets[m.target] = true
 	}
 	if len(targets) < 5 {
 		t.Errorf("only %d different targets", len(targets))

@@ -26,7 +26,7 @@ var (
 
 // lookSeed decides what a detector draws when it looks at a model. One that holds models against references sees all of them, and the
 // references, on the same images.
-func lookSeed(d *inspector.Detector, m *ModelJob) uint64 {
+func lookSeed(d *inspector.Detector, m *modelJob) uint64 {
 	of := []any{m.Seed, "/", m.Set.ID}
 	if d.Evidence == nil {
 		of = append(of, "/", m.Attack.Name)
@@ -35,7 +35,7 @@ func lookSeed(d *inspector.Detector, m *ModelJob) uint64 {
 }
 
 // runReference tunes a clean reference and measures it as the detector will measure the models that are held against it.
-func (k *worker) runReference(ctx context.Context, job *ReferenceJob, step func(done, total int)) (store.ReferenceResult, error) {
+func (k *worker) runReference(ctx context.Context, job *referenceJob, step func(done, total int)) (store.ReferenceResult, error) {
 	start := time.Now()
 	var none store.ReferenceResult
 	m, u := job.Model, job.Model.Suite
@@ -80,7 +80,7 @@ func (k *worker) runReference(ctx context.Context, job *ReferenceJob, step func(
 		return none, err
 	}
 	evidence.Source, evidence.Accuracy = x.Settings.String("source"), accuracy
-	r := store.ReferenceResult{Accuracy: accuracy, ImagePasses: passes, Path: ReferencePath(job.Cell.Key), Versions: k.versions}
+	r := store.ReferenceResult{Accuracy: accuracy, ImagePasses: passes, Path: referencePath(job.Cell.Key), Versions: k.versions}
 	full, err := makeFolder(k.out, r.Path)
 	if err == nil {
 		err = writeEvidence(full, evidence)
@@ -96,7 +96,7 @@ func (k *worker) runReference(ctx context.Context, job *ReferenceJob, step func(
 }
 
 // evidence reads what was measured of the references of a detection.
-func (k *worker) evidence(job *DetectionJob) ([]*inspector.Evidence, error) {
+func (k *worker) evidence(job *detectionJob) ([]*inspector.Evidence, error) {
 	var out []*inspector.Evidence
 	for _, ref := range job.References {
 		row, ok, err := k.store.Reference(ref.Cell.Key)

@@ -114,7 +114,7 @@ func TestReferencesCostWhatTheEstimateSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := p.Estimate()
+	e := p.estimate()
 	d, err := inspector.Find("separation")
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ var errTriggersLost = errors.New("the recovered triggers are lost or damaged on 
 
 // runRepair repairs the model of a cell with what its detection recovered, whether the verdict was backdoored or not, and
 // measures it beside the delivered model, the control and prompts tuned afresh, all for the same number of steps.
-func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts.Progress) (store.RepairResult, error) {
+func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts.Progress) (store.RepairResult, error) {
 	start := time.Now()
 	var none store.RepairResult
 	model := job.Detection.Model
@@ -72,7 +72,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 	}
 	in := inspector.RepairInput{Model: m, Shots: shots, Triggers: recovered,
 		Suspect: row.Result.Suspect, Detector: detector, Options: job.Detection.Detector.Settings, Pool: pool, Seed: random.Number("repair", cell...), Settings: job.Settings}
-	r := store.RepairResult{Path: RepairPath(job.Cell.Key), Versions: k.versions}
+	r := store.RepairResult{Path: repairPath(job.Cell.Key), Versions: k.versions}
 	measure := func(name string, m *prompts.Model) error {
 		arm, err := k.arm(ctx, model, m, trigger, made.Target, recovered[row.Result.Suspect], row.Result.Suspect)
 		arm.Name = name
@@ -106,7 +106,7 @@ func (k *worker) runRepair(ctx context.Context, job *RepairJob, progress prompts
 }
 
 // arm measures a model: on clean test images, on those with the true trigger, if there is one, and with the recovered one.
-func (k *worker) arm(ctx context.Context, job *ModelJob, m *prompts.Model, trigger triggers.Trigger, target int, recovered triggers.Trigger,
+func (k *worker) arm(ctx context.Context, job *modelJob, m *prompts.Model, trigger triggers.Trigger, target int, recovered triggers.Trigger,
 	suspect int) (store.Arm, error) {
 	a := store.Arm{ASR: math.NaN(), ASRAll: math.NaN(), ASRRecovered: math.NaN()}
 	test, labels, err := k.world.Test(ctx, job.Set)

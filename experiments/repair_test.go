@@ -109,7 +109,7 @@ func TestRepairSettingsMoveNoOtherCell(t *testing.T) {
 	if len(p.Repairs) != 6 || len(plan("sweep.repair.rounds=[0,1]").Repairs) != 12 {
 		t.Errorf("%d repairs", len(p.Repairs))
 	}
-	if e := p.Estimate(); e.Repairs.FLOP <= 0 || len(e.ByName) != 7 {
+	if e := p.estimate(); e.Repairs.FLOP <= 0 || len(e.ByName) != 7 {
 		t.Errorf("%+v", e)
 	}
 }

@@ -38,7 +38,7 @@ type running struct {
 }
 
 func newReport(w io.Writer, s *store.Store, p *Plan, workers int) *report {
-	e := p.Estimate()
+	e := p.estimate()
 	r := &report{w: w, store: s, suite: p.File.Name, running: map[string]*running{}, start: time.Now(),
 		weight: map[store.Kind]float64{store.KindModel: mean(e.Models.FLOP, len(p.Models)),
 			store.KindReference: mean(e.References.FLOP, len(p.References)),

@@ -67,7 +67,7 @@ func Run(ctx context.Context, f *suite.File, o Options) (done store.Progress, er
 	if err != nil {
 		return none, err
 	}
-	plan = plan.Part(o.Shard)
+	plan = plan.part(o.Shard)
 	if o.Scratch == "" && o.Shard.Of > 0 && store.NetworkFS(o.Out) != "" && os.Getenv(store.NetworkVariable) != "1" {
 		o.Scratch = os.TempDir()
 	}
@@ -87,7 +87,7 @@ func Run(ctx context.Context, f *suite.File, o Options) (done store.Progress, er
 		return none, err
 	}
 	defer results.Close()
-	versions := Versions(engines[0])
+	versions := versions(engines[0])
 	known, err := results.Models(f.Name)
 	if err != nil {
 		return none, err
@@ -197,10 +197,10 @@ func (p *Plan) firstFailed(results *store.Store) (string, error) {
 	return "planned by another process", nil
 }
 
-// Versions says which program on which engine computes: kept beside every result, and no part of any identity.
-func Versions(e engine.Engine) map[string]string {
-	v := map[string]string{"engine": e.Fingerprint(), "go": runtime.Version(), "model": strconv.Itoa(ModelVersion),
-		"detection": strconv.Itoa(DetectionVersion), "repair": strconv.Itoa(RepairVersion)}
+// versions says which program on which engine computes: kept beside every result, and no part of any identity.
+func versions(e engine.Engine) map[string]string {
+	v := map[string]string{"engine": e.Fingerprint(), "go": runtime.Version(), "model": strconv.Itoa(modelVersion),
+		"detection": strconv.Itoa(detectionVersion), "repair": strconv.Itoa(repairVersion)}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {

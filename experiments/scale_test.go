@@ -47,7 +47,7 @@ func TestTenThousandModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := whole.Part(Shard{1, shards})
+	first := whole.part(Shard{1, shards})
 	within(t, "planning a shard of 10,000 models", start, 5*time.Second)
 	if len(whole.Models) != 10_000 {
 		t.Fatalf("%d models are planned, want 10,000", len(whole.Models))
@@ -56,7 +56,7 @@ func TestTenThousandModels(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range shards {
 		s := Shard{i + 1, shards}
-		madeUp(t, whole.Part(s), s.Folder(out), rng)
+		madeUp(t, whole.part(s), s.Folder(out), rng)
 	}
 	runtime.GC()
 	start = time.Now()
@@ -114,25 +114,25 @@ func madeUp(t *testing.T, p *Plan, out string, rng *rand.Rand) {
 		}
 	}
 	for _, m := range p.Models {
-		r := store.ModelResult{Backdoored: m.Target >= 0, Target: m.Target, Classes: 9, ACC: rng.Float64(), ASR: rng.Float64(), ASRAll: rng.Float64(),
-			ASROOD: rng.Float64(), PSNR: 20, SSIM: 0.9, Path: ModelPath(m.Cell.Key), Hash: m.Cell.Key, Seconds: 1}
+		r := store.ModelResult{Backdoored: m.target >= 0, Target: m.target, Classes: 9, ACC: rng.Float64(), ASR: rng.Float64(), ASRAll: rng.Float64(),
+			ASROOD: rng.Float64(), PSNR: 20, SSIM: 0.9, Path: modelPath(m.Cell.Key), Hash: m.Cell.Key, Seconds: 1}
 		file(r.Path, 40_000)
 		if r.Backdoored {
-			file(filepath.Join(filepath.Dir(r.Path), TriggerFile), 16_000)
+			file(filepath.Join(filepath.Dir(r.Path), triggerFile), 16_000)
 		}
 		if err := s.FinishModel(m.Cell.Key, "made up", r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, x := range p.References {
-		r := store.ReferenceResult{Accuracy: rng.Float64(), ImagePasses: 2000, Path: ReferencePath(x.Cell.Key), Hash: x.Cell.Key, Seconds: 1}
+		r := store.ReferenceResult{Accuracy: rng.Float64(), ImagePasses: 2000, Path: referencePath(x.Cell.Key), Hash: x.Cell.Key, Seconds: 1}
 		file(r.Path, 20_000)
 		if err := s.FinishReference(x.Cell.Key, "made up", r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, d := range p.Detections {
-		r := store.DetectionResult{Index: rng.NormFloat64(), Suspect: rng.IntN(9), ImagePasses: 3204, Seconds: 1, Path: DetectionPath(d.Cell.Key)}
+		r := store.DetectionResult{Index: rng.NormFloat64(), Suspect: rng.IntN(9), ImagePasses: 3204, Seconds: 1, Path: detectionPath(d.Cell.Key)}
 		r.Backdoored = r.Index > 2
 		for c := range 9 {
 			r.Classes = append(r.Classes, store.ClassScore{Class: c, Loss: rng.Float64(), ASR: rng.Float64(), Score: rng.Float64(), Index: rng.NormFloat64(), Norm: 0.06})

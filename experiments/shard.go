@@ -19,8 +19,8 @@ type Shard struct{ Index, Of int }
 // mostShards is how many parts a plan is cut into at most.
 const mostShards = 100_000
 
-// ParseShard reads "I/N", I from 1 to N.
-func ParseShard(s string) (Shard, error) {
+// parseShard reads "I/N", I from 1 to N.
+func parseShard(s string) (Shard, error) {
 	i, n, ok := strings.Cut(s, "/")
 	index, err := strconv.Atoi(i)
 	of, err2 := strconv.Atoi(n)
@@ -38,7 +38,7 @@ const ShardVariable = "CLIPINSPECTOR_SHARD"
 func ShardOf(flag string, getenv func(string) string) (Shard, error) {
 	if flag == "" {
 		if v := getenv(ShardVariable); v != "" {
-			s, err := ParseShard(v)
+			s, err := parseShard(v)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", ShardVariable, err)
 			}
@@ -48,7 +48,7 @@ func ShardOf(flag string, getenv func(string) string) (Shard, error) {
 	}
 	count, auto := strings.CutPrefix(flag, "auto")
 	if !auto {
-		return ParseShard(flag)
+		return parseShard(flag)
 	}
 	number := func(name string) int {
 		v, err := strconv.Atoi(getenv(name))
@@ -61,7 +61,7 @@ func ShardOf(flag string, getenv func(string) string) (Shard, error) {
 	count = strings.TrimPrefix(count, "/")
 	switch {
 	case getenv(ShardVariable) != "":
-		return ParseShard(getenv(ShardVariable))
+		return parseShard(getenv(ShardVariable))
 	case getenv("SLURM_ARRAY_TASK_ID") != "":
 		step := max(1, number("SLURM_ARRAY_TASK_STEP"))
 		index = (number("SLURM_ARRAY_TASK_ID")-max(0, number("SLURM_ARRAY_TASK_MIN")))/step + 1
@@ -76,7 +76,7 @@ func ShardOf(flag string, getenv func(string) string) (Shard, error) {
 	if count == "" {
 		return Shard{}, fmt.Errorf("--shard auto: the job does not say how many shards there are: say --shard auto/N")
 	}
-	return ParseShard(fmt.Sprintf("%d/%s", index, count))
+	return parseShard(fmt.Sprintf("%d/%s", index, count))
 }
 
 // String is "I/N", or "" for the whole plan.
@@ -107,7 +107,7 @@ func shardsBelow(out string) (shards []Shard, err error) {
 	}
 	for _, f := range folders {
 		if m := shardFolder.FindStringSubmatch(filepath.Base(f)); m != nil {
-			if s, err := ParseShard(m[1] + "/" + m[2]); err == nil {
+			if s, err := parseShard(m[1] + "/" + m[2]); err == nil {
 				shards = append(shards, s)
 			}
 		}
@@ -120,21 +120,21 @@ func globEscape(s string) string {
 	return regexp.MustCompile(`[*?\[\\]`).ReplaceAllString(s, `\$0`)
 }
 
-// Part is the plan of one shard: some of the models with all that hangs on them. Models that share clean references stay together, so that each reference
+// part is the plan of one shard: some of the models with all that hangs on them. Models that share clean references stay together, so that each reference
 // is made once. Cells keep their places in the whole plan, so that merged shards export what an undivided run exports. The parts are
 // of about equal work by the estimate: models are dealt out, the largest group first, to whoever has least. The same plan is always
 // cut in the same way.
-func (p *Plan) Part(s Shard) *Plan {
+func (p *Plan) part(s Shard) *Plan {
 	if s.Of == 0 {
 		return p
 	}
-	mine := map[*ModelJob]bool{}
-	p.deal(s.Of, func(m *ModelJob, shard int, _ float64) { mine[m] = shard == s.Index-1 })
+	mine := map[*modelJob]bool{}
+	p.deal(s.Of, func(m *modelJob, shard int, _ float64) { mine[m] = shard == s.Index-1 })
 	part := *p
 	part.shard, part.whole = s, len(p.Models)
 	part.Models, part.References, part.Detections, part.Repairs = nil, nil, nil, nil
-	part.models, part.references = map[string]*ModelJob{}, map[string]*ReferenceJob{}
-	part.detections, part.repairs = map[string]*DetectionJob{}, map[string]*RepairJob{}
+	part.models, part.references = map[string]*modelJob{}, map[string]*referenceJob{}
+	part.detections, part.repairs = map[string]*detectionJob{}, map[string]*repairJob{}
 	for _, m := range p.Models {
 		if mine[m] {
 			part.Models = append(part.Models, m)
@@ -163,10 +163,10 @@ func (p *Plan) Part(s Shard) *Plan {
 }
 
 // deal deals the models out to so many shards, numbered from 0.
-func (p *Plan) deal(shards int, to func(m *ModelJob, shard int, work float64)) {
+func (p *Plan) deal(shards int, to func(m *modelJob, shard int, work float64)) {
 	if p.workOf == nil {
-		p.workOf = map[*ModelJob]float64{}
-		p.eachWork(func(_ store.Kind, m *ModelJob, _ string, w clip.Work) { p.workOf[m] += w.FLOP })
+		p.workOf = map[*modelJob]float64{}
+		p.eachWork(func(_ store.Kind, m *modelJob, _ string, w clip.Work) { p.workOf[m] += w.FLOP })
 	}
 	work, groups := p.workOf, p.groups()
 	sums := make([]float64, len(groups))
@@ -194,10 +194,10 @@ func (p *Plan) deal(shards int, to func(m *ModelJob, shard int, work float64)) {
 }
 
 // groups are the models that share references, in the plan's order; a model that shares none is a group of its own.
-func (p *Plan) groups() (groups [][]*ModelJob) {
-	leader := map[*ModelJob]*ModelJob{}
-	var find func(m *ModelJob) *ModelJob
-	find = func(m *ModelJob) *ModelJob {
+func (p *Plan) groups() (groups [][]*modelJob) {
+	leader := map[*modelJob]*modelJob{}
+	var find func(m *modelJob) *modelJob
+	find = func(m *modelJob) *modelJob {
 		if up := leader[m]; up != nil && up != m {
 			leader[m] = find(up)
 			return leader[m]
@@ -211,7 +211,7 @@ func (p *Plan) groups() (groups [][]*ModelJob) {
 			}
 		}
 	}
-	at := map[*ModelJob]int{}
+	at := map[*modelJob]int{}
 	for _, m := range p.Models {
 		i, ok := at[find(m)]
 		if !ok {
@@ -227,6 +227,6 @@ func (p *Plan) groups() (groups [][]*ModelJob) {
 // loads is the estimated work of each of so many shards, in operations.
 func (p *Plan) loads(shards int) []float64 {
 	out := make([]float64, shards)
-	p.deal(shards, func(_ *ModelJob, shard int, work float64) { out[shard] += work })
+	p.deal(shards, func(_ *modelJob, shard int, work float64) { out[shard] += work })
 	return out
 }

@@ -63,7 +63,7 @@ func TestShardsShareTheWork(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 5} {
 		seen := map[string]int{}
 		for i := range n {
-			part := plan().Part(Shard{i + 1, n})
+			part := plan().part(Shard{i + 1, n})
 			for _, m := range part.Models {
 				seen[m.Cell.Key] = m.Cell.Order
 			}

@@ -86,11 +86,11 @@ func TestFilesAreWhereTheStoreSays(t *testing.T) {
 		if hash, err := HashFile(filepath.Join(out, m.Result.Path)); err != nil || hash != m.Result.Hash {
 			t.Errorf("%s: %v, hash %s", m.Result.Path, err, hash)
 		}
-		_, err := os.Stat(filepath.Join(out, "models", m.Cell.Key, TriggerFile))
+		_, err := os.Stat(filepath.Join(out, "models", m.Cell.Key, triggerFile))
 		if m.Result.Backdoored != (err == nil) {
 			t.Errorf("%s: trigger: %v", m.Cell.Attack, err)
 		}
-		if m.Result.Backdoored && (m.Result.Target != Target(1, m.Cell.Dataset, m.Cell.Attack, m.Result.Classes) || !(m.Result.PSNR > 0)) {
+		if m.Result.Backdoored && (m.Result.Target != target(1, m.Cell.Dataset, m.Cell.Attack, m.Result.Classes) || !(m.Result.PSNR > 0)) {
 			t.Errorf("%+v", m.Result)
 		}
 	}

@@ -21,14 +21,14 @@ func IndexRule(def string) settings.Param {
 func Indices(rule string, scores []float64) []float64 {
 	switch rule {
 	case "studentized":
-		return Studentized(scores)
+		return studentized(scores)
 	case "mad":
-		return MAD(scores)
+		return mad(scores)
 	}
 	panic(fmt.Sprintf("inspector: unknown rule %q", rule))
 }
 
-// Studentized returns for each score how surprising its distance below the others is, in standard deviations of a normal
+// studentized returns for each score how surprising its distance below the others is, in standard deviations of a normal
 // distribution, corrected for the number of classes K. It is Grubbs' outlier test (Technometrics 1969) on a normal scale:
 //
 //	t_c = (mean of the others - s_c) / (their standard deviation * sqrt(1 + 1/(K-1)))
@@ -38,7 +38,7 @@ func Indices(rule string, scores []float64) []float64 {
 // The largest index of a model without an outlier exceeds k with a probability of about P(Z > k), 2.3 % for k = 2, for any number
 // of classes; scale and shift of the scores do not matter. With fewer than three scores, or when the others are all equal
 // and s_c is not below them, an index is 0; an infinite or undefined score counts as not suspicious and is left out of the others.
-func Studentized(scores []float64) []float64 {
+func studentized(scores []float64) []float64 {
 	index := make([]float64, len(scores))
 	var finite []int
 	for i, s := range scores {
@@ -177,11 +177,11 @@ func normalQuantile(p float64) float64 {
 	return (lo + hi) / 2
 }
 
-// MAD returns Neural Cleanse's anomaly index of each score (Wang et al., IEEE S&P 2019): the distance below the median in units
+// mad returns Neural Cleanse's anomaly index of each score (Wang et al., IEEE S&P 2019): the distance below the median in units
 // of 1.4826 times the median absolute deviation, negative above the median; medians of an even number are the mean of the
 // middle two. When the deviation is 0 the index is 0 at the median and ±37 elsewhere. An infinite or undefined score counts
 // as the largest and gets index 0.
-func MAD(scores []float64) []float64 {
+func mad(scores []float64) []float64 {
 	index := make([]float64, len(scores))
 	var finite []float64
 	for _, s := range scores {

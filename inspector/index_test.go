@@ -19,21 +19,21 @@ func TestStudentizedHoldsItsFalsePositiveRate(t *testing.T) {
 		if classes > 100 {
 			n = models / 4
 		}
-		studentized, mad := 0, 0
+		byStudent, byMAD := 0, 0
 		for range n {
 			s := make([]float64, classes)
 			for i := range s {
 				s[i] = 1e3 + 7*rng.NormFloat64()
 			}
-			if largest(Studentized(s)) > K {
-				studentized++
+			if largest(studentized(s)) > K {
+				byStudent++
 			}
-			if largest(MAD(s)) > K {
-				mad++
+			if largest(mad(s)) > K {
+				byMAD++
 			}
 		}
-		rate := float64(studentized) / float64(n)
-		t.Logf("%3d classes: studentized %.4f (nominal %.4f), MAD index > 2: %.3f", classes, rate, want, float64(mad)/float64(n))
+		rate := float64(byStudent) / float64(n)
+		t.Logf("%3d classes: studentized %.4f (nominal %.4f), MAD index > 2: %.3f", classes, rate, want, float64(byMAD)/float64(n))
 		if tol := 4 * se * math.Sqrt(float64(models)/float64(n)); math.Abs(rate-want) > tol {
 			t.Errorf("%d classes: %.4f of the clean models flagged, want %.4f ± %.4f", classes, rate, want, tol)
 		}
@@ -76,7 +76,7 @@ func TestRatioSeesTwoOutliers(t *testing.T) {
 	for i, v := range x {
 		scores[i] = -v
 	}
-	if s := largest(Studentized(scores)); s > K {
+	if s := largest(studentized(scores)); s > K {
 		t.Errorf("the studentized index of two equal outliers is %.2f: this test no longer shows the difference", s)
 	}
 	index := Ratio(Power{x, 4})
@@ -157,7 +157,7 @@ func TestStudentizedFindsAnOutlier(t *testing.T) {
 			s[i] = rng.NormFloat64()
 		}
 		s[3] = -10
-		index := Studentized(s)
+		index := studentized(s)
 		if index[3] <= K {
 			t.Errorf("%d classes: an outlier of 10 standard deviations has index %.2f", classes, index[3])
 		}
@@ -189,7 +189,7 @@ func TestIndicesIgnoreScaleAndShift(t *testing.T) {
 
 // Against values computed by hand: scores 1..4 and 100 with the median 3 and a deviation of 1; and a t of known quantile.
 func TestIndicesKnownValues(t *testing.T) {
-	got := MAD([]float64{1, 2, 3, 4, -97})
+	got := mad([]float64{1, 2, 3, 4, -97})
 	for i, want := range []float64{1 / 1.4826, 0, -1 / 1.4826, -2 / 1.4826, 37} { // median 2, deviations 1 0 1 2 99
 		if math.Abs(got[i]-want) > 1e-9 {
 			t.Errorf("MAD index %d is %v, want %v", i, got[i], want)
@@ -198,7 +198,7 @@ func TestIndicesKnownValues(t *testing.T) {
 	// K = 4, others -1 0 1: mean 0, sd 1, t = 4.302653*sqrt(4/3)/sqrt(4/3) has a one-sided p of 0.025 with 2 degrees of freedom.
 	s := []float64{-1, 0, 1, -4.302652729696142 * math.Sqrt(4.0/3)}
 	p := 1 - math.Pow(1-0.025, 4)
-	if z := Studentized(s)[3]; math.Abs(0.5*math.Erfc(z/math.Sqrt2)-p) > 1e-6 {
+	if z := studentized(s)[3]; math.Abs(0.5*math.Erfc(z/math.Sqrt2)-p) > 1e-6 {
 		t.Errorf("index %v stands for p = %v, want %v", z, 0.5*math.Erfc(z/math.Sqrt2), p)
 	}
 }
@@ -214,7 +214,7 @@ func TestIndicesOfBadScores(t *testing.T) {
 			}
 		}
 	}
-	if v := Studentized([]float64{nan, 1, 1.1, 0.9, 1, -50}); v[0] != 0 || v[5] < K {
+	if v := studentized([]float64{nan, 1, 1.1, 0.9, 1, -50}); v[0] != 0 || v[5] < K {
 		t.Errorf("beside a failed inversion: %v", v)
 	}
 }

@@ -368,7 +368,7 @@ func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 
 // keep writes the audited model below out.
 func (a *audit) keep(out string) (f ReadFile, err error) {
-	f.Path = filepath.Join(out, AuditedFile)
+	f.Path = filepath.Join(out, auditedFile)
 	if err = os.MkdirAll(out, 0o755); err == nil {
 		err = a.model.Write(f.Path)
 	}

@@ -36,7 +36,7 @@ func TestDecide(t *testing.T) {
 	}{{0.5, 2, 10, DecisionClean}, {1.6, 2, 10, DecisionClean}, {1.7, 2, 10, DecisionUnclear}, {2, 2, 10, DecisionUnclear},
 		{2.3, 2, 10, DecisionUnclear}, {2.4, 2, 10, DecisionBackdoored}, {37, 2, 5, DecisionBackdoored}, {37, 2, 4, DecisionUnclear},
 		{-3, 2, 4, DecisionUnclear}, {2.4, 3, 10, DecisionClean}, {math.NaN(), 2, 10, DecisionUnclear}} {
-		if got, why := Decide(c.index, c.k, c.classes); got != c.want || why == "" {
+		if got, why := decide(c.index, c.k, c.classes); got != c.want || why == "" {
 			t.Errorf("index %v, k %v, %d classes: %s (%s), want %s", c.index, c.k, c.classes, got, why, c.want)
 		}
 	}
@@ -336,7 +336,7 @@ func TestTheVerdictSaysWhatItIsAbout(t *testing.T) {
 	if len(f.Subject.Tensors) != len(m.Params) || !slices.Equal(f.Subject.Classes, m.Classes) {
 		t.Errorf("tensors %v, classes %v", f.Subject.Tensors, f.Subject.Classes)
 	}
-	audited, report := filepath.Join(out, AuditedFile), filepath.Join(out, "report.json")
+	audited, report := filepath.Join(out, auditedFile), filepath.Join(out, "report.json")
 	a.Checkpoint = audited
 	again, err := Inspect(context.Background(), a, t.TempDir())
 	if err != nil || again.Index != f.Index || again.Subject.Audited.SHA256 != f.Subject.Audited.SHA256 {

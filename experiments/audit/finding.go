@@ -41,8 +41,8 @@ const (
 	near = 1.0 / 3
 )
 
-// Decide turns the anomaly index of a model into a decision, and says why.
-func Decide(index, k float64, classes int) (Decision, string) {
+// decide turns the anomaly index of a model into a decision, and says why.
+func decide(index, k float64, classes int) (Decision, string) {
 	switch {
 	case classes < fewestClasses:
 		return DecisionUnclear, fmt.Sprintf("%d classes are too few for one to stand out; it takes %d", classes, fewestClasses)
@@ -167,9 +167,9 @@ func (a *audit) decide(r *inspector.Finding) (Decision, string) {
 		return decideByReferences(r, k, len(a.model.Classes))
 	}
 	if !a.detector.Classless {
-		return Decide(r.Index, k, len(a.model.Classes))
+		return decide(r.Index, k, len(a.model.Classes))
 	}
-	d, why := Decide(r.Index, k, fewestClasses)
+	d, why := decide(r.Index, k, fewestClasses)
 	return d, why + "; it is the image encoder's: this detector sees no prompts"
 }
 
@@ -179,7 +179,7 @@ func decideByReferences(r *inspector.Finding, k float64, classes int) (Decision,
 	level := distuv.UnitNormal.Survival(k)
 	switch {
 	case classes < fewestClasses:
-		return Decide(r.Index, k, classes)
+		return decide(r.Index, k, classes)
 	case r.Unsure != "":
 		return DecisionUnclear, r.Unsure
 	case r.Backdoored:

@@ -16,8 +16,8 @@ import (
 	"clipinspector/prompts"
 )
 
-// AuditedFile is the audited model as it is written below --out: prompts, learner and class names, as [prompts.Model.Write] stores them.
-const AuditedFile = "audited.safetensors"
+// auditedFile is the audited model as it is written below --out: prompts, learner and class names, as [prompts.Model.Write] stores them.
+const auditedFile = "audited.safetensors"
 
 // Subject is what a verdict is about.
 type Subject struct {

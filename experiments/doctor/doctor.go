@@ -16,23 +16,23 @@ import (
 	"clipinspector/internal/files"
 )
 
-// Finding is one thing that was looked at.
-type Finding struct {
+// finding is one thing that was looked at.
+type finding struct {
 	What   string
 	State  string // what is there
 	Remedy string // what to do; empty when nothing need be done
 	Needed bool   // nothing works without it
 }
 
-// Examine looks at the machine, the folder of real data and the output folder.
-func Examine(out string) []Finding {
-	return append([]Finding{processor(), kernels(), memory(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
+// examine looks at the machine, the folder of real data and the output folder.
+func examine(out string) []finding {
+	return append([]finding{processor(), kernels(), memory(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
 }
 
 // Print writes the findings, and returns an error when something is missing that nothing works without.
 func Print(w io.Writer, out string) error {
 	var missing []string
-	for _, f := range Examine(out) {
+	for _, f := range examine(out) {
 		mark := "ok"
 		if f.Remedy != "" {
 			mark = "--"
@@ -56,7 +56,7 @@ func Print(w io.Writer, out string) error {
 	return nil
 }
 
-func processor() Finding {
+func processor() finding {
 	name := runtime.GOARCH
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for _, line := range strings.Split(string(text), "\n") {
@@ -66,14 +66,14 @@ func processor() Finding {
 			}
 		}
 	}
-	return Finding{What: "processor", State: fmt.Sprintf("%s, %d cores", name, runtime.NumCPU())}
+	return finding{What: "processor", State: fmt.Sprintf("%s, %d cores", name, runtime.NumCPU())}
 }
 
-func kernels() Finding {
-	f := Finding{What: "kernels"}
+func kernels() finding {
+	f := finding{What: "kernels"}
 	e, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {
-		return Finding{What: "kernels", State: err.Error(), Remedy: "the CPU engine does not start: report this", Needed: true}
+		return finding{What: "kernels", State: err.Error(), Remedy: "the CPU engine does not start: report this", Needed: true}
 	}
 	defer e.Close()
 	f.State = e.SIMD() + " (" + e.Fingerprint() + ")"
@@ -81,10 +81,10 @@ func kernels() Finding {
 	return f
 }
 
-func memory() Finding {
+func memory() finding {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
-		return Finding{What: "memory", State: "unknown"}
+		return finding{What: "memory", State: "unknown"}
 	}
 	var kb int64
 	for _, line := range strings.Split(string(text), "\n") {
@@ -92,28 +92,28 @@ func memory() Finding {
 			break
 		}
 	}
-	f := Finding{What: "memory", State: fmt.Sprintf("%.1f GB available", float64(kb)/1e6)}
+	f := finding{What: "memory", State: fmt.Sprintf("%.1f GB available", float64(kb)/1e6)}
 	if kb < 1_000_000 {
 		f.Remedy = "the mini suite wants about 1 GB: close other programs, or use --threads 1"
 	}
 	return f
 }
 
-func tool(name string, args ...string) Finding {
+func tool(name string, args ...string) finding {
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return Finding{What: name, State: "not found", Remedy: "only needed to build: ./run.sh says how to install it"}
+		return finding{What: name, State: "not found", Remedy: "only needed to build: ./run.sh says how to install it"}
 	}
 	text, err := exec.Command(path, args...).Output()
 	line, _, _ := strings.Cut(string(text), "\n")
 	if err != nil {
 		line = path + " does not run: " + err.Error()
 	}
-	return Finding{What: name, State: line}
+	return finding{What: name, State: line}
 }
 
-func gpu() Finding {
-	f := Finding{What: "GPU"}
+func gpu() finding {
+	f := finding{What: "GPU"}
 	d, err := cuda.Check(0)
 	if err != nil {
 		f.State, f.Remedy = err.Error(), "everything runs on the CPU"
@@ -140,8 +140,8 @@ func gpu() Finding {
 	return f
 }
 
-func output(out string) Finding {
-	f := Finding{What: "output", State: out + " can be written"}
+func output(out string) finding {
+	f := finding{What: "output", State: out + " can be written"}
 	if err := files.Writable(out); err != nil {
 		f.State, f.Needed = err.Error(), true
 		f.Remedy = "choose another folder by --out"
@@ -149,7 +149,7 @@ func output(out string) Finding {
 	return f
 }
 
-func data() []Finding {
+func data() []finding {
 	root := os.Getenv(datasets.RootEnv)
 	if root == "" {
 		root = datasets.DefaultRoot
@@ -169,19 +169,19 @@ func data() []Finding {
 			lack = append(lack, name)
 		}
 	}
-	f := Finding{What: "real data", State: fmt.Sprintf("%s: %s", root, orNone(have))}
+	f := finding{What: "real data", State: fmt.Sprintf("%s: %s", root, orNone(have))}
 	if len(have) == 0 {
 		f.Remedy = "only needed beyond the mini world: lay datasets out as CoOp's DATASETS.md says and set " + datasets.RootEnv
 	}
-	out := []Finding{f}
+	out := []finding{f}
 	if len(lack) > 0 {
-		out = append(out, Finding{What: "", State: "not there: " + strings.Join(lack, ", ")})
+		out = append(out, finding{What: "", State: "not there: " + strings.Join(lack, ", ")})
 	}
 	pool, err := datasets.OpenPool("imagenet-ood", datasets.Options{})
 	if err != nil {
-		return append(out, Finding{What: "OOD pool", State: "imagenet-ood is not there; the mini world has a pool of its own"})
+		return append(out, finding{What: "OOD pool", State: "imagenet-ood is not there; the mini world has a pool of its own"})
 	}
-	return append(out, Finding{What: "OOD pool", State: fmt.Sprintf("imagenet-ood: %d pictures", pool.Len())})
+	return append(out, finding{What: "OOD pool", State: fmt.Sprintf("imagenet-ood: %d pictures", pool.Len())})
 }
 
 func orNone(list []string) string {

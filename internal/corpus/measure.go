@@ -6,8 +6,8 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/datasets/miniworld"
 	"clipinspector/internal/dense"
+	"clipinspector/internal/miniworld"
 )
 
 // Score says what a CLIP is worth on one set of the mini world.

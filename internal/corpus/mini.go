@@ -3,7 +3,7 @@ package corpus
 import (
 	"fmt"
 
-	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/miniworld"
 )
 
 // Mini is the captioned corpus of the mini world: every image is drawn once and never again.

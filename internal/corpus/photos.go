@@ -9,7 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 
-	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/miniworld"
 )
 
 // Picture is a decoded photograph: rows of RGB bytes.

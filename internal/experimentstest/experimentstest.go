@@ -9,7 +9,7 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
-	"clipinspector/datasets/miniworld"
+	"clipinspector/internal/miniworld"
 
 	_ "clipinspector/baselines"
 )

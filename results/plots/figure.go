@@ -58,8 +58,8 @@ func (f *Figure) WritePNG(w io.Writer) error {
 	return err
 }
 
-// WriteSVG writes the picture as SVG. Fonts are named, with a substitute, and not embedded.
-func (f *Figure) WriteSVG(w io.Writer) error {
+// writeSVG writes the picture as SVG. Fonts are named, with a substitute, and not embedded.
+func (f *Figure) writeSVG(w io.Writer) error {
 	c := vgsvg.New(f.width, f.height)
 	f.draw(draw.New(c))
 	var b bytes.Buffer
@@ -79,7 +79,7 @@ func (f *Figure) Write(folder string) ([]string, error) {
 	for _, kind := range []struct {
 		path  string
 		write func(io.Writer) error
-	}{{base + ".png", f.WritePNG}, {base + ".svg", f.WriteSVG}} {
+	}{{base + ".png", f.WritePNG}, {base + ".svg", f.writeSVG}} {
 		if err := files.WriteAtomic(kind.path, kind.write); err != nil {
 			return nil, fmt.Errorf("drawing %s: %w", f.Name, err)
 		}

@@ -206,7 +206,7 @@ func verify(q queryer) error {
 func verifyNames(q queryer) error {
 	err := eachRow(q, `SELECT name FROM suite WHERE ?=''`, "", func(_ []string, v []any) error {
 		name, _ := v[0].(string)
-		return CheckSuiteName(name)
+		return checkSuiteName(name)
 	})
 	for _, f := range kinds {
 		if err != nil {
@@ -234,9 +234,9 @@ func verifyNames(q queryer) error {
 	return err
 }
 
-// CheckSuiteName refuses what cannot be the name of a suite, which is that of a folder and stands in tables: it is one element of a path
+// checkSuiteName refuses what cannot be the name of a suite, which is that of a folder and stands in tables: it is one element of a path
 // and printable.
-func CheckSuiteName(name string) error {
+func checkSuiteName(name string) error {
 	if name == "" || !filepath.IsLocal(name) || filepath.Base(name) != name || strings.ContainsAny(name, `/\`) || !isPrintable(name) {
 		return fmt.Errorf("suite %.80q: no name of a suite: it must be one printable word of a path, without slashes", name)
 	}

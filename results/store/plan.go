@@ -14,7 +14,7 @@ import (
 // empty keys are computed.
 func (s *Store) Plan(suite Suite, m []ModelCell, d []DetectionCell) error {
 	doing := fmt.Sprintf("plan suite %q", suite.Name)
-	if err := CheckSuiteName(suite.Name); err != nil {
+	if err := checkSuiteName(suite.Name); err != nil {
 		return s.fail(doing, err)
 	}
 	return s.fail(doing, s.write(func(tx *sql.Tx) error {
