@@ -187,6 +187,7 @@ func opCases() []opCase {
 	add("slice-first", func(x []Value) Value { return x[0].Slice(0, 1, 2) }, uni(4, 3))
 	add("slice-middle", func(x []Value) Value { return x[0].Slice(1, 2, 1) }, uni(2, 4, 3))
 	add("slice-last", func(x []Value) Value { return x[0].Slice(-1, 0, 2) }, uni(2, 4, 3))
+	add("pad", func(x []Value) Value { return x[0].Pad(1, 1, 5) }, uni(2, 3, 2))
 	add("slice-twice", func(x []Value) Value { return x[0].Slice(1, 0, 3).Mul(x[0].Slice(1, 1, 3)) }, uni(3, 4))
 	add("slice-transpose", func(x []Value) Value {
 		return Grad(x[0].Slice(1, 1, 2), x[1], x[0])[0]

@@ -42,6 +42,16 @@ func (x Value) Slice(axis, from, n int) Value {
 	return x.g.record1(engine.Slice, engine.Attr{Axis: axis, From: from}, s, x)
 }
 
+// Pad returns x as the part from index from on of n elements along axis, the others zero: the transpose of Slice.
+func (x Value) Pad(axis, from, n int) Value {
+	s := slices.Clone(x.Shape())
+	if from < 0 || from+s[axis] > n {
+		panic(fmt.Sprintf("autodiff: %v put at %d of %d along axis %d", s, from, n, axis))
+	}
+	s[axis] = n
+	return x.g.record1(engine.Pad, engine.Attr{Axis: axis, From: from}, s, x)
+}
+
 func sliceGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 	return []Value{g.record1(engine.Pad, n.attr, g.value(n.in[0]).Shape(), d[0])}
 }

@@ -94,7 +94,7 @@ func dropped(name string) bool {
 	case "input_resolution", "context_length", "vocab_size", "attn_mask":
 		return true
 	}
-	return strings.HasSuffix(name, ".position_ids")
+	return strings.HasSuffix(name, ".position_ids") || strings.HasSuffix(name, ".num_batches_tracked")
 }
 
 // roundsTo tells whether b is a, all of it in one precision.

@@ -9,8 +9,8 @@ import (
 	"clipinspector/internal/files"
 )
 
-// Config is the architecture of a CLIP with a vision transformer. Its JSON is that of Hugging Face's CLIPModel, config.json;
-// [readConfig] and [Config.write] go through the file's other fields.
+// Config is the architecture of a CLIP with a vision transformer or one of OpenAI's ResNets. Its JSON is that of Hugging Face's
+// CLIPModel, config.json, which has no ResNets; [readConfig] and [Config.write] go through the file's other fields.
 type Config struct {
 	Text           TextConfig   `json:"text_config"`
 	Vision         VisionConfig `json:"vision_config"`
@@ -37,6 +37,9 @@ type TextConfig struct {
 
 // VisionConfig is the image tower.
 type VisionConfig struct {
+	// Stages are the bottleneck blocks of each stage of a ResNet, zero for a vision transformer. Of a ResNet Width is the channels behind
+	// the stem, 32 of which times Width are pooled by attention with Heads heads; MLP, Layers, PatchSize and Activation mean nothing.
+	Stages       [4]int  `json:"stages,omitzero"`
 	Width        int     `json:"hidden_size"`
 	MLP          int     `json:"intermediate_size"`
 	Layers       int     `json:"num_hidden_layers"`
@@ -46,6 +49,9 @@ type VisionConfig struct {
 	Activation   string  `json:"hidden_act"`     // quick_gelu or gelu
 	LayerNormEps float64 `json:"layer_norm_eps"` // only 1e-5 is supported, which 0 stands for
 }
+
+// ResNet tells whether the image tower is one.
+func (v VisionConfig) ResNet() bool { return v.Stages != [4]int{} }
 
 // ViTB32 is OpenAI's ViT-B/32, and transformers' default for every field that a config.json leaves out.
 func ViTB32() Config {
@@ -80,6 +86,20 @@ func ViTL14() Config {
 // config.json does.
 func (c Config) validate() error {
 	t, v := c.Text, c.Vision
+	if v.ResNet() {
+		for i, blocks := range v.Stages {
+			if blocks < 1 || blocks > 128 {
+				return fmt.Errorf("stage %d of the ResNet has %d blocks; allowed are 1 to 128", i+1, blocks)
+			}
+		}
+		if v.Width < 2 || v.Width > 1024 || v.Width%2 != 0 || v.ImageSize < 1 || v.ImageSize > 4096 || v.ImageSize%resNetStride != 0 {
+			return fmt.Errorf("a ResNet of width %d for images of %d pixels; allowed are even widths up to 1024, and multiples of %d", v.Width, v.ImageSize, resNetStride)
+		}
+		v = ViTB32().Vision // whose fields are no further matter
+		if heads := c.Vision.Heads; heads < 1 || resNetStride*c.Vision.Width%heads != 0 {
+			return fmt.Errorf("attention over %d channels with %d heads", resNetStride*c.Vision.Width, heads)
+		}
+	}
 	for _, f := range []struct {
 		name     string
 		n, limit int
@@ -212,6 +232,9 @@ func decodeConfig(path string) (Config, error) {
 
 // write writes config.json, atomically, so that transformers' CLIPModel.from_pretrained reads it.
 func (c Config) write(path string) error {
+	if c.Vision.ResNet() {
+		return fmt.Errorf("CLIP config %s: Hugging Face's CLIP has no ResNets", path)
+	}
 	if err := c.validate(); err != nil {
 		return fmt.Errorf("CLIP config for %s: %w", path, err)
 	}

@@ -37,6 +37,9 @@ func towerCost(tokens, width, mlp, layers, projection int) Cost {
 // ImageCost is the cost of an image, back to its pixels, with so many prompts beside its patches.
 func (c Config) ImageCost(prompts int) Cost {
 	v := c.Vision
+	if v.ResNet() {
+		return c.resNetCost()
+	}
 	side := v.ImageSize / v.PatchSize
 	e := c.EmbeddingCost()
 	return towerCost(1+prompts+side*side, v.Width, v.MLP, v.Layers, c.ProjectionDim).Plus(Cost{e, e})
@@ -44,6 +47,9 @@ func (c Config) ImageCost(prompts int) Cost {
 
 // EmbeddingCost is the part of ImageCost between the pixels and the tower, in either direction.
 func (c Config) EmbeddingCost() float64 {
+	if v := c.Vision; v.ResNet() {
+		return 2 * float64(v.ImageSize/2*(v.ImageSize/2)*48*(v.Width/2))
+	}
 	return 2 * float64(c.Vision.ImageSize*c.Vision.ImageSize*3*c.Vision.Width)
 }
 

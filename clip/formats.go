@@ -35,8 +35,13 @@ var (
 )
 
 // published are the sha256 of the files that OpenAI published, which its own code checks against (github.com/openai/CLIP,
-// clip/clip.py), of the architectures that this package has.
+// clip/clip.py).
 var published = map[string]string{
+	"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "OpenAI's RN50",
+	"8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599": "OpenAI's RN101",
+	"7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd": "OpenAI's RN50x4",
+	"52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa": "OpenAI's RN50x16",
+	"be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c": "OpenAI's RN50x64",
 	"40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "OpenAI's ViT-B/32",
 	"5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f": "OpenAI's ViT-B/16",
 	"b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836": "OpenAI's ViT-L/14",
@@ -193,7 +198,7 @@ func (s *stored) weights(c Config) (Weights, error) {
 }
 
 func unknownTensor(name string) error {
-	return fmt.Errorf("tensor %.80q belongs to no CLIP with a vision transformer of this config", name)
+	return fmt.Errorf("tensor %.80q belongs to no CLIP of this config", name)
 }
 
 func shapeError(name string, got, want []int) error {

@@ -339,9 +339,9 @@ func TestRefusedFormats(t *testing.T) {
 			"visual.conv1.weight has shape [24]"},
 		"block 10000": {modelFolder(t, map[string]string{"x.pt": spoiled(func(d map[string]*tensor.Dense) { d["transformer.resblocks.9999.ln_1.bias"] = zeros(16) })}, config),
 			"num_hidden_layers is 10000"},
-		"a ResNet": {modelFolder(t, map[string]string{"x.pt": spoiled(func(d map[string]*tensor.Dense) {
+		"a ResNet in part": {modelFolder(t, map[string]string{"x.pt": spoiled(func(d map[string]*tensor.Dense) {
 			d["visual.layer1.0.conv1.weight"] = zeros(24, 24, 1, 1)
-		})}, config), "ResNet"},
+		})}, config), "visual.attnpool.positional_embedding is missing"},
 		"a config without model_cfg": {modelFolder(t, map[string]string{"x.pt": "testdata/formats/open_clip.pt"}, map[string]string{openCLIPFile: "{}"}), "model_cfg"},
 	} {
 		_, _, _, err := LoadPretrained(x.dir)

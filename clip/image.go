@@ -42,10 +42,27 @@ func checkPrompts(layers []autodiff.Value, blocks, batch, width int) {
 // pixels is part of the tower. After the attention of the last block only the class token is carried on, which changes
 // nothing but the cost.
 func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
+	return t.tokens(pixels, p, false).Reshape(pixels.Dim(0), t.c.ProjectionDim).Normalize()
+}
+
+// Tokens records the image tower as Image does without prompts, and carries on all of its tokens to the projection: [B,1+P,D], the
+// first of which Image scales to length one, and behind it those of the P patches, or of the places that a ResNet's attention pools.
+func (t *Towers) Tokens(pixels autodiff.Value) autodiff.Value {
+	return t.tokens(pixels, ImagePrompts{}, true)
+}
+
+// tokens records the projected features of the first token, or of all.
+func (t *Towers) tokens(pixels autodiff.Value, p ImagePrompts, all bool) autodiff.Value {
 	c := t.c.Vision
 	s := pixels.Shape()
 	if len(s) != 4 || s[1] != 3 || s[2] != c.ImageSize || s[3] != c.ImageSize {
 		panic(fmt.Sprintf("clip: images of shape %v for a tower that wants [B,3,%d,%d]", s, c.ImageSize, c.ImageSize))
+	}
+	if c.ResNet() {
+		if len(p.Layers) > 0 {
+			panic("clip: prompts for the tokens of a ResNet, which has none")
+		}
+		return t.resNetTokens(pixels, all)
 	}
 	checkPrompts(p.Layers, c.Layers, s[0], c.Width)
 	const pre = "vision_model."
@@ -71,13 +88,13 @@ func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
 		b := block{t, fmt.Sprintf("%sencoder.layers.%d.", pre, i), c.Heads, false, c.Activation}
 		var a autodiff.Value
 		a, x = b.attention(x, sum)
-		if i == c.Layers-1 {
+		if i == c.Layers-1 && !all {
 			a, x = a.Slice(1, 0, 1).Reshape(batch, w), x.Slice(1, 0, 1).Reshape(batch, w)
 		}
 		sum, x = b.rest(a, x)
 	}
 	y, _ := t.addNorm(pre+"post_layernorm", sum, x)
-	return y.Linear(t.get("visual_projection.weight"), autodiff.None).Normalize()
+	return y.Linear(t.get("visual_projection.weight"), autodiff.None)
 }
 
 // insert puts prompts [n,W] or [B,n,W] behind the first token of each row of the stream x + sum, in place of as many tokens as replaced says.

@@ -60,7 +60,11 @@ func NewModel(e engine.Engine, c Config, w Weights, t *bpe.Tokenizer) (*Model, e
 	m := &Model{Config: c, Tokenizer: t, eng: e, arrays: map[string]engine.Array{}, fingerprint: fingerprint(c, w, t)}
 	m.logScale = float64(packed["logit_scale"].data[0])
 	m.tokens = packed[tokenWeight].data
-	fold(packed, c)
+	if c.Vision.ResNet() {
+		foldResNet(packed, c)
+	} else {
+		fold(packed, c)
+	}
 	for _, name := range sortedNames(packed) {
 		if name == "logit_scale" || name == tokenWeight {
 			continue

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,9 +35,19 @@ func (s *stored) openAIConfig(dir string) (Config, error) {
 		}
 	}
 	var skip, positions int
-	dims("visual.conv1.weight", 4, &v.Width, &skip, &skip, &v.PatchSize)
-	dims("visual.positional_embedding", 2, &positions)
-	dims("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, &v.MLP)
+	resNet, table := s.has(resNetAnchor), "visual.positional_embedding"
+	if resNet {
+		*v = VisionConfig{PatchSize: resNetStride}
+		for i := range v.Stages {
+			v.Stages[i] = s.blocks(fmt.Sprintf("visual.layer%d.", i+1))
+		}
+		dims(resNetAnchor, 4, &v.Width)
+		table = "visual.attnpool.positional_embedding"
+	} else {
+		dims("visual.conv1.weight", 4, &v.Width, &skip, &skip, &v.PatchSize)
+		dims("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, &v.MLP)
+	}
+	dims(table, 2, &positions)
 	dims("token_embedding.weight", 2, &t.VocabSize, &t.Width)
 	dims("positional_embedding", 2, &t.ContextLength)
 	dims("transformer.resblocks.0.mlp.c_fc.weight", 2, &t.MLP)
@@ -46,11 +57,15 @@ func (s *stored) openAIConfig(dir string) (Config, error) {
 	}
 	side := int(math.Round(math.Sqrt(float64(positions - 1))))
 	if side < 1 || side*side != positions-1 || v.PatchSize < 1 || side > 4096/v.PatchSize {
-		return c, fmt.Errorf("tensor visual.positional_embedding: %d positions for patches of %d pixels", positions, v.PatchSize)
+		return c, fmt.Errorf("tensor %s: %d positions for patches of %d pixels", table, positions, v.PatchSize)
 	}
 	v.ImageSize = side * v.PatchSize
-	v.Layers, t.Layers = s.blocks("visual.transformer.resblocks."), s.blocks("transformer.resblocks.")
-	v.Heads, t.Heads = max(1, v.Width/64), max(1, t.Width/64)
+	t.Layers, t.Heads = s.blocks("transformer.resblocks."), max(1, t.Width/64)
+	if resNet {
+		v.PatchSize, v.Heads = 0, max(1, resNetStride*v.Width/64)
+	} else {
+		v.Layers, v.Heads = s.blocks("visual.transformer.resblocks."), max(1, v.Width/64)
+	}
 	t.EOS = max(0, t.VocabSize-1)
 	if err := s.openCLIPConfig(filepath.Join(dir, openCLIPFile), &c); err != nil {
 		return c, err
@@ -122,10 +137,14 @@ func readOpenCLIPModel(raw []byte, c *Config) error {
 	}
 	if value := vision["head_width"]; given(value) {
 		var width int
-		if err := json.Unmarshal(value, &width); err != nil || width < 1 || c.Vision.Width%width != 0 {
-			return fmt.Errorf("vision_cfg.head_width is %s; the tower is %d wide", short(value), c.Vision.Width)
+		across := c.Vision.Width
+		if c.Vision.ResNet() {
+			across *= resNetStride
 		}
-		c.Vision.Heads = c.Vision.Width / width
+		if err := json.Unmarshal(value, &width); err != nil || width < 1 || across%width != 0 {
+			return fmt.Errorf("vision_cfg.head_width is %s; the tower is %d wide", short(value), across)
+		}
+		c.Vision.Heads = across / width
 	}
 	if value := text["heads"]; given(value) {
 		if err := json.Unmarshal(value, &c.Text.Heads); err != nil || c.Text.Heads < 1 {
@@ -134,7 +153,10 @@ func readOpenCLIPModel(raw []byte, c *Config) error {
 	} else if given(text["width"]) && c.Text.Heads != openCLIPHeads {
 		return fmt.Errorf("text_cfg.heads is missing: open_clip would take %d, OpenAI %d; say which", openCLIPHeads, c.Text.Heads)
 	}
-	size := c.Vision.ImageSize
+	size, layers, patch := c.Vision.ImageSize, fmt.Sprint(c.Vision.Layers), fmt.Sprint(c.Vision.PatchSize)
+	if stages := c.Vision.Stages; c.Vision.ResNet() {
+		layers, patch = fmt.Sprintf("[%d,%d,%d,%d]", stages[0], stages[1], stages[2], stages[3]), "null"
+	}
 	for _, x := range []struct {
 		name string
 		raw  json.RawMessage
@@ -142,8 +164,8 @@ func readOpenCLIPModel(raw []byte, c *Config) error {
 	}{
 		{"embed_dim", model["embed_dim"], fmt.Sprint(c.ProjectionDim)},
 		{"vision_cfg.width", vision["width"], fmt.Sprint(c.Vision.Width)},
-		{"vision_cfg.layers", vision["layers"], fmt.Sprint(c.Vision.Layers)},
-		{"vision_cfg.patch_size", vision["patch_size"], fmt.Sprint(c.Vision.PatchSize)},
+		{"vision_cfg.layers", vision["layers"], layers},
+		{"vision_cfg.patch_size", vision["patch_size"], patch},
 		{"vision_cfg.image_size", vision["image_size"], fmt.Sprintf("%d | [%d,%d]", size, size, size)},
 		{"text_cfg.width", text["width"], fmt.Sprint(c.Text.Width)},
 		{"text_cfg.layers", text["layers"], fmt.Sprint(c.Text.Layers)},
@@ -186,8 +208,16 @@ func openAIName(name string) (openAI string, part, parts int, transposed bool) {
 			name, part, parts = strings.Replace(name, p, ".attn.in_proj_", 1), i, 3
 		}
 	}
+	if m := ofResNet.FindStringSubmatch(name); m != nil {
+		return "visual." + m[1], 0, 1, false
+	}
 	return openAINames.Replace(name), part, max(1, parts), false
 }
+
+// ofResNet matches the names of a ResNet's tensors, and resNetAnchor is one that no vision transformer has.
+var ofResNet = regexp.MustCompile(`^vision_model\.((conv|bn|layer)\d\..*|attnpool\..*)$`)
+
+const resNetAnchor = "visual.layer1.0.conv1.weight"
 
 var openAINames = strings.NewReplacer("text_model.encoder.layers.", "transformer.resblocks.", "text_model.final_layer_norm.", "ln_final.",
 	"vision_model.encoder.layers.", "visual.transformer.resblocks.", "vision_model.pre_layrnorm.", "visual.ln_pre.",

@@ -341,6 +341,8 @@ func (s *stored) harmless(name string) (why string, err error) {
 	switch {
 	case name == "input_resolution" || name == "context_length" || name == "vocab_size":
 		return "a size, which the shapes tell", nil
+	case strings.HasSuffix(name, ".num_batches_tracked"):
+		return "how many batches a statistic was made of; only training reads it", nil
 	case name == "logit_bias":
 		return "added to all logits of an image alike, which changes no probability", nil
 	case name == "attn_mask":
@@ -370,7 +372,7 @@ func (s *stored) harmless(name string) (why string, err error) {
 	return "", nil
 }
 
-// stranger says what a file is that holds no CLIP with a vision transformer.
+// stranger says what a file is that holds no CLIP that is known.
 func (s *stored) stranger() error {
 	names := sortedNames(s.shapes)
 	if len(names) == 0 {
@@ -383,7 +385,7 @@ func (s *stored) stranger() error {
 		{"prompt_learner.", "prompts, not a CLIP: give it as --checkpoint"},
 	} {
 		if i := slices.IndexFunc(names, func(name string) bool { return strings.Contains(name, x.part) }); i >= 0 {
-			return fmt.Errorf("%s (%.80s); CLIPs with OpenAI's vision transformers are read", x.what, names[i])
+			return fmt.Errorf("%s (%.80s); CLIPs with OpenAI's vision transformers and ResNets are read", x.what, names[i])
 		}
 	}
 	return fmt.Errorf("no CLIP that is known: neither %s is among its tensors, which are %s", strings.Join(anchors, " nor "), some(names))
@@ -423,8 +425,6 @@ func (s *stored) model(dir string) (Config, Weights, error) {
 	err := s.settle()
 	switch {
 	case err != nil:
-	case s.has("visual.layer1.0.conv1.weight"):
-		err = errors.New("a CLIP whose image tower is a ResNet (visual.layer1); ResNet towers are not read")
 	case s.has("visual.conv1.weight"):
 		if c, err = s.openAIConfig(dir); err == nil {
 			w, err = s.openAIWeights(c)

@@ -29,27 +29,21 @@ import (
 // [Config.Shapes]; logit_scale is a scalar and holds a logarithm.
 type Weights map[string]*tensor.Dense
 
-// Shapes returns the name and shape of every parameter, as transformers' CLIPModel has them. A matrix is [out,in].
+// Shapes returns the name and shape of every parameter, as transformers' CLIPModel has them; those of a ResNet, and the statistics of
+// its batch normalisations, have OpenAI's names behind "vision_model.". A matrix is [out,in].
 func (c Config) Shapes() map[string][]int {
 	t, v := c.Text, c.Vision
-	side := v.ImageSize / v.PatchSize
 	s := map[string][]int{
 		"logit_scale": {},
-		"text_model.embeddings.token_embedding.weight":      {t.VocabSize, t.Width},
-		"text_model.embeddings.position_embedding.weight":   {t.ContextLength, t.Width},
-		"text_projection.weight":                            {c.ProjectionDim, t.Width},
-		"vision_model.embeddings.class_embedding":           {v.Width},
-		"vision_model.embeddings.patch_embedding.weight":    {v.Width, 3, v.PatchSize, v.PatchSize},
-		"vision_model.embeddings.position_embedding.weight": {side*side + 1, v.Width},
-		"visual_projection.weight":                          {c.ProjectionDim, v.Width},
+		"text_model.embeddings.token_embedding.weight":    {t.VocabSize, t.Width},
+		"text_model.embeddings.position_embedding.weight": {t.ContextLength, t.Width},
+		"text_projection.weight":                          {c.ProjectionDim, t.Width},
 	}
 	pair := func(name string, shape ...int) { // a weight and the bias of its outputs
 		s[name+".weight"] = shape
 		s[name+".bias"] = shape[:1:1]
 	}
 	pair("text_model.final_layer_norm", t.Width)
-	pair("vision_model.pre_layrnorm", v.Width) // sic
-	pair("vision_model.post_layernorm", v.Width)
 	tower := func(name string, layers, width, mlp int) {
 		for i := range layers {
 			block := fmt.Sprintf("%s.encoder.layers.%d.", name, i)
@@ -63,6 +57,17 @@ func (c Config) Shapes() map[string][]int {
 		}
 	}
 	tower("text_model", t.Layers, t.Width, t.MLP)
+	if v.ResNet() {
+		c.resNetShapes(s)
+		return s
+	}
+	side := v.ImageSize / v.PatchSize
+	s["vision_model.embeddings.class_embedding"] = []int{v.Width}
+	s["vision_model.embeddings.patch_embedding.weight"] = []int{v.Width, 3, v.PatchSize, v.PatchSize}
+	s["vision_model.embeddings.position_embedding.weight"] = []int{side*side + 1, v.Width}
+	s["visual_projection.weight"] = []int{c.ProjectionDim, v.Width}
+	pair("vision_model.pre_layrnorm", v.Width) // sic
+	pair("vision_model.post_layernorm", v.Width)
 	tower("vision_model", v.Layers, v.Width, v.MLP)
 	return s
 }
@@ -70,8 +75,10 @@ func (c Config) Shapes() map[string][]int {
 // Parameters returns the number of parameters; 149,620,737 for ViT-B/16.
 func (c Config) Parameters() int {
 	n := 0
-	for _, shape := range c.Shapes() {
-		n += product(shape)
+	for name, shape := range c.Shapes() {
+		if !strings.Contains(name, ".running_") { // statistics of a ResNet
+			n += product(shape)
+		}
 	}
 	return n
 }
@@ -103,7 +110,7 @@ func (w Weights) Check(c Config) error {
 			return shapeError(name, t.Shape(), shapes[name])
 		}
 		for i, x := range safetensors.Values(t) {
-			if x-x != 0 { // infinite or NaN
+			if x-x != 0 || x < 0 && strings.HasSuffix(name, ".running_var") { // infinite, NaN, or no variance
 				return fmt.Errorf("tensor %s holds %v at element %d", name, x, i)
 			}
 		}
@@ -152,7 +159,7 @@ func RandomWeights(c Config, seed uint64) Weights {
 			for i := range data {
 				data[i] = float32(std * rng.NormFloat64())
 			}
-		} else if strings.HasSuffix(name, ".weight") { // of a LayerNorm
+		} else if strings.HasSuffix(name, ".weight") && !strings.HasSuffix(name, ".bn3.weight") || strings.HasSuffix(name, ".running_var") { // of a normalisation; OpenAI's blocks begin as nothing
 			for i := range data {
 				data[i] = 1
 			}
@@ -171,6 +178,15 @@ func (c Config) initialStd(name string, shape []int) float64 {
 	}
 	has := func(s string) bool { return strings.Contains(name, s) }
 	switch {
+	case !text && c.Vision.ResNet():
+		switch fan := product(shape[1:]); {
+		case len(shape) == 1:
+			return 0
+		case has("attnpool"):
+			return 1 / math.Sqrt(float64(fan))
+		default: // of a convolution before ReLU
+			return math.Sqrt(2 / float64(fan))
+		}
 	case strings.HasSuffix(name, ".bias"), has("layer_norm"), has("layernorm"), has("layrnorm"):
 		return 0
 	case has("token_embedding"):

@@ -16,8 +16,11 @@ func describeEncoder(w io.Writer, name string) error {
 		return err
 	}
 	c := e.Config
-	fmt.Fprintf(w, "image tower   %d layers of %d, %d heads, %d px in patches of %d, %s\n", c.Vision.Layers, c.Vision.Width, c.Vision.Heads,
-		c.Vision.ImageSize, c.Vision.PatchSize, c.Vision.Activation)
+	if v := c.Vision; v.ResNet() {
+		fmt.Fprintf(w, "image tower   ResNet with %v blocks, %d channels, %d heads, %d px\n", v.Stages, v.Width, v.Heads, v.ImageSize)
+	} else {
+		fmt.Fprintf(w, "image tower   %d layers of %d, %d heads, %d px in patches of %d, %s\n", v.Layers, v.Width, v.Heads, v.ImageSize, v.PatchSize, v.Activation)
+	}
 	fmt.Fprintf(w, "text tower    %d layers of %d, %d heads, %d tokens of %d, %s\n", c.Text.Layers, c.Text.Width, c.Text.Heads,
 		c.Text.ContextLength, c.Text.VocabSize, c.Text.Activation)
 	if c.Normalization != (clip.Normalization{}) {

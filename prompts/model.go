@@ -95,6 +95,9 @@ func New(c *clip.Model, l *Learner, s settings.Values, classes []string, rng *ra
 	if len(classes) < 2 || len(classes) > maxClasses {
 		return nil, fmt.Errorf("a prompt-tuned model has 2 to %d classes, got %d", maxClasses, len(classes))
 	}
+	if c.Config.Vision.ResNet() && (l.Visual != nil || l.Weights != nil) {
+		return nil, fmt.Errorf("%s tunes tokens or weights of a vision transformer, and the image tower of this CLIP is a ResNet", l.Name)
+	}
 	m := &Model{CLIP: c, Learner: l, Settings: s, Classes: slices.Clone(classes)}
 	var err error
 	m.Params, err = l.Init(m, rng)

@@ -13,6 +13,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
+	"clipinspector/clip/bpe"
 	"clipinspector/engine"
 	"clipinspector/engine/cpu"
 	"clipinspector/internal/cliptest"
@@ -398,6 +399,39 @@ func TestTooLongAPromptNamesItsClass(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("class %.60q:", long)) || !strings.Contains(err.Error(), "shorten the name or "+setting) ||
 			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v: got %v, want the class and %s", given, err, setting)
+		}
+	}
+}
+
+// On a ResNet only learners that leave the image tower's tokens and weights alone can be made; their gradients reach the pixels.
+func TestLearnersOnAResNet(t *testing.T) {
+	tok := bpe.Learn(nil, 0)
+	c := clip.Config{
+		Text: clip.TextConfig{Width: 64, MLP: 256, Layers: 2, Heads: 1, ContextLength: 32, VocabSize: tok.Size(), Activation: "quick_gelu",
+			EOS: tok.EOT()},
+		Vision:        clip.VisionConfig{Stages: [4]int{1, 1, 1, 1}, Width: 2, Heads: 1, ImageSize: 32},
+		ProjectionDim: 32,
+	}
+	m, err := clip.NewModel(newCPU(t, 1), c, clip.RandomWeights(c, 1), tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	for _, l := range Learners() {
+		s, err := settings.Resolve(l.Params, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := New(m, l, s, []string{"cat", "dog"}, rand.New(rand.NewPCG(1, 2)))
+		if tokens := l.Visual != nil || l.Weights != nil; tokens != (err != nil) || err != nil && !strings.Contains(err.Error(), "a ResNet") {
+			t.Errorf("%s on a ResNet: %v", l.Name, err)
+		}
+		if err != nil {
+			continue
+		}
+		z, err := p.Logits(context.Background(), dense.New(make([]float32, 2*3*32*32), 2, 3, 32, 32), nil)
+		if err != nil || !slices.Equal(z.Shape(), []int{2, 2}) {
+			t.Errorf("%s on a ResNet: %v", l.Name, err)
 		}
 	}
 }

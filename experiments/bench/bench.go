@@ -92,6 +92,9 @@ func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 // tower with their packings take gigabytes.
 func Rate(e engine.Engine, c Case, atLeast time.Duration) (float64, error) {
 	c.Config.Vision.Layers = min(c.Config.Vision.Layers, 1)
+	for i, blocks := range c.Config.Vision.Stages { // of a ResNet
+		c.Config.Vision.Stages[i] = min(blocks, 1)
+	}
 	t, err := newTower(e, c)
 	if err != nil {
 		return 0, fmt.Errorf("bench %s: %w", c.Name, err)

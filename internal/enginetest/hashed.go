@@ -37,7 +37,8 @@ func HashedWeight(name string, shape []int) []float32 {
 	data := make([]float32, n)
 	for i, r := range Hashed(name, n) {
 		switch {
-		case strings.Contains(name, "norm") && strings.HasSuffix(name, "weight"):
+		case (strings.Contains(name, "norm") || strings.Contains(name, "bn") || strings.Contains(name, "downsample.1")) && strings.HasSuffix(name, "weight"),
+			strings.HasSuffix(name, "running_var"):
 			r = 1 + float64(0.25*r)
 		case len(shape) == 1 || strings.Contains(name, "embedding") && !strings.Contains(name, "patch"):
 			r *= 0.1
