@@ -45,11 +45,17 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// contract names the tests of a file that run over everything registered.
-func contract(t *testing.T, path string) (names []string) {
-	for _, f := range strings.Split(read(t, path), "\nfunc ")[1:] {
-		if name := regexp.MustCompile(`^Test\w+`).FindString(f); name != "" && strings.Contains(f, "\n\tforEach(t, ") {
-			names = append(names, name)
+// contract names the tests of a package that run over everything registered.
+func contract(t *testing.T, dir string) (names []string) {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		for _, f := range strings.Split(read(t, path), "\nfunc ")[1:] {
+			if name := regexp.MustCompile(`^Test\w+`).FindString(f); name != "" && strings.Contains(f, "\n\tforEach(t, ") {
+				names = append(names, name)
+			}
 		}
 	}
 	return names
@@ -64,12 +70,12 @@ func TestANewAttackAndANewDetectorAreOneFileEach(t *testing.T) {
 	detector, _, _ := strings.Cut(read(t, "../inspector/example_test.go"), "// What docs/extending.md shows")
 	for _, add := range []struct {
 		file, text  string
-		name, tests string
+		name, tests string // tests is the package whose contract it must hold
 	}{
 		{"attacks/stripes.go", strings.NewReplacer("package main", "package attacks", "\t\"clipinspector/attacks\"\n", "", "attacks.", "").
-			Replace(read(t, "own-attack/stripes.go")), "stripes", "attacks/attacks_test.go"},
+			Replace(read(t, "own-attack/stripes.go")), "stripes", "attacks"},
 		{"baselines/universal.go", strings.NewReplacer("package inspector_test", "package baselines", "\t\"os\"\n\t\"strings\"\n\t\"testing\"\n", "",
-			`"universal"`, `"universal-2"`).Replace(detector), "universal-2", "inspector/contract_test.go"},
+			`"universal"`, `"universal-2"`).Replace(detector), "universal-2", "inspector"},
 	} {
 		t.Run(add.name, func(t *testing.T) {
 			there, err := filepath.Abs(filepath.Join("..", add.file))
@@ -94,7 +100,7 @@ func TestANewAttackAndANewDetectorAreOneFileEach(t *testing.T) {
 				t.Fatalf("%s has the contract tests %v, want five at least", add.tests, tests)
 			}
 			got := goTool(t, "..", "test", "-v", "-overlay", overlay, "-skip", "TestAnAttackIsOneSmallFile", "-run", "^("+strings.Join(tests, "|")+")$/^"+add.name+"$",
-				"./"+filepath.Dir(add.tests))
+				"./"+add.tests)
 			for _, name := range tests {
 				if want := "--- PASS: " + name + "/" + add.name + " "; name != "TestAnAttackIsOneSmallFile" && !strings.Contains(got, want) {
 					t.Errorf("got\n%s\nwant %q in it", got, want)
