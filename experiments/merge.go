@@ -120,6 +120,11 @@ func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (me
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
+	merging, err := to.Merge()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, merging.Close()) }()
 	step, end := progress.Show(report, "merging")
 	defer end()
 	at := map[string]*Merged{}
@@ -128,16 +133,16 @@ func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (me
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if err := mergeOne(to, s, out, at, there); err != nil {
+		if err := mergeOne(merging, s, out, at, there); err != nil {
 			return nil, err
 		}
 		step(i+1, len(from))
 	}
+	if err := merging.End(); err != nil {
+		return nil, err
+	}
 	for _, name := range slices.Sorted(maps.Keys(at)) {
 		m := at[name]
-		if err := to.AskedOnce(name); err != nil {
-			return nil, err
-		}
 		if m.Progress, err = to.Progress(name); err != nil {
 			return nil, err
 		}
@@ -166,7 +171,7 @@ func nonEmpty(s string) any {
 	return s
 }
 
-func mergeOne(to *store.Store, s source, out string, at map[string]*Merged, there map[string]map[Shard]bool) (err error) {
+func mergeOne(to *store.Merging, s source, out string, at map[string]*Merged, there map[string]map[Shard]bool) (err error) {
 	from, err := store.OpenExisting(filepath.Join(s.folder, StoreFile))
 	if err != nil {
 		return err
@@ -195,14 +200,7 @@ func mergeOne(to *store.Store, s source, out string, at map[string]*Merged, ther
 		}
 		delete(u.Settings, shardSetting)
 		delete(u.Settings, store.PartialSetting)
-		files, err := finishedFiles(from, u.Name)
-		if err != nil {
-			return err
-		}
-		if err := bring(s.folder, out, files); err != nil {
-			return fmt.Errorf("merge %s: %w", s.folder, err)
-		}
-		if err := to.Merge(from, u); err != nil {
+		if err := to.Take(from, u, func(files []store.CellFile) error { return bring(s.folder, out, paths(files)) }); err != nil {
 			return err
 		}
 	}
@@ -218,49 +216,15 @@ func mergeOne(to *store.Store, s source, out string, at map[string]*Merged, ther
 	return nil
 }
 
-// finishedFiles lists the files of a suite's finished cells, below the output folder.
-func finishedFiles(s *store.Store, suite string) (out []string, err error) {
-	models, err := s.Models(suite)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range models {
-		if m.State == store.Finished {
-			out = append(out, modelPath(m.Cell.Key))
-			if m.Result.Backdoored {
-				out = append(out, filepath.Join(filepath.Dir(modelPath(m.Cell.Key)), triggerFile))
-			}
+// paths are those of the files of finished cells, below the output folder.
+func paths(of []store.CellFile) (out []string) {
+	for _, f := range of {
+		out = append(out, f.Path)
+		if f.Backdoored {
+			out = append(out, filepath.Join(filepath.Dir(f.Path), triggerFile))
 		}
 	}
-	references, err := s.References(suite)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range references {
-		if r.State == store.Finished {
-			out = append(out, referencePath(r.Cell.Key))
-		}
-	}
-	detections, err := s.Detections(suite)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range detections {
-		if d.State == store.Finished {
-			// One that was judged anew has the triggers of the cell that measured.
-			out = append(out, d.Result.Path)
-		}
-	}
-	repairs, err := s.Repairs(suite)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range repairs {
-		if r.State == store.Finished {
-			out = append(out, repairPath(r.Cell.Key))
-		}
-	}
-	return out, nil
+	return out
 }
 
 // bring makes files below one folder lie below another as well, at the same place, whole and on the disk: linked where that is possible, else copied.
@@ -280,8 +244,15 @@ func bring(from, to string, files []string) error {
 		if have, err := os.Lstat(target); err == nil && (os.SameFile(info, have) || have.Mode().IsRegular() && have.Size() == info.Size() && !have.ModTime().Before(info.ModTime())) {
 			continue
 		}
+		// The usual case in one call: a folder for a cell, one file of which lies there already.
+		if os.Link(source, target) == nil {
+			continue
+		}
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return err
+		}
+		if os.Link(source, target) == nil {
+			continue
 		}
 		temporary := target + ".merging"
 		_ = os.Remove(temporary) // of a merge that was killed

@@ -113,9 +113,9 @@ func (s *stage) move(from, to string) error {
 		return err
 	}
 	for _, u := range suites {
-		files, err := finishedFiles(r, u.Name)
+		files, err := r.Files(u.Name)
 		if err == nil {
-			err = bring(from, to, files)
+			err = bring(from, to, paths(files))
 		}
 		if err != nil {
 			return err

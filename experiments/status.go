@@ -18,7 +18,8 @@ type Status struct {
 	Suite    string
 	Progress store.Progress
 	Failures []string      // messages of failed cells
-	Left     time.Duration // how long the cells that are left would take one after the other, as those took that are finished; 0 where none is
+	Left     time.Duration // how long the cells that are left would take one after the other, as those took that are finished
+	Unknown  bool          // whether cells are left of a kind of which none is finished: Left is too short
 	Begun    bool          // whether there is a store
 }
 
@@ -106,7 +107,10 @@ func statusIn(folder string, shard Shard) (all []Status, err error) {
 			r.add(c.State, c.Result.Seconds)
 			st.fail(c.State, c.Message)
 		}
-		st.Left = time.Duration((m.left() + x.left() + d.left() + r.left()) * float64(time.Second))
+		for _, t := range []took{m, x, d, r} {
+			st.Left += time.Duration(t.left() * float64(time.Second))
+			st.Unknown = st.Unknown || t.open > 0 && t.finished == 0
+		}
 		all = append(all, st)
 	}
 	return all, nil
@@ -134,6 +138,7 @@ func (t *took) add(state store.State, seconds float64) {
 	}
 }
 
+// left is how long the open cells take, in seconds; 0 where no cell has told.
 func (t took) left() float64 { return t.seconds / float64(max(1, t.finished)) * float64(t.open) }
 
 // PrintStatus writes a table of stores, a line each, and the failures below it.
@@ -141,6 +146,7 @@ func PrintStatus(w io.Writer, all []Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "shard\tsuite\tmodels\treferences\tdetections\trepairs\tfailed\trunning\tleft")
 	var left time.Duration
+	unknown := false
 	done := 0
 	for _, s := range all {
 		p := s.Progress
@@ -155,10 +161,10 @@ func PrintStatus(w io.Writer, all []Status) error {
 		if s.Finished() {
 			done++
 		}
-		left = max(left, s.Left)
+		left, unknown = max(left, s.Left), unknown || s.Unknown
 		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%d/%d\t%d\t%d\t%s\n", name, s.Suite, p.Models.Finished, p.Models.Planned, p.References.Finished, p.References.Planned, p.Detections.Finished, p.Detections.Planned,
 			p.Repairs.Finished, p.Repairs.Planned, p.Models.Failed+p.References.Failed+p.Detections.Failed+p.Repairs.Failed,
-			p.Models.Leased+p.References.Leased+p.Detections.Leased+p.Repairs.Leased, s.Left.Round(time.Second))
+			p.Models.Leased+p.References.Leased+p.Detections.Leased+p.Repairs.Leased, remaining(s.Left, s.Unknown))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -172,6 +178,15 @@ func PrintStatus(w io.Writer, all []Status) error {
 			fmt.Fprintf(w, "shard %s failed: %s\n", s.Shard, f)
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d of %d finished; the slowest begun one has about %s left, its cells one after the other\n", done, len(all), left.Round(time.Second))
+	_, err := fmt.Fprintf(w, "%d of %d finished; the slowest begun one has %s left, its cells one after the other\n", done, len(all), remaining(left, unknown))
 	return err
+}
+
+// remaining writes a duration, or that it is longer than is known.
+func remaining(left time.Duration, unknown bool) string {
+	text := left.Round(time.Second).String()
+	if unknown {
+		return ">" + text
+	}
+	return text
 }

@@ -37,8 +37,9 @@ shots: 2
 
 // slurm is a Slurm of this test's own.
 type slurm struct {
-	t    *testing.T
-	conf string
+	t        *testing.T
+	conf     string
+	patience time.Duration
 }
 
 func startSlurm(t *testing.T) slurm {
@@ -61,7 +62,7 @@ func startSlurm(t *testing.T) slurm {
 			t.Errorf("stopping Slurm: %v: %s", err, out)
 		}
 	})
-	return slurm{t, filepath.Join(dir, "slurm.conf")}
+	return slurm{t, filepath.Join(dir, "slurm.conf"), 5 * time.Minute}
 }
 
 // run runs a command of Slurm or clip-inspector and returns what it printed.
@@ -84,12 +85,12 @@ func (s slurm) try(name string, args ...string) (string, error) {
 // wait asks until the answer is yes.
 func (s slurm) wait(what string, until func() bool) {
 	s.t.Helper()
-	deadline := time.Now().Add(5 * time.Minute)
+	deadline := time.Now().Add(s.patience)
 	for !until() {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("waited five minutes in vain: %s\n%s", what, s.run("squeue"))
+			s.t.Fatalf("waited %s in vain: %s\n%s", s.patience, what, s.run("squeue"))
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(s.patience / 1500)
 	}
 }
 

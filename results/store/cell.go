@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -294,7 +295,7 @@ func (d *declaration[C, R]) identity(c *C) (string, error) { return Key(d.id(c))
 // state. Cells of the suite that ask what a new one asks (see question) leave it.
 func (d *declaration[C, R]) plan(tx *sql.Tx, suite string, cells []C) error {
 	planned := map[string]bool{}
-	asked := map[string]bool{}
+	asked := map[[sha256.Size]byte]bool{}
 	for _, c := range cells {
 		h := d.head(&c)
 		*h.suite = suite
@@ -369,7 +370,7 @@ func (d *declaration[C, R]) put(tx *sql.Tx, c *C) error {
 	if !same {
 		return errors.New("the store has another cell under this key: the settings must name all that the cell is told by")
 	}
-	if err := seal(tx, &d.family, *h.key); err != nil {
+	if err := seal(tx, &d.family, []string{*h.key}); err != nil {
 		return err
 	}
 	_, err = tx.Exec(`INSERT INTO suite_`+string(d.kind)+`(suite, key, ord) VALUES(?,?,?)
@@ -481,6 +482,28 @@ func (d *declaration[C, R]) finish(s *Store, key, worker string, r R) error {
 	}))
 }
 
+// record writes a result and its parts.
+func (d *declaration[C, R]) record(tx *sql.Tx, now time.Time, key, worker string, r *R) error {
+	v, err := values(d.result, r)
+	if err != nil {
+		return err
+	}
+	args := append(append([]any{worker}, v...), now.UTC().Format(time.RFC3339Nano), key)
+	if _, err := tx.Exec(`UPDATE `+string(d.kind)+` SET state='finished', lease_until=0, message='', worker=?, `+
+		names(d.result, "=?, ")+`=?, finished_at=? WHERE key=?`, args...); err != nil {
+		return err
+	}
+	if d.parts != nil {
+		if _, err := tx.Exec(`DELETE FROM `+d.parts.table+` WHERE key=?`, key); err != nil {
+			return err
+		}
+		if err := d.parts.write(tx, key, r); err != nil {
+			return err
+		}
+	}
+	return seal(tx, &d.family, []string{key})
+}
+
 // hash is that of the result's file; empty where there is none.
 func (d *declaration[C, R]) hash(r *R) string {
 	for _, c := range d.result {
@@ -531,10 +554,8 @@ func (f *family) reopen(tx *sql.Tx, where string, args ...any) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if err := seal(tx, f, key); err != nil {
-			return err
-		}
+	if err := seal(tx, f, keys); err != nil {
+		return err
 	}
 	if f.file {
 		return nil
@@ -626,32 +647,40 @@ func (s *Store) count(f *family, suite string) (Counts, error) {
 	return c, rows.Err()
 }
 
-// question is what a cell asks: its settings and its parent's without what says by which program and
-// of which bytes. A cell of the same question and another key was planned by an older program, on another
-// engine, or of data that has changed since: it is not to be mixed with the new one.
-func question(tx *sql.Tx, f *family, key string) (string, error) {
-	columns := "settings, " + f.named + ", "
-	if f.parent == "" {
-		columns += "''"
-	} else {
-		columns += string(f.parent)
-	}
+// question is the sum of what a cell asks: its settings and its parent's without what says by which program and of which bytes. A
+// cell of the same question and another key was planned by an older program, on another engine, or of data that has changed since:
+// it is not to be mixed with the new one.
+func question(q queryer, f *family, key string) (sum [sha256.Size]byte, err error) {
 	var settings settingsText
 	var named, parent string
-	if err := tx.QueryRow(`SELECT `+columns+` FROM `+string(f.kind)+` WHERE key=?`, key).Scan(&settings, &named, &parent); err != nil {
-		return "", err
+	if err := q.QueryRow(`SELECT `+f.asks()+` FROM `+string(f.kind)+` c WHERE key=?`, key).Scan(&settings, &named, &parent); err != nil {
+		return sum, err
 	}
-	text, err := encodeMap(asked(settings))
-	text = plainLabel(named) + " " + text
-	if err != nil || f.parent == "" {
-		return text, err
+	if f.parent == "" {
+		return questionSum(settings, named, sum)
 	}
 	up, err := f.parent.family()
 	if err != nil {
-		return "", err
+		return sum, err
 	}
-	above, err := question(tx, up, parent)
-	return text + "\n" + above, err
+	above, err := question(q, up, parent)
+	if err != nil {
+		return sum, err
+	}
+	return questionSum(settings, named, above)
+}
+
+// asks are the columns that questionSum is made of, and the parent's key.
+func (f *family) asks() string {
+	if f.parent == "" {
+		return `c.settings, ` + f.named + `, ''`
+	}
+	return `c.settings, ` + f.named + `, c.` + string(f.parent)
+}
+
+func questionSum(settings settingsText, named string, above [sha256.Size]byte) (sum [sha256.Size]byte, err error) {
+	text, err := encodeMap(asked(settings))
+	return sha256.Sum256(append([]byte(plainLabel(named)+" "+text), above[:]...)), err
 }
 
 // asked is a copy of settings without fingerprints, method versions and engines.

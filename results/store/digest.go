@@ -32,36 +32,49 @@ func newDigest() digest { return digest{sha256.New()} }
 
 // add adds a row's values, each with its column and type.
 func (d digest) add(columns []string, values []any) {
+	var line, text []byte
 	for i, name := range columns {
-		text := ""
+		text = text[:0]
 		switch v := values[i].(type) {
 		case nil:
-			text = "null"
+			text = append(text, "null"...)
 		case float64:
-			text = "real " + strconv.FormatFloat(v, 'x', -1, 64)
+			text = strconv.AppendFloat(append(text, "real "...), v, 'x', -1, 64)
 		case int64:
-			text = "integer " + strconv.FormatInt(v, 10)
+			text = strconv.AppendInt(append(text, "integer "...), v, 10)
 		case string:
-			text = "text " + v
+			text = append(append(text, "text "...), v...)
 		default:
-			text = fmt.Sprintf("%T %v", v, v)
+			text = fmt.Appendf(text, "%T %v", v, v)
 		}
 		if name == "state" {
-			text = strconv.FormatBool(values[i] == string(Finished))
+			text = strconv.AppendBool(text[:0], values[i] == string(Finished))
 		} else if slices.Contains(volatile, name) {
 			continue
 		}
-		fmt.Fprintf(d, "%s %d %s\n", name, len(text), text)
+		line = strconv.AppendInt(append(append(line, name...), ' '), int64(len(text)), 10)
+		line = append(append(append(line, ' '), text...), '\n')
 	}
+	d.Write(line)
 }
 
 func (d digest) String() string { return hex.EncodeToString(d.Sum(nil)) }
 
-// digests computes the digests of the cells of a kind, or of the suites, by key; only that of one key unless it is empty.
-func digests(q queryer, f *family, key string) (map[string]digest, error) {
+// digests computes the digests of the cells of a kind, or of the suites, by key; of all where keys is nil.
+func digests(q queryer, f *family, keys []string) (map[string]digest, error) {
 	out := map[string]digest{}
-	add := func(query string) error {
-		return eachRow(q, query, key, func(columns []string, values []any) error {
+	// One of the conditions for all and for some: SQLite uses no index for what may be either.
+	where, args := `1`, []any{}
+	if keys != nil {
+		text, err := CanonicalJSON(anys(keys))
+		if err != nil {
+			return nil, err
+		}
+		where, args = `%s IN (SELECT value FROM json_each(?))`, append(args, string(text))
+	}
+	add := func(query, key string) error {
+		where := strings.ReplaceAll(where, `%s`, key)
+		return eachRow(q, strings.Replace(query, `$where`, where, 1), args, func(columns []string, values []any) error {
 			k, ok := values[0].(string)
 			if !ok {
 				return fmt.Errorf("a row of %s without a key", f.kind)
@@ -75,13 +88,13 @@ func digests(q queryer, f *family, key string) (map[string]digest, error) {
 	}
 	if f == nil {
 		f = &family{kind: suiteKind}
-		if err := add(`SELECT * FROM suite WHERE ?1='' OR name=?1`); err != nil {
+		if err := add(`SELECT * FROM suite WHERE $where`, `name`); err != nil {
 			return nil, err
 		}
 		for _, kind := range kinds {
 			there, err := hasTable(q, "suite_"+string(kind.kind))
 			if err == nil && there {
-				err = add(fmt.Sprintf(`SELECT suite, key AS %[1]s, ord FROM suite_%[1]s WHERE ?1='' OR suite=?1 ORDER BY suite, key`, kind.kind))
+				err = add(fmt.Sprintf(`SELECT suite, key AS %[1]s, ord FROM suite_%[1]s WHERE $where ORDER BY suite, key`, kind.kind), `suite`)
 			}
 			if err != nil {
 				return nil, err
@@ -92,10 +105,10 @@ func digests(q queryer, f *family, key string) (map[string]digest, error) {
 	if there, err := hasTable(q, string(f.kind)); err != nil || !there {
 		return out, err
 	}
-	if err := add(`SELECT * FROM ` + string(f.kind) + ` WHERE ?1='' OR key=?1`); err != nil || f.parts == "" {
+	if err := add(`SELECT * FROM `+string(f.kind)+` WHERE $where`, `key`); err != nil || f.parts == "" {
 		return out, err
 	}
-	return out, add(`SELECT * FROM ` + f.parts + ` WHERE ?1='' OR key=?1 ORDER BY key, pos`)
+	return out, add(`SELECT * FROM `+f.parts+` WHERE $where ORDER BY key, pos`, `key`)
 }
 
 func hasTable(q queryer, name string) (there bool, err error) {
@@ -103,8 +116,8 @@ func hasTable(q queryer, name string) (there bool, err error) {
 	return there, err
 }
 
-func eachRow(q queryer, query, key string, row func(columns []string, values []any) error) error {
-	rows, err := q.Query(query, key)
+func eachRow(q queryer, query string, args []any, row func(columns []string, values []any) error) error {
+	rows, err := q.Query(query, args...)
 	if err != nil {
 		return err
 	}
@@ -128,19 +141,19 @@ func eachRow(q queryer, query, key string, row func(columns []string, values []a
 	return rows.Err()
 }
 
-// seal writes the digest of a cell of the kind f, or with nil of a suite; with an empty key of all of them. It follows every change
-// of what a digest covers, in the same transaction.
-func seal(tx *sql.Tx, f *family, key string) error {
+// seal writes the digests of cells of the kind f, or with nil of suites; of all where keys is nil. It follows every change of what a
+// digest covers, in the same transaction.
+func seal(q writer, f *family, keys []string) error {
 	kind := string(suiteKind)
 	if f != nil {
 		kind = string(f.kind)
 	}
-	sums, err := digests(tx, f, key)
+	sums, err := digests(q, f, keys)
 	if err != nil {
 		return err
 	}
 	for key, sum := range sums {
-		if _, err := tx.Exec(`INSERT INTO digest(kind, key, sum) VALUES(?,?,?) ON CONFLICT(kind, key) DO UPDATE SET sum=excluded.sum`,
+		if _, err := q.Exec(`INSERT INTO digest(kind, key, sum) VALUES(?,?,?) ON CONFLICT(kind, key) DO UPDATE SET sum=excluded.sum`,
 			kind, key, sum.String()); err != nil {
 			return err
 		}
@@ -150,7 +163,7 @@ func seal(tx *sql.Tx, f *family, key string) error {
 
 func sealAll(tx *sql.Tx) error {
 	for _, f := range append([]*family{nil}, kinds...) {
-		if err := seal(tx, f, ""); err != nil {
+		if err := seal(tx, f, nil); err != nil {
 			return err
 		}
 	}
@@ -164,7 +177,7 @@ func verify(q queryer) error {
 		if f != nil {
 			kind = string(f.kind)
 		}
-		sums, err := digests(q, f, "")
+		sums, err := digests(q, f, nil)
 		if err != nil {
 			return err
 		}
@@ -172,7 +185,7 @@ func verify(q queryer) error {
 			return fmt.Errorf("the file is damaged (%s %.40q %s): move it away and run again", kind, key, what)
 		}
 		written := 0
-		err = eachRow(q, `SELECT key, sum FROM digest WHERE kind=?`, kind, func(_ []string, v []any) error {
+		err = eachRow(q, `SELECT key, sum FROM digest WHERE kind=?`, []any{kind}, func(_ []string, v []any) error {
 			key, _ := v[0].(string)
 			sum, ok := sums[key]
 			if !ok {
@@ -204,7 +217,7 @@ func verify(q queryer) error {
 
 // verifyNames refuses names that would lead a program out of its folder or a terminal out of its text.
 func verifyNames(q queryer) error {
-	err := eachRow(q, `SELECT name FROM suite WHERE ?=''`, "", func(_ []string, v []any) error {
+	err := eachRow(q, `SELECT name FROM suite`, nil, func(_ []string, v []any) error {
 		name, _ := v[0].(string)
 		return checkSuiteName(name)
 	})
@@ -216,7 +229,7 @@ func verifyNames(q queryer) error {
 		if there, err = hasTable(q, string(f.kind)); err != nil || !there {
 			continue
 		}
-		err = eachRow(q, `SELECT key, state, path FROM `+string(f.kind)+` WHERE ?=''`, "", func(_ []string, v []any) error {
+		err = eachRow(q, `SELECT key, state, path FROM `+string(f.kind), nil, func(_ []string, v []any) error {
 			key, _ := v[0].(string)
 			state, _ := v[1].(string)
 			path, _ := v[2].(string)
@@ -262,11 +275,15 @@ func (s *Store) snapshot(f func(q queryer) error) error {
 	return errors.Join(err, end)
 }
 
-// connection is one connection as a queryer.
+// connection is one connection as a writer.
 type connection struct{ c *sql.Conn }
 
 func (c connection) QueryRow(query string, args ...any) *sql.Row {
 	return c.c.QueryRowContext(context.Background(), query, args...)
+}
+
+func (c connection) Exec(query string, args ...any) (sql.Result, error) {
+	return c.c.ExecContext(context.Background(), query, args...)
 }
 
 func (c connection) Query(query string, args ...any) (*sql.Rows, error) {

@@ -27,14 +27,17 @@ func (s *Store) Plan(suite Suite, m []ModelCell, d []DetectionCell) error {
 		if err := detections.plan(tx, suite.Name, d); err != nil {
 			return err
 		}
-		return seal(tx, nil, suite.Name)
+		return seal(tx, nil, []string{suite.Name})
 	}))
 }
 
 // PlanReferences adds the given cells to the suite's references, as Plan does with models and detections.
 func (s *Store) PlanReferences(suite string, cells []ReferenceCell) error {
 	return s.fail(fmt.Sprintf("plan the references of suite %q", suite), s.write(func(tx *sql.Tx) error {
-		return references.plan(tx, suite, cells)
+		if err := references.plan(tx, suite, cells); err != nil {
+			return err
+		}
+		return seal(tx, nil, []string{suite})
 	}))
 }
 
@@ -45,7 +48,7 @@ func (s *Store) PlanRepairs(suite string, cells []RepairCell) error {
 		if err := repairs.plan(tx, suite, cells); err != nil {
 			return err
 		}
-		return seal(tx, nil, suite)
+		return seal(tx, nil, []string{suite})
 	}))
 }
 
@@ -111,6 +114,6 @@ func (s *Store) SetSuite(name, setting string, value any) error {
 		if _, err = tx.Exec(`UPDATE suite SET settings=? WHERE name=?`, raw, name); err != nil {
 			return err
 		}
-		return seal(tx, nil, name)
+		return seal(tx, nil, []string{name})
 	}))
 }

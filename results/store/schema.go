@@ -241,6 +241,12 @@ type queryer interface {
 	Query(query string, args ...any) (*sql.Rows, error)
 }
 
+// writer is a transaction, or a connection in one.
+type writer interface {
+	queryer
+	Exec(query string, args ...any) (sql.Result, error)
+}
+
 func userVersion(q queryer) (int, error) {
 	var v int
 	err := q.QueryRow(`PRAGMA user_version`).Scan(&v)

@@ -75,6 +75,8 @@ func fail(path string, open func(string) (*Store, error)) (*Store, error) {
 	return s, nil
 }
 
+const copyName = "results.sqlite"
+
 // openCopy opens a copy of the file and of its write-ahead log, which are copied again when
 // somebody wrote to them meanwhile.
 func openCopy(path string) (s *Store, err error) {
@@ -87,7 +89,7 @@ func openCopy(path string) (s *Store, err error) {
 			_ = os.RemoveAll(folder) // the first error is the one to tell
 		}
 	}()
-	to := filepath.Join(folder, "results.sqlite")
+	to := filepath.Join(folder, copyName)
 	for range 10 {
 		before := states(path)
 		for _, end := range []string{"", "-wal"} {
@@ -205,6 +207,14 @@ func NetworkFS(folder string) string {
 
 // Path is the file the store was opened from.
 func (s *Store) Path() string { return s.path }
+
+// file is what SQLite has open.
+func (s *Store) file() string {
+	if s.copy != "" {
+		return filepath.Join(s.copy, copyName)
+	}
+	return s.path
+}
 
 // Close closes the file. Leases stay until they expire or are released.
 func (s *Store) Close() error {
