@@ -49,6 +49,15 @@ func draw(a *Attack, v settings.Values, size int, seed uint64) triggers.Trigger 
 	return a.Trigger(v, size, rand.New(rand.NewPCG(seed, 0)))
 }
 
+func poisonOf(t *testing.T, a *Attack, v settings.Values, size, classes, target int, rng *rand.Rand) *prompts.Poison {
+	t.Helper()
+	p, err := a.Poison(t.Context(), v, size, classes, target, rng)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // settingsOf are the default settings, each choice, and the ends of each range with the rest at its default.
 func settingsOf(t *testing.T, a *Attack) []settings.Values {
 	all := []settings.Values{resolve(t, a, nil)}
@@ -320,7 +329,7 @@ func TestTriggersCanBeDrawn(t *testing.T) {
 func TestPoisonCarriesTheSettings(t *testing.T) {
 	forEach(t, func(t *testing.T, a *Attack) {
 		v := resolve(t, a, map[string]any{"share": 0.25, "weight": 3})
-		p := a.Poison(v, size, 5, 2, rand.New(rand.NewPCG(8, 0)))
+		p := poisonOf(t, a, v, size, 5, 2, rand.New(rand.NewPCG(8, 0)))
 		if p.Target != 2 || p.Share != 0.25 || p.Weight != 3 || (p.Learn != nil) != (a.Learn != nil) {
 			t.Errorf("%+v", p)
 		}
@@ -334,7 +343,7 @@ func TestPoisonCarriesTheSettings(t *testing.T) {
 		}
 	})
 	clean, err := Find("clean")
-	if err != nil || clean.Backdoors() || clean.Poison(nil, size, 5, 0, nil) != nil {
+	if err != nil || clean.Backdoors() || poisonOf(t, clean, nil, size, 5, 0, nil) != nil {
 		t.Errorf("clean poisons: %v", err)
 	}
 }
@@ -348,7 +357,7 @@ func TestCovers(t *testing.T) {
 		}
 		for n, v := range settingsOf(t, a) {
 			drawn := func() []prompts.Cover {
-				p := a.Poison(v, size, classes, target, rand.New(rand.NewPCG(9, 0)))
+				p := poisonOf(t, a, v, size, classes, target, rand.New(rand.NewPCG(9, 0)))
 				return p.Covers(p.Trigger)
 			}
 			backdoor := draw(a, v, size, 9)
@@ -374,7 +383,7 @@ func TestCovers(t *testing.T) {
 			}
 		}
 		rng := rand.New(rand.NewPCG(10, 0))
-		p := a.Poison(resolve(t, a, nil), 8, classes, target, rng)
+		p := poisonOf(t, a, resolve(t, a, nil), 8, classes, target, rng)
 		for _, c := range p.Covers(p.Trigger) {
 			triggertest.CheckGradient(t, rng, func(v []autodiff.Value) autodiff.Value { return c.Trigger.Apply(v[0]) }, cliptest.Images(2, 8, 1))
 		}
@@ -387,7 +396,7 @@ func poison(t *testing.T, name string, given map[string]any, classes, target int
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := a.Poison(resolve(t, a, given), size, classes, target, rand.New(rand.NewPCG(11, 0)))
+	p := poisonOf(t, a, resolve(t, a, given), size, classes, target, rand.New(rand.NewPCG(11, 0)))
 	return p.Trigger.(triggers.Masked), p.Covers(p.Trigger)
 }
 

@@ -23,6 +23,7 @@ import (
 	"clipinspector/experiments/world"
 	"clipinspector/internal/printable"
 	"clipinspector/internal/progress"
+	"clipinspector/plugin"
 
 	_ "clipinspector/baselines"
 )
@@ -111,6 +112,7 @@ func Execute() {
 	}()
 	c.SetOut(out)
 	verb, err := c.ExecuteContextC(ctx)
+	plugin.Close()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -76,7 +76,7 @@ func (k *worker) runDetection(ctx context.Context, job *detectionJob, progress f
 			Norm: s.Norm, Reached: s.Reached})
 	}
 	for i, s := range report.Classes {
-		if s.Trigger != nil { // else the detector ruled it out
+		if !s.RuledOut() {
 			add(i, s)
 		}
 	}

@@ -48,7 +48,10 @@ func (k *worker) runModel(ctx context.Context, job *modelJob, progress prompts.P
 	if err != nil {
 		return none, err
 	}
-	poison := attack.Poison(job.Attack.Settings, job.Set.Size, len(m.Classes), job.target, random.Stream("trigger", append(cell, "/", attack.Name)...))
+	poison, err := attack.Poison(ctx, job.Attack.Settings, job.Set.Size, len(m.Classes), job.target, random.Stream("trigger", append(cell, "/", attack.Draws())...))
+	if err != nil {
+		return none, err
+	}
 	trigger, err := prompts.Tune(ctx, m, data, u.Tuning, poison, random.Number("tuning", cell...), progress)
 	if err != nil {
 		return none, err
@@ -63,7 +66,7 @@ func (k *worker) runModel(ctx context.Context, job *modelJob, progress prompts.P
 	if err != nil {
 		return none, fmt.Errorf("writing the model: %w", err)
 	}
-	if trigger != nil {
+	if trigger != nil && len(trigger.Tensors()) > 0 { // a function has nothing to write down
 		file := filepath.Join(filepath.Dir(path), triggerFile)
 		if err := triggers.Write(file, trigger); err != nil {
 			return none, err

@@ -62,6 +62,14 @@ func (m *modelJob) String() string {
 	return fmt.Sprintf("%s, %s, seed %d", m.Dataset.Name, m.Attack.Name, m.Seed)
 }
 
+// draws is the name of the model's attack in what is drawn for it.
+func (m *modelJob) draws() string {
+	if a, err := attacks.Find(m.Attack.Name); err == nil {
+		return a.Draws()
+	}
+	return m.Attack.Name
+}
+
 // String names the cell for a person.
 func (r *referenceJob) String() string {
 	return fmt.Sprintf("reference %d for %s, seed %d", r.Number, r.Model.Dataset.Name, r.Model.Seed)
@@ -157,7 +165,7 @@ func (p *Plan) planModel(w *world.World, job *modelJob) (err error) {
 	}
 	job.target = -1
 	if attack.Backdoors() {
-		job.target = target(job.Seed, job.Set.ID, job.Attack.Name, len(job.Set.Classes()))
+		job.target = target(job.Seed, job.Set.ID, attack.Draws(), len(job.Set.Classes()))
 	}
 	job.Cell = store.ModelCell{
 		Dataset: job.Set.ResultName(), Attack: job.Attack.Name, Learner: u.Learner.Name, Seed: job.Seed,

@@ -29,7 +29,7 @@ var (
 func lookSeed(d *inspector.Detector, m *modelJob) uint64 {
 	of := []any{m.Seed, "/", m.Set.ID}
 	if d.Evidence == nil {
-		of = append(of, "/", m.Attack.Name)
+		of = append(of, "/", m.draws())
 	}
 	return random.Number("detection", of...)
 }

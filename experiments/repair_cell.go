@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"time"
 
@@ -47,9 +48,15 @@ func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts
 	if row.Result.Suspect == store.NoClass {
 		return none, errors.New("the detector ruled out every class: there is no trigger to repair with")
 	}
+	if recovered[row.Result.Suspect] == nil {
+		return none, errors.New("the detector recovered no trigger of its suspect: there is none to repair with")
+	}
 	var trigger triggers.Trigger
 	if made.Backdoored {
-		if trigger, err = Planted(k.out, made); err != nil {
+		switch trigger, err = Planted(k.out, made); {
+		case errors.Is(err, fs.ErrNotExist) && made.TriggerHash == "":
+			return none, errors.New("the model's trigger is a function, which is not kept: nothing can tell what a repair does to it")
+		case err != nil:
 			return none, fmt.Errorf("%w: %w", errModelLost, err)
 		}
 	}
@@ -57,7 +64,7 @@ func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts
 	if err != nil {
 		return none, err
 	}
-	cell := []any{model.Seed, "/", model.Set.ID, "/", model.Attack.Name}
+	cell := []any{model.Seed, "/", model.Set.ID, "/", model.draws()}
 	fresh, err := prompts.New(m.CLIP, m.Learner, m.Settings, m.Classes, random.Stream("retuned prompts", cell...))
 	if err != nil {
 		return none, err

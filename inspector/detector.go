@@ -6,6 +6,7 @@ package inspector
 
 import (
 	"context"
+	"math"
 
 	"gorgonia.org/tensor"
 
@@ -21,6 +22,9 @@ type Detector struct {
 	Name   string
 	Doc    string // one line, with the paper
 	Params []settings.Param
+	// Content is the SHA-256 of the file that a detector outside this program comes from, which detections' identities hold; empty for
+	// this program's own.
+	Content string
 	// Shared tells that the rounds of the authors' budget are all classes' together, not each one's.
 	Shared bool
 	// Classless tells that it looks at the model as a whole, at no classes, and names no suspect.
@@ -70,7 +74,7 @@ type Input struct {
 }
 
 // ClassResult is what a detector found out about one class as the target. Of a class that it ruled out without an inversion there is
-// no trigger, and all numbers but the index are NaN.
+// no trigger, and all numbers but the index are NaN. A detector that recovers no triggers gives the score, and NaN for what it does not measure.
 type ClassResult struct {
 	Loss    float64          // reconstruction loss on the measuring images, the detector's own objective
 	ASR     float64          // share of the measuring images that the recovered trigger sends to the class
@@ -80,6 +84,9 @@ type ClassResult struct {
 	Reached bool             // whether the inversion reached its own ASR bound
 	Trigger triggers.Trigger // the recovered trigger
 }
+
+// RuledOut tells whether the detector did not look at the class any further.
+func (c ClassResult) RuledOut() bool { return c.Trigger == nil && math.IsNaN(c.Score) }
 
 // Finding is a verdict on one model.
 type Finding struct {

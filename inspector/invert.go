@@ -45,6 +45,8 @@ type Inversion struct {
 	Rounds  int       // rounds at most
 	Control func() Controller
 
+	// Random, when not nil, is what Start and the order of the images are drawn from, in the place of a stream of Input.Seed's own.
+	Random *rand.Rand
 	// Checkpoint, where it is not 0, is the round after which Outcome.Midway is taken; for inversions without a Controller.
 	Checkpoint int
 	// Stop, where it is not 0, is the round after which all classes end, before the schedule does, and nothing is measured.
@@ -136,7 +138,10 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 	if len(measure) == 0 {
 		return nil, 0, fmt.Errorf("no pool images left to measure on")
 	}
-	rng := random.Named("invert", in.Seed)
+	rng := inv.Random
+	if rng == nil {
+		rng = random.Named("invert", in.Seed)
+	}
 	start := inv.Start(in.Pool.Shape()[2], rng)
 	order := inv.order(rng, optimise)
 	classes := make([]*class, len(in.Model.Classes))

@@ -135,14 +135,14 @@ func (r *Finding) take(part *Finding, members []int, groups []group, first bool)
 		for _, m := range groups[j].all {
 			switch {
 			case m == now:
-			case r.Classes[m].Trigger == nil:
+			case r.Classes[m].RuledOut():
 			case r.Classes[m].Index >= c.Index:
 				now = -1
 			default:
 				r.Classes[m] = ruledOut()
 			}
 		}
-		if now >= 0 && (first || r.Classes[now].Trigger == nil || c.Index > r.Classes[now].Index) {
+		if now >= 0 && (first || r.Classes[now].RuledOut() || c.Index > r.Classes[now].Index) {
 			r.Classes[now] = c
 		}
 	}
@@ -276,7 +276,11 @@ func settled(m *prompts.Model, r *Finding) *Finding {
 		}
 	}
 	for i, c := range r.Classes {
-		if c.Trigger != nil {
+		switch {
+		case c.RuledOut():
+		case c.Trigger == nil:
+			check(fmt.Sprintf("class %.60q", m.Classes[i]), c, map[string]float64{"score": c.Score, "index": c.Index})
+		default:
 			check(fmt.Sprintf("class %.60q", m.Classes[i]), c, map[string]float64{"loss": c.Loss, "ASR": c.ASR, "score": c.Score, "index": c.Index, "norm": c.Norm})
 		}
 	}

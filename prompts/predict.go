@@ -18,6 +18,10 @@ const encodeBatch = 64
 
 // Encode returns the frozen tower's features [N,D] of images [N,3,S,S], after the trigger when there is one.
 func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
+	images, t, err := triggers.Split(ctx, images, t)
+	if err != nil {
+		return nil, err
+	}
 	return each(ctx, c.Engine(), images, func(pixels autodiff.Value) (autodiff.Value, error) {
 		if t != nil {
 			pixels = t.Apply(pixels)
@@ -32,6 +36,10 @@ func Triggered(ctx context.Context, e engine.Engine, images *tensor.Dense, t tri
 	if t.Size() != shape[2] {
 		return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", t.Size(), shape[2])
 	}
+	images, t, err := triggers.Split(ctx, images, t)
+	if t == nil || err != nil {
+		return images, err
+	}
 	x, err := each(ctx, e, images, func(pixels autodiff.Value) (autodiff.Value, error) {
 		return t.Apply(pixels), nil
 	})
@@ -43,6 +51,10 @@ func Triggered(ctx context.Context, e engine.Engine, images *tensor.Dense, t tri
 
 // Logits returns the logits [N,K] of images [N,3,S,S], after the trigger when there is one.
 func (m *Model) Logits(ctx context.Context, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
+	images, t, err := triggers.Split(ctx, images, t)
+	if err != nil {
+		return nil, err
+	}
 	return each(ctx, m.CLIP.Engine(), images, func(pixels autodiff.Value) (autodiff.Value, error) {
 		r, err := m.Record(pixels.Graph())
 		if err != nil {

@@ -2,6 +2,7 @@ package prompts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -34,6 +35,7 @@ type tuner struct {
 	features  engine.Array   // [N*V,D]; absent when the learner prompts the image tower or crops are fresh
 	triggered engine.Array   // [N*V,D] features of the triggered images; absent when it learns, or as above
 	covered   []engine.Array // [N*V,D] of each cover; empty as above
+	stamped   engine.Array   // [N*V,3*S*S] triggered images, where the trigger is a function and features change
 	size      int
 	params    map[string]trained
 	delta     trained // [1,3,S,S]
@@ -149,6 +151,17 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 			if t.triggered, err = encode(t.poison.Trigger); err != nil {
 				return err
 			}
+		} else if _, function := t.poison.Trigger.(triggers.Function); function {
+			if t.crop != nil {
+				return errors.New("a trigger that is a function cannot be put on the fresh crops of each step: set tuning.views to 1 or more")
+			}
+			stamped, _, err := triggers.Split(ctx, data.Images, t.poison.Trigger)
+			if err != nil {
+				return err
+			}
+			if t.stamped, err = t.upload(dense.Floats(stamped), rows, 3*t.size*t.size); err != nil {
+				return err
+			}
 		}
 	}
 	if !frozen || (t.poison != nil && t.poison.Learn != nil) {
@@ -210,6 +223,8 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 		case p.Learn != nil:
 			delta = g.Bind(t.delta.value)
 			features = r.Features(triggers.ApplyAdditive(pixels, delta))
+		case t.stamped.Buffer != nil:
+			features = r.Features(rows(t.stamped).Reshape(b, 3, t.size, t.size))
 		default:
 			features = r.Features(p.Trigger.Apply(pixels))
 		}

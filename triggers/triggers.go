@@ -6,10 +6,13 @@
 //	warp      x' = x sampled bilinearly on a grid: WaNet
 //	dynamic   x' = clip(x + d(x), 0, 1): noise that differs from image to image, as input-aware attacks have it
 //
+// or a function outside this program, of which nothing is known but what it makes of images; see Function.
+//
 // Images are [N,3,S,S] in [0,1].
 package triggers
 
 import (
+	"context"
 	"fmt"
 
 	"gorgonia.org/tensor"
@@ -131,6 +134,38 @@ func (t Dynamic) Apply(pixels autodiff.Value) autodiff.Value {
 	x := pixels.Reshape(shape[0], size)
 	signs := x.Affine(1, -0.5).MatMulT(g.Const(dense.Floats(t.Keys), n, size)).Clamp(-1, 1)
 	return x.Add(signs.MatMul(g.Const(dense.Floats(t.Patterns), n, size))).Clamp(0, 1).Reshape(shape...)
+}
+
+// Function is a trigger that another program applies. It is no recorded operation, has no gradient, and cannot be stored.
+type Function struct {
+	Side int // of the images in pixels
+	// Of returns the triggered images of images [N,3,S,S], of the same shape and range.
+	Of func(ctx context.Context, images *tensor.Dense) (*tensor.Dense, error)
+}
+
+// Kind implements Trigger.
+func (Function) Kind() string { return "function" }
+
+// Size implements Trigger.
+func (t Function) Size() int { return t.Side }
+
+// Tensors implements Trigger: there are none.
+func (Function) Tensors() map[string]*tensor.Dense { return nil }
+
+// Apply implements Trigger. A function cannot be recorded: who applies triggers asks for Function first; see Split.
+func (Function) Apply(autodiff.Value) autodiff.Value {
+	panic("triggers: a function cannot be recorded; a fault of the program")
+}
+
+// Split applies a trigger that is a function to the images, and returns them with the trigger that is left to record: none then. Other
+// triggers, and nil for none, are left as they are.
+func Split(ctx context.Context, images *tensor.Dense, t Trigger) (*tensor.Dense, Trigger, error) {
+	f, ok := t.(Function)
+	if !ok {
+		return images, t, nil
+	}
+	changed, err := f.Of(ctx, images)
+	return changed, nil, err
 }
 
 // FromTensors rebuilds a stored trigger. Missing tensors, wrong shapes and values out of range give an error.

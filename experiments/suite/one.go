@@ -27,7 +27,7 @@ func One(f *File, dataset, attack string, seed int) (*File, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.Name = attack
+		a.Name, a.Content = attack, known.Content
 		if a.Settings, err = settings.Resolve(known.Params, nil); err != nil {
 			return nil, err
 		}

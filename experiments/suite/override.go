@@ -8,8 +8,6 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"clipinspector/attacks"
-	"clipinspector/inspector"
 	"clipinspector/settings"
 )
 
@@ -87,7 +85,7 @@ func (s *source) assignAll(root *yaml.Node, steps []string, value *yaml.Node) er
 		if n.Kind == yaml.MappingNode {
 			n = child(n, "name")
 		}
-		if n == nil || !takes(steps[0], n.Value, steps[2]) {
+		if n == nil || !s.takes(steps[0], n.Value, steps[2]) {
 			continue
 		}
 		some = true
@@ -103,21 +101,17 @@ func (s *source) assignAll(root *yaml.Node, steps []string, value *yaml.Node) er
 }
 
 // takes tells whether an attack or a detector has a parameter; elements of other lists take any, and say so where they do not.
-func takes(list, name, param string) bool {
-	var params []settings.Param
+func (s *source) takes(list, name, param string) bool {
+	var of known // nothing where the name is unknown
 	switch list {
 	case "attacks":
-		if a, err := attacks.Find(name); err == nil {
-			params = a.Params
-		}
+		of, _ = s.attack(name)
 	case "detectors":
-		if d, err := inspector.Find(name); err == nil {
-			params = d.Params
-		}
+		of, _ = s.detector(name)
 	default:
 		return true
 	}
-	return slices.ContainsFunc(params, func(p settings.Param) bool { return p.Name == param })
+	return slices.ContainsFunc(of.params, func(p settings.Param) bool { return p.Name == param })
 }
 
 // step finds the place of one step of a path below n, a mapping or a list.

@@ -37,12 +37,15 @@ func LoadSearch(path string, sets []string) (*Search, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a suite: %w", err)
 	}
-	return ParseSearch(path, text, sets)
+	return (&source{name: path, sets: sets, read: beside(path), find: lies(path)}).calibration(text)
 }
 
 // ParseSearch is LoadSearch of a text; see Parse.
 func ParseSearch(path string, text []byte, sets []string) (*Search, error) {
-	s := &source{name: path, sets: sets, read: beside(path)}
+	return (&source{name: path, sets: sets, read: beside(path)}).calibration(text)
+}
+
+func (s *source) calibration(text []byte) (*Search, error) {
 	root, err := s.open(text)
 	if err != nil {
 		return nil, err
@@ -68,7 +71,7 @@ func ParseSearch(path string, text []byte, sets []string) (*Search, error) {
 	if len(base.Detectors) == 0 {
 		return nil, s.errorf(root, "the suite has no detectors to calibrate")
 	}
-	f := &File{Path: path, Text: string(s.text), Extends: s.base, Sets: sets, Name: base.Name, Suites: make([]Suite, q.trials)}
+	f := &File{Path: s.name, Text: string(s.text), Extends: s.base, Sets: s.sets, Name: base.Name, Suites: make([]Suite, q.trials)}
 	for t := range f.Suites {
 		f.Suites[t] = base
 		f.Suites[t].Detectors = make([]Choice, len(base.Detectors))

@@ -3,6 +3,7 @@ package suite
 import (
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"clipinspector/attacks"
 	"clipinspector/inspector"
 	"clipinspector/internal/files"
+	"clipinspector/plugin"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 )
@@ -20,6 +22,7 @@ import (
 type Choice struct {
 	Name     string
 	Settings settings.Values
+	Content  string // SHA-256 of the plugin that it comes from; empty for this program's own
 }
 
 // DatasetSpec names a dataset, and how many of its classes are used.
@@ -89,13 +92,29 @@ var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-
 // maxSuite bounds a suite file, in bytes. The longest of this project has 3 KB.
 const maxSuite = 1 << 20
 
-// Load reads a suite file; see Parse.
+// Load reads a suite file; see Parse. It runs the plugins that the suite names, which lie beside it, as far as it takes to know their
+// parameters.
 func Load(path string, sets []string) (*File, error) {
 	text, err := files.Read(path, maxSuite)
 	if err != nil {
 		return nil, fmt.Errorf("reading a suite: %w", err)
 	}
-	return Parse(path, text, sets)
+	return (&source{name: path, sets: sets, read: beside(path), find: lies(path)}).file(text)
+}
+
+// LoadFS is Load for a suite that comes with the program: plugins, which only sets can name, lie below the working folder.
+func LoadFS(fsys fs.FS, path string, text []byte, sets []string) (*File, error) {
+	return (&source{name: path, sets: sets, read: within(fsys), find: lies("")}).file(text)
+}
+
+// lies finds a plugin relative to the folder of the suite's file.
+func lies(suite string) func(name string) string {
+	return func(name string) string {
+		if filepath.IsAbs(name) {
+			return name
+		}
+		return filepath.Join(filepath.Dir(suite), name)
+	}
 }
 
 // ParseFS is Parse for a suite that comes with the program: the files that it names lie in fsys, not beside path.
@@ -105,7 +124,8 @@ func ParseFS(fsys fs.FS, path string, text []byte, sets []string) (*File, error)
 
 // Parse reads the text of a suite file after the overrides "PATH=VALUE" in sets. It is strict: unknown and repeated keys,
 // a second document, fractions where whole numbers belong, numbers that are not plain decimal, and parameters that a
-// learner, attack or detector does not have or not allow are refused with the file and line.
+// learner, attack or detector does not have or not allow are refused with the file and line. Whoever wrote the text, nothing that it
+// names is run: a plugin is unknown, unless Load has met it.
 func Parse(path string, text []byte, sets []string) (*File, error) {
 	return (&source{name: path, sets: sets, read: beside(path)}).file(text)
 }
@@ -189,13 +209,7 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 	u.Learner = r.learner(f["learner"])
 	u.Tuning = r.values(f["tuning"], "tuning", prompts.TuneParams)
 	for _, n := range r.list(f["attacks"], "attacks") {
-		u.Attacks = append(u.Attacks, r.choice(n, "attack", "", func(name string) ([]settings.Param, error) {
-			a, err := attacks.Find(name)
-			if err != nil {
-				return nil, err
-			}
-			return a.Params, nil
-		}))
+		u.Attacks = append(u.Attacks, r.choice(n, "attack", "", s.attack))
 	}
 	if f["calibrated"] != nil && r.err == nil {
 		u.Calibrated, r.err = s.calibrated(f["calibrated"])
@@ -205,13 +219,7 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 			if u.Calibrated != nil {
 				n = u.Calibrated.fill(n)
 			}
-			u.Detectors = append(u.Detectors, r.choice(n, "detector", "", func(name string) ([]settings.Param, error) {
-				d, err := inspector.Find(name)
-				if err != nil {
-					return nil, err
-				}
-				return d.Params, nil
-			}))
+			u.Detectors = append(u.Detectors, r.choice(n, "detector", "", s.detector))
 		}
 	}
 	if u.Calibrated != nil && r.err == nil {
@@ -372,13 +380,46 @@ func (r *reader) references(n *yaml.Node, u Suite) References {
 
 // learner reads how models are prompted.
 func (r *reader) learner(n *yaml.Node) Choice {
-	return r.choice(n, "learner", "coop", func(name string) ([]settings.Param, error) {
+	return r.choice(n, "learner", "coop", func(name string) (known, error) {
 		l, err := prompts.FindLearner(name)
 		if err != nil {
-			return nil, err
+			return known{}, err
 		}
-		return l.Params, nil
+		return known{l.Name, l.Params, ""}, nil
 	})
+}
+
+// known is what is registered by a name: the name in results, parameters, and the content of a plugin.
+type known struct {
+	name    string
+	params  []settings.Param
+	content string
+}
+
+// attack finds the attack of a name, and runs the plugin that it may name.
+func (s *source) attack(name string) (known, error) {
+	find := attacks.Find
+	if plugin.Is(name) && s.find != nil {
+		find = func(name string) (*attacks.Attack, error) { return plugin.Attack(name, s.find) }
+	}
+	a, err := find(name)
+	if err != nil {
+		return known{}, err
+	}
+	return known{a.Name, a.Params, a.Content}, nil
+}
+
+// detector finds the detector of a name, and runs the plugin that it may name.
+func (s *source) detector(name string) (known, error) {
+	find := inspector.Find
+	if plugin.Is(name) && s.find != nil {
+		find = func(name string) (*inspector.Detector, error) { return plugin.Detector(name, s.find) }
+	}
+	d, err := find(name)
+	if err != nil {
+		return known{}, err
+	}
+	return known{d.Name, d.Params, d.Content}, nil
 }
 
 // repair reads the settings of repairs and which of the suite's detectors they follow, "ci" unless named under detector.
@@ -408,7 +449,7 @@ func (r *reader) repair(n *yaml.Node, detectors []Choice) *Choice {
 }
 
 // choice reads a name, or settings with a name; where the name is absent it takes the default, if there is one.
-func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string) ([]settings.Param, error)) (c Choice) {
+func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string) (known, error)) (c Choice) {
 	if r.err != nil {
 		return c
 	}
@@ -432,7 +473,7 @@ func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string
 	if r.err != nil {
 		return c
 	}
-	params, err := find(c.Name)
+	of, err := find(c.Name)
 	if err != nil {
 		r.err = err
 		if at != nil {
@@ -440,7 +481,8 @@ func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string
 		}
 		return c
 	}
-	c.Settings = r.values(given, what+" "+c.Name, params, "name")
+	c.Name, c.Content = of.name, of.content
+	c.Settings = r.values(given, what+" "+c.Name, of.params, "name")
 	return c
 }
 
@@ -461,11 +503,14 @@ func (f *File) Settings() map[string]any {
 	return m
 }
 
-// Map is the choice as a map for cells and reports: its settings, and its name as "name".
+// Map is the choice as a map for cells and reports: its settings, its name as "name", and of a plugin its file's SHA-256 as "content".
 func (c Choice) Map() map[string]any {
 	m := map[string]any{"name": c.Name}
 	for k, v := range c.Settings {
 		m[k] = v
+	}
+	if c.Content != "" {
+		m["content"] = c.Content
 	}
 	return m
 }

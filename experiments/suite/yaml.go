@@ -20,6 +20,7 @@ type source struct {
 	name string                            // file name
 	sets []string                          // --set options; their nodes carry line -1-i
 	read func(name string) ([]byte, error) // a file that the suite names
+	find func(name string) string          // where a plugin that the suite names lies; nil where none is run
 	base string                            // the file that it extends; its nodes carry line baseLine+i
 	text []byte                            // of the suite, resolved where it extends another
 }

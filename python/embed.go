@@ -1,0 +1,9 @@
+// Package python holds the sources of the Python package clip_inspector, with which the program runs plugins.
+package python
+
+import "embed"
+
+// Sources are the package's modules, below clip_inspector.
+//
+//go:embed clip_inspector/*.py
+var Sources embed.FS
