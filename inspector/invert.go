@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -238,20 +239,43 @@ func groups(classes []*class, c int) (out [][]*class) {
 	return out
 }
 
-// fit compiles the inversion of n classes, in groups as large as the device wants and its memory allows. The size of a group changes
-// no class's batch, and its result only by the rounding of products of another height.
+// fit compiles the inversion of n classes, in groups as large as the device wants and its memory allows, or of one class with its batch
+// in parts. The size of a group changes no class's batch, and its result only by the rounding of products of another height, which on
+// the CPU is the same.
 func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, error) {
-	most := max(1, atOnce(in.Model.CLIP.Engine())/inv.Batch)
+	most, part, room := max(1, atOnce(in.Model.CLIP.Engine())/inv.Batch), inv.Batch, roomOn(in.Model.CLIP.Engine())
 	for {
 		c := lanes(n, most)
-		s, err := inv.newSession(in, c, start)
+		s, err := inv.newSession(in, c, part, room, start)
 		if err == nil {
 			s.most = most
 			return s, nil
 		}
-		if !errors.Is(err, engine.ErrMemory) || c == 1 {
+		switch {
+		case !errors.Is(err, engine.ErrMemory):
+			return nil, err
+		case c > 1:
+			most = c / 2
+		case part > 1:
+			for part--; inv.Batch%part != 0; part-- {
+			}
+		case room < math.MaxInt64: // the wish cannot be met
+			room = math.MaxInt64
+		default:
 			return nil, err
 		}
-		most = c / 2
 	}
+}
+
+// mostRoom is how many bytes the intermediate values of a step take at most where the device is the host, whose memory others need as
+// well: larger steps are no faster.
+const mostRoom = 640 << 20
+
+// roomOn is how many bytes the intermediate values of a step should take on a device. One that says how many images fill it has memory
+// of its own, and says so when that runs out.
+func roomOn(e engine.Engine) int64 {
+	if _, own := e.(interface{ AtOnce() int }); own {
+		return math.MaxInt64
+	}
+	return mostRoom
 }

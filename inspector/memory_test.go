@@ -55,3 +55,32 @@ func TestShortMemoryChangesNoResult(t *testing.T) {
 		}
 	}
 }
+
+// Where not even one class's batch fits, it goes through the model in parts: the optimiser's batch is the same, and so is every bit.
+func TestABatchInPartsChangesNoBit(t *testing.T) {
+	whole := map[string]any{"optimise": 160, "measure": 7, "batch": 80}
+	for _, name := range []string{"ci", "separation"} {
+		d, err := inspector.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, learner := range []string{"coop", "cocoop", "vpt"} {
+			run := func(limit int) (*crowded, *inspector.Finding) {
+				e := &crowded{Engine: newCPU(t, 2), limit: limit}
+				m := untuned(t, cliptest.Tiny(t, e, 16), learner, cliptest.Classes[:3])
+				return e, inspect(t, d, input(t, d, m, cliptest.Images(170, 16, 1), whole))
+			}
+			_, want := run(1 << 40)
+			tight, got := run(300_000) // the text tower takes as much
+			if tight.refusals < 2 { // of three classes together, and of one
+				t.Errorf("%s, %s: %d refusals: the batch was not cut", name, learner, tight.refusals)
+			}
+			for i, c := range got.Classes {
+				if w := want.Classes[i]; c.Loss != w.Loss || c.Score != w.Score || c.ASR != w.ASR || c.Norm != w.Norm {
+					t.Errorf("%s, %s, class %d: loss %v, score %v, ASR %v, norm %v; of the whole batch %v, %v, %v, %v", name, learner, i,
+						c.Loss, c.Score, c.ASR, c.Norm, w.Loss, w.Score, w.ASR, w.Norm)
+				}
+			}
+		}
+	}
+}

@@ -20,6 +20,8 @@ type session struct {
 	in    Input
 	c     int // classes that share a step
 	most  int // and how many could, by the device's wish and memory
+	part  int // images of a batch that go through the model together: all, or of a lone class fewer
+	engine engine.Engine
 	start []*tensor.Dense
 	zero  []*tensor.Dense // moments at the start
 	owned []engine.Array
@@ -29,9 +31,10 @@ type session struct {
 	before            []engine.Array // variables before the last update, where a controller may ask
 	counter, cost     engine.Array   // [1], [C]
 	step              *autodiff.Program
-	index, target     autodiff.Value // [B], [C*B]
+	index, target     autodiff.Value // [B], [C*B]; without target where parts do the looking
 	loss, hits        autodiff.Value // [C] means over the step's images
 	penalty           autodiff.Value // [C]
+	parts             *parts         // nil where the whole batch goes through at once
 	probe             *autodiff.Program
 	probeIndex        autodiff.Value
 	probeTarget       autodiff.Value
@@ -43,6 +46,9 @@ func (s *session) free() {
 		if p != nil {
 			p.Free()
 		}
+	}
+	if s.parts != nil {
+		s.parts.program.Free()
 	}
 	for _, a := range s.owned {
 		a.Free()
@@ -57,8 +63,10 @@ func (s *session) array(data []float32, shape ...int) (engine.Array, error) {
 	return a, err
 }
 
-func (inv *Inversion) newSession(in Input, c int, start []*tensor.Dense) (s *session, err error) {
-	s = &session{inv: inv, in: in, c: c, start: start}
+// newSession compiles the inversion of c classes at once, part images of each class's batch going through the model together. It returns
+// engine.ErrMemory where a program's intermediate values are larger than room, in bytes, or than what the device has.
+func (inv *Inversion) newSession(in Input, c, part int, room int64, start []*tensor.Dense) (s *session, err error) {
+	s = &session{inv: inv, in: in, c: c, part: part, start: start, engine: roomy{in.Model.CLIP.Engine(), room}}
 	defer func() {
 		if err != nil {
 			s.free()
@@ -91,19 +99,26 @@ func (inv *Inversion) newSession(in Input, c int, start []*tensor.Dense) (s *ses
 	return s, s.recordProbe()
 }
 
-// logits records the logits [C*B,K] of the step's images with every class's trigger, and what the objective sees of them.
-func (s *session) logits(g *autodiff.Graph, index autodiff.Value, vars []autodiff.Value) (logits, contrast autodiff.Value, err error) {
-	r, err := s.in.Model.Record(g)
-	if err != nil {
-		return logits, contrast, err
-	}
+// images records the step's images [C*B,3,S,S] with every class's trigger.
+func (s *session) images(g *autodiff.Graph, index autodiff.Value, vars []autodiff.Value) autodiff.Value {
 	size, b := s.in.Pool.Shape()[2], index.Size()
 	pixels := g.Bind(s.pool).Gather(index).Reshape(1, b, 3, size, size)
-	x := s.inv.Apply(pixels, vars).Reshape(s.c*b, 3, size, size)
+	return s.inv.Apply(pixels, vars).Reshape(s.c*b, 3, size, size)
+}
+
+// look records what the model makes of images: each one's loss and whether it goes to its target, [C*B].
+func (s *session) look(g *autodiff.Graph, x, target autodiff.Value) (loss, hit autodiff.Value, err error) {
+	r, err := s.in.Model.Record(g)
+	if err != nil {
+		return loss, hit, err
+	}
 	features := r.Features(x)
-	logits = r.Logits(features)
-	contrast, err = contrasted(r, x, features, logits, s.inv.Reference, s.inv.Contrast)
-	return logits, contrast, err
+	logits := r.Logits(features)
+	contrast, err := contrasted(r, x, features, logits, s.inv.Reference, s.inv.Contrast)
+	if err != nil {
+		return loss, hit, err
+	}
+	return s.inv.Loss(contrast, target), logits.ArgMax().Equal(target), nil
 }
 
 // contrasted records logits [R,K] less weight times those that a reference gives the same images; the logits themselves where there
@@ -123,17 +138,26 @@ func contrasted(r *prompts.Recording, x, features, logits autodiff.Value, refere
 	return logits.Sub(z.Scale(weight)), nil
 }
 
-func (s *session) recordStep() error {
-	g := autodiff.New(s.in.Model.CLIP.Engine())
+func (s *session) recordStep() (err error) {
+	g := autodiff.New(s.engine)
 	b, c := s.inv.Batch, s.c
-	s.index, s.target = g.Input(b), g.Input(c*b)
+	s.index = g.Input(b)
 	vars := g.BindAll(s.vars)
-	logits, contrast, err := s.logits(g, s.index, vars)
-	if err != nil {
-		return err
+	x := s.images(g, s.index, vars)
+	var loss, hit, toImages autodiff.Value
+	if s.part < b {
+		if s.parts, err = s.recordParts(); err != nil {
+			return err
+		}
+		loss, hit, toImages = g.Input(b), g.Input(b), g.Input(x.Shape()...)
+		s.parts.loss, s.parts.hit, s.parts.toImages = loss, hit, toImages
+	} else {
+		s.target = g.Input(c * b)
+		if loss, hit, err = s.look(g, x, s.target); err != nil {
+			return err
+		}
 	}
-	s.loss = s.inv.Loss(contrast, s.target).Reshape(c, b).MeanTo(c, 1)
-	s.hits = logits.ArgMax().Equal(s.target).Reshape(c, b).MeanTo(c, 1)
+	s.loss, s.hits = loss.Reshape(c, b).MeanTo(c, 1), hit.Reshape(c, b).MeanTo(c, 1)
 	total, outputs := s.loss, []autodiff.Value{s.loss, s.hits}
 	if s.inv.Penalty != nil {
 		s.penalty = s.inv.Penalty(vars).Reshape(c, 1)
@@ -145,7 +169,12 @@ func (s *session) recordStep() error {
 			g.Assign(b, vars[i])
 		}
 	}
-	grads := autodiff.Grad(total, autodiff.None, vars...)
+	var grads []autodiff.Value
+	if s.parts == nil {
+		grads = autodiff.Grad(total, autodiff.None, vars...)
+	} else {
+		grads = s.parts.gradients(x, total, vars, s.inv.Penalty != nil)
+	}
 	counter, rates := g.Bind(s.counter), g.Const(s.inv.Rates, len(s.inv.Rates))
 	for i, m := range g.BindAll(s.m) {
 		g.Adam(vars[i], grads[i], m, g.Bind(s.v[i]), counter, rates, s.inv.Adam)
@@ -160,26 +189,23 @@ func (s *session) recordStep() error {
 	return err
 }
 
-func (s *session) recordProbe() error {
-	g := autodiff.New(s.in.Model.CLIP.Engine())
-	b := s.inv.Batch
-	s.probeIndex, s.probeTarget = g.Input(b), g.Input(s.c*b)
-	logits, contrast, err := s.logits(g, s.probeIndex, g.BindAll(s.vars))
-	if err != nil {
+func (s *session) recordProbe() (err error) {
+	g := autodiff.New(s.engine)
+	s.probeIndex, s.probeTarget = g.Input(s.part), g.Input(s.c*s.part)
+	x := s.images(g, s.probeIndex, g.BindAll(s.vars))
+	if s.probeLoss, s.probed, err = s.look(g, x, s.probeTarget); err != nil {
 		return err
 	}
-	s.probeLoss = s.inv.Loss(contrast, s.probeTarget)
-	s.probed = logits.ArgMax().Equal(s.probeTarget)
 	s.probe, err = g.Compile(s.probeLoss, s.probed)
 	return err
 }
 
-// targets are the classes that the rows of a step aim at; idle places aim at class 0, and nobody looks.
+// targets are the classes that images of a step aim at, those of a class beside each other; idle places aim at class 0, and nobody looks.
 func (s *session) targets(group []*class) []float32 {
-	t := make([]float32, s.c*s.inv.Batch)
+	t := make([]float32, s.c*s.part)
 	for _, c := range group {
-		for i := range s.inv.Batch {
-			t[c.place*s.inv.Batch+i] = float32(c.target)
+		for i := range s.part {
+			t[c.place*s.part+i] = float32(c.target)
 		}
 	}
 	return t
@@ -228,7 +254,7 @@ func (s *session) advance(ctx context.Context, group []*class, from, to int, ord
 	if err := s.counter.Buffer.Write(0, []float32{float32(from * inv.Steps)}); err != nil {
 		return 0, err
 	}
-	if err := s.step.Write(s.target, s.targets(group)); err != nil {
+	if err := s.aim(group); err != nil {
 		return 0, err
 	}
 	var midway sums // over the second half of the rounds up to a checkpoint
@@ -248,10 +274,7 @@ func (s *session) advance(ctx context.Context, group []*class, from, to int, ord
 			if err := ctx.Err(); err != nil {
 				return 0, err
 			}
-			if err := s.step.Write(s.index, s.batch(order, (round*inv.Steps+step)*inv.Batch)); err != nil {
-				return 0, err
-			}
-			if err := s.step.Run(); err != nil {
+			if err := s.run(s.batch(order, (round*inv.Steps+step)*inv.Batch)); err != nil {
 				return 0, err
 			}
 			passes += int64(len(group) * inv.Batch)
@@ -284,6 +307,27 @@ func (s *session) advance(ctx context.Context, group []*class, from, to int, ord
 		}
 	}
 	return passes, nil
+}
+
+// aim sets the classes that the next steps aim at.
+func (s *session) aim(group []*class) error {
+	if s.parts != nil {
+		return s.parts.program.Write(s.parts.target, s.targets(group))
+	}
+	return s.step.Write(s.target, s.targets(group))
+}
+
+// run takes one step on the images of a batch.
+func (s *session) run(batch []float32) error {
+	if s.parts != nil {
+		if err := s.parts.run(s.step, batch); err != nil {
+			return err
+		}
+	}
+	if err := s.step.Write(s.index, batch); err != nil {
+		return err
+	}
+	return s.step.Run()
 }
 
 // weigh sets the cost of each class's penalty.
@@ -368,7 +412,7 @@ func accumulate(p *autodiff.Program, v autodiff.Value, sum []float64, weight flo
 
 // measure takes loss and ASR of the final triggers on images that the inversion has not seen.
 func (s *session) measure(ctx context.Context, group []*class, images []int) (int64, error) {
-	b := s.inv.Batch
+	b := s.part
 	for _, c := range group {
 		c.Loss, c.ASR = 0, 0
 		if err := s.write(s.vars, c.place, c.Variables); err != nil {
