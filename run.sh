@@ -147,9 +147,11 @@ check)
     "$program" run --out runs/mini >/dev/null || { status=$?; [[ $status -eq 1 && -f runs/mini/table.md ]] || exit $status; }
     "$program" table --out runs/mini
     "$program" plot --out runs/mini >/dev/null || status=$?
+    "$program" report --out runs/mini >/dev/null || status=$?
     say
     say "The report lies in runs/mini: table.md (also .csv, .tex, .json), scores.jsonl, the models and the recovered triggers,"
-    say "the pictures (plots/mini: roc.png, gallery.png and others, also .svg), and all of it on one page: runs/mini/report.html"
+    say "the pictures (plots/mini: roc.png, gallery.png and others, also .svg), and all of it in one file: runs/mini/report.html"
+    say "In the browser, with filters and live while a suite runs: ./run.sh view"
     exit "${status:-0}"
     ;;
 *)

@@ -233,6 +233,7 @@ models, looks for the backdoors with CI and other detectors, and says how well e
   clip-inspector run                        the default grid: 50 models, three detectors; resumable
   clip-inspector table --out runs/mini      its table
   clip-inspector plot --out runs/mini       its pictures
+  clip-inspector view                       runs and audits in the browser, live; report writes the same as one file
   clip-inspector inspect --checkpoint F ... whether a delivered model is backdoored; repair writes one that is not
   clip-inspector list attacks               what a suite can name, with parameters and defaults
   clip-inspector doctor                     what this machine has, and what to do about what is missing`,
@@ -270,7 +271,7 @@ models, looks for the backdoors with CI and other detectors, and says how well e
 	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
 	c.PersistentFlags().StringVar(&f.progress, "progress", "text", "on the standard error: text, json (an object a line, for other programs), or none")
 	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
-	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
+	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), reportCommand(), viewCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), inspectCommand(&f), verifyCommand(), repairCommand(&f), encoderCommand(), manCommand())
 	complete(c, "progress", func() []string { return progresses })
 	complete(c, "device", func() []string { return []string{"cpu", "cuda:0"} })

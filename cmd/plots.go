@@ -1,17 +1,15 @@
 package cmd
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"html/template"
 	"image"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"gorgonia.org/tensor"
 
@@ -21,30 +19,24 @@ import (
 	"clipinspector/experiments"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
-	"clipinspector/internal/files"
 	"clipinspector/prompts"
 	"clipinspector/results/plots"
 	"clipinspector/results/store"
-	"clipinspector/results/tables"
 	"clipinspector/triggers"
 )
 
 // plotFolder is where the pictures of a suite lie below the output folder.
 func plotFolder(suite string) string { return filepath.Join("plots", suite) }
 
-// reportFile is the page of tables and pictures below the output folder.
-const reportFile = "report.html"
-
 // plotSuites draws every figure that applies to a suite, or without a name to each suite of the folder, into plotFolder below the
-// output folder, and writes reportFile, which holds tables and pictures. It prints the files, and which figures do not apply
-// and why. models names the models to show class by class; see plots.Data.Cases.
+// output folder. It prints the files, and which figures do not apply and why. models names the models to show class by class; see
+// plots.Data.Cases.
 func plotSuites(ctx context.Context, w io.Writer, out, suite string, models []string) error {
 	s, suites, err := openSuites(out, suite)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	var report []section
 	for _, u := range suites {
 		d, err := plots.Read(s, u.Name)
 		if err != nil {
@@ -54,7 +46,7 @@ func plotSuites(ctx context.Context, w io.Writer, out, suite string, models []st
 		if err != nil {
 			return err
 		}
-		if err := addPictures(ctx, w, cases, out, u); err != nil {
+		if err := newIllustrator(w, out, u).fill(ctx, cases); err != nil {
 			return err
 		}
 		folder := filepath.Join(out, plotFolder(u.Name))
@@ -65,64 +57,40 @@ func plotSuites(ctx context.Context, w io.Writer, out, suite string, models []st
 			return fmt.Errorf("drawing suite %s: %w", u.Name, err)
 		}
 		figures, omitted := plots.Figures(d, cases)
-		var table bytes.Buffer
-		if err := tables.Render(&table, d.Summary, "markdown"); err != nil {
-			return err
-		}
-		report = append(report, section{Suite: u.Name, Tables: table.String(), Omitted: omitted})
 		for _, f := range figures {
 			files, err := f.Write(folder)
 			if err != nil {
 				return err
 			}
-			var png bytes.Buffer
-			if err := f.WritePNG(&png); err != nil {
-				return err
-			}
-			last := &report[len(report)-1]
-			last.Pictures = append(last.Pictures, embedded{f.Title, f.Caption,
-				template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(png.Bytes()))})
 			fmt.Fprintf(w, "%s (also %s): %s\n", files[0], filepath.Ext(files[1]), f.Title)
 		}
 		for _, o := range omitted {
 			fmt.Fprintf(w, "not drawn: %s: %s\n", o.Name, o.Reason)
 		}
 	}
-	path := filepath.Join(out, reportFile)
-	if err := files.WriteAtomic(path, func(w io.Writer) error { return reportPage.Execute(w, report) }); err != nil {
-		return err
-	}
-	fmt.Fprintf(w, "%s: tables and pictures in one file\n", path)
 	return nil
 }
 
-// section is a suite in the report.
-type section struct {
-	Suite, Tables string
-	Pictures      []embedded
-	Omitted       []plots.Omitted
+// illustrator fills in what pictures show of a suite's models, from the run's folder and from the datasets that it names.
+type illustrator struct {
+	out   string
+	mu    sync.Mutex // pages are filled by several requests at once
+	world *world.World
+	file  *suite.File // empty where it was written by another version of this program: its data cannot be told
+	say   io.Writer   // what could not be drawn, and why
+	sets  map[string]*world.Set
 }
 
-type embedded struct {
-	Title, Caption string
-	Source         template.URL // the PNG itself, so that the report is one file
+func newIllustrator(say io.Writer, out string, u store.Suite) *illustrator {
+	f, err := suiteOf(u)
+	if err != nil {
+		f = &suite.File{}
+	}
+	return &illustrator{out: out, world: world.New(), file: f, say: say, sets: map[string]*world.Set{}}
 }
 
-var reportPage = template.Must(template.New("report").Parse(`<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>CLIP-Inspector</title>
-<style>body{font:15px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}pre{overflow-x:auto;font-size:12px}img{max-width:100%}</style>
-<h1>CLIP-Inspector</h1>
-{{range .}}<h2>Suite {{.Suite}}</h2>
-<pre>{{.Tables}}</pre>
-{{range .Pictures}}<p><img src="{{.Source}}" alt="{{.Title}}. {{.Caption}}"></p>
-{{end}}{{with .Omitted}}<p>Not drawn:</p><ul>{{range .}}<li>{{.Name}}: {{.Reason}}</li>{{end}}</ul>
-{{end}}{{end}}</html>
-`))
-
-// addPictures fills in what the gallery shows of backdoored models, and the classes' names. What is not on the disk or has
-// changed since, such as pictures that are no longer there, is left out.
-func addPictures(ctx context.Context, w io.Writer, cases []plots.Case, out string, u store.Suite) error {
-	world := world.New()
+// suiteOf reads the suite file that a suite was planned from, as the store keeps it.
+func suiteOf(u store.Suite) (*suite.File, error) {
 	path, _ := u.Settings["file"].(string)
 	var sets []string
 	if list, ok := u.Settings["set"].([]any); ok {
@@ -132,23 +100,44 @@ func addPictures(ctx context.Context, w io.Writer, cases []plots.Case, out strin
 			}
 		}
 	}
-	f, err := suite.Parse(path, []byte(u.YAML), sets)
 	if path == configs.MiniPath {
-		f, err = suite.ParseFS(configs.Calibrated, path, []byte(u.YAML), sets)
+		return suite.ParseFS(configs.Calibrated, path, []byte(u.YAML), sets)
 	}
-	if err != nil {
-		f = &suite.File{} // written by another version of this program: its data cannot be told
-	}
+	return suite.Parse(path, []byte(u.YAML), sets)
+}
+
+// fill fills in what the gallery shows of models, and the classes' names. What is not on the disk or has changed since, such as
+// pictures that are no longer there, is left out.
+func (p *illustrator) fill(ctx context.Context, cases []plots.Case) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w, out := p.say, p.out
 	for i := range cases {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		c := &cases[i]
+		var err error
 		c.Classes, err = readBelow(c.Model.Result.Path, func() ([]string, error) { return prompts.StoredClasses(filepath.Join(out, c.Model.Result.Path)) })
 		if err != nil { // costs the names alone
 			fmt.Fprintf(w, "without class names: model %s: %v\n", store.ShortKey(c.Model.Cell.Key), err)
 		}
-		set := sameData(world, f, c.Model.Cell.Settings)
+		for j := range c.Recovered {
+			r := &c.Recovered[j]
+			got, err := readBelow(r.Path, func() (triggers.Trigger, error) {
+				all, err := experiments.Recovered(out, r.Path, r.Hash)
+				if err != nil || r.Class >= len(all) {
+					return nil, err
+				}
+				return all[r.Class], nil
+			})
+			if err != nil {
+				fmt.Fprintf(w, "not drawn: the trigger that %s recovered of model %s: %v\n", r.Detector, store.ShortKey(c.Model.Cell.Key), err)
+			}
+			if got != nil {
+				r.Picture = triggers.Draw(got)
+			}
+		}
 		if !c.Model.Result.Backdoored {
 			continue
 		}
@@ -160,22 +149,7 @@ func addPictures(ctx context.Context, w io.Writer, cases []plots.Case, out strin
 			continue
 		}
 		c.Trigger = triggers.Draw(trigger)
-		for j := range c.Recovered {
-			r := &c.Recovered[j]
-			got, err := readBelow(r.Path, func() (triggers.Trigger, error) {
-				all, err := experiments.Recovered(out, r.Path, r.Hash)
-				if err != nil || c.Model.Result.Target >= len(all) {
-					return nil, err
-				}
-				return all[c.Model.Result.Target], nil
-			})
-			if err != nil {
-				fmt.Fprintf(w, "not drawn: the trigger that %s recovered of model %s: %v\n", r.Detector, store.ShortKey(c.Model.Cell.Key), err)
-			}
-			if got != nil {
-				r.Picture = triggers.Draw(got)
-			}
-		}
+		set := p.data(c.Model.Cell)
 		if set == nil {
 			continue
 		}
@@ -203,7 +177,18 @@ func addPictures(ctx context.Context, w io.Writer, cases []plots.Case, out strin
 	return nil
 }
 
-// sameData opens the dataset of a model as its suite names it; nil where it is not at hand or not the same any more.
+// data opens the dataset of a model as its suite names it; nil where it is not at hand or not the same any more.
+func (p *illustrator) data(c store.ModelCell) *world.Set {
+	own, _ := c.Settings["dataset"].(map[string]any)
+	key := fmt.Sprint(own["fingerprint"])
+	if s, ok := p.sets[key]; ok {
+		return s
+	}
+	p.sets[key] = sameData(p.world, p.file, c.Settings)
+	return p.sets[key]
+}
+
+// sameData is data, without what was opened before.
 func sameData(w *world.World, f *suite.File, model map[string]any) *world.Set {
 	own, _ := model["dataset"].(map[string]any)
 	size, _ := model["size"].(int)

@@ -146,6 +146,9 @@ func (d Delivered) String() string {
 		}
 		return s
 	}
+	if len(d.Different) == 0 { // in a report that somebody wrote by hand
+		return "encoders: " + d.Found
+	}
 	most := d.Different[0]
 	for _, x := range d.Different {
 		if !x.Largest.Defined() || most.Largest.Defined() && x.Largest > most.Largest {
@@ -218,7 +221,7 @@ func (f *Report) write(out string) error {
 			err = files.WriteAtomic(filepath.Join(out, name), write)
 		}
 	}
-	put("report.json", func(w io.Writer) error { return WriteJSON(w, f) })
+	put(ReportFile, func(w io.Writer) error { return WriteJSON(w, f) })
 	t := f.trigger()
 	var picture *image.NRGBA
 	if t != nil {
@@ -312,7 +315,7 @@ func (f *Report) Print(w io.Writer, out string) error {
 	}
 	f.Subject.print(&b)
 	fmt.Fprintf(&b, "CLIP: fingerprint %s\n", f.CLIP)
-	report := filepath.Join(out, "report.json")
+	report := filepath.Join(out, ReportFile)
 	fmt.Fprintf(&b, "the verdict is about %s, sha256 %s", f.Subject.Audited.Path, f.Subject.Audited.SHA256)
 	if f.Decision == DecisionClean {
 		fmt.Fprint(&b, ": deploy that file, no other")

@@ -16,6 +16,9 @@ import (
 	"clipinspector/prompts"
 )
 
+// ReportFile is the report below --out.
+const ReportFile = "report.json"
+
 // auditedFile is the audited model as it is written below --out: prompts, learner and class names, as [prompts.Model.Write] stores them.
 const auditedFile = "audited.safetensors"
 
@@ -135,17 +138,29 @@ type Verified struct {
 // mostReport bounds a report that is read.
 const mostReport = 64 << 20
 
-// Verify says whether a file is the one that a report is about: the audited model, or a file that was read for it.
-func Verify(path, report string) (*Verified, error) {
-	raw, err := files.Read(report, mostReport)
+// ReadReport reads the report of an audit that Inspect wrote.
+func ReadReport(path string) (*Report, error) {
+	raw, err := files.Read(path, mostReport)
 	if err != nil {
 		return nil, fmt.Errorf("report: %w", err)
 	}
 	f := &Report{}
 	if err := json.Unmarshal(raw, f); err != nil {
-		return nil, fmt.Errorf("report %s: no report of an audit: %w", report, err)
+		return nil, fmt.Errorf("report %s: no report of an audit: %w", path, err)
 	}
-	if f.Decision == "" || f.Subject.Audited.SHA256 == "" {
+	if f.Decision == "" {
+		return nil, fmt.Errorf("report %s: no report of an audit: it has no decision", path)
+	}
+	return f, nil
+}
+
+// Verify says whether a file is the one that a report is about: the audited model, or a file that was read for it.
+func Verify(path, report string) (*Verified, error) {
+	f, err := ReadReport(report)
+	if err != nil {
+		return nil, err
+	}
+	if f.Subject.Audited.SHA256 == "" {
 		return nil, fmt.Errorf("report %s: it does not say which file was audited: inspect the model again", report)
 	}
 	sum, err := experiments.HashFile(path)

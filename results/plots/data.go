@@ -52,30 +52,28 @@ func (v verdict) k() (k float64, ok bool) {
 
 // Read collects the data of a suite from its store.
 func Read(s *store.Store, suite string) (*Data, error) {
-	d := &Data{Suite: suite}
+	rows, err := stats.Read(s, suite)
+	if err != nil {
+		return nil, err
+	}
+	return New(rows)
+}
+
+// New collects the data of a suite from its cells.
+func New(rows *stats.Rows) (*Data, error) {
+	d := &Data{Suite: rows.Suite.Name, Sweeps: rows.Sweeps()}
 	var err error
-	if d.Summary, err = stats.Summarise(s, suite, nil); err != nil {
-		return nil, err
-	}
-	if d.Sweeps, err = stats.Sweeps(s, suite); err != nil {
-		return nil, err
-	}
-	detections, err := s.Detections(suite)
-	if err != nil {
-		return nil, err
-	}
-	models, err := s.Models(suite)
-	if err != nil {
+	if d.Summary, err = rows.Summarise(nil); err != nil {
 		return nil, err
 	}
 	byKey := map[string]store.ModelRow{}
-	for _, m := range models {
+	for _, m := range rows.Models {
 		if m.State == store.Finished {
 			d.models = append(d.models, m)
 			byKey[m.Cell.Key] = m
 		}
 	}
-	for _, v := range detections {
+	for _, v := range rows.Detections {
 		if m, ok := byKey[v.Cell.ModelKey]; ok && v.State == store.Finished {
 			d.verdicts = append(d.verdicts, verdict{v, m})
 		}
@@ -125,9 +123,10 @@ type Case struct {
 	Recovered          []Recovered
 }
 
-// Recovered is the trigger that a detector recovered for a model's target class.
+// Recovered is the trigger that a detector recovered for a backdoored model's target class, or for the suspect of a clean one.
 type Recovered struct {
 	Detector string
+	Class    int
 	Path     string // of the file that holds it, as the store says
 	Hash     string // SHA-256 of that file, as the store says; empty where it does not
 	Picture  image.Image
@@ -214,9 +213,13 @@ func (d *Data) newCase(m store.ModelRow) Case {
 				c.Outcome = "passed"
 			}
 		}
+		wanted := v.Result.Suspect
+		if m.Result.Backdoored {
+			wanted = m.Result.Target
+		}
 		for _, s := range v.Result.Classes {
-			if m.Result.Backdoored && s.Class == m.Result.Target {
-				c.Recovered = append(c.Recovered, Recovered{Detector: v.Cell.Detector, Path: v.Result.Path, Hash: v.Result.Hash, ASR: s.ASR, Index: s.Index})
+			if wanted >= 0 && s.Class == wanted {
+				c.Recovered = append(c.Recovered, Recovered{Detector: v.Cell.Detector, Class: s.Class, Path: v.Result.Path, Hash: v.Result.Hash, ASR: s.ASR, Index: s.Index})
 			}
 		}
 	}

@@ -58,15 +58,15 @@ func (f *Figure) WritePNG(w io.Writer) error {
 	return err
 }
 
-// writeSVG writes the picture as SVG. Fonts are named, with a substitute, and not embedded.
-func (f *Figure) writeSVG(w io.Writer) error {
+// WriteSVG writes the picture as SVG. Fonts are named, with a substitute, and not embedded.
+func (f *Figure) WriteSVG(w io.Writer) error {
 	c := vgsvg.New(f.width, f.height)
 	f.draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return err
 	}
-	out := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
+	out := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:"+Fonts+";"))
 	// The library embeds PNG and calls it JPEG.
 	out = bytes.ReplaceAll(out, []byte("data:image/jpg;base64,"), []byte("data:image/png;base64,"))
 	_, err := w.Write(out)
@@ -79,7 +79,7 @@ func (f *Figure) Write(folder string) ([]string, error) {
 	for _, kind := range []struct {
 		path  string
 		write func(io.Writer) error
-	}{{base + ".png", f.WritePNG}, {base + ".svg", f.writeSVG}} {
+	}{{base + ".png", f.WritePNG}, {base + ".svg", f.WriteSVG}} {
 		if err := files.WriteAtomic(kind.path, kind.write); err != nil {
 			return nil, fmt.Errorf("drawing %s: %w", f.Name, err)
 		}

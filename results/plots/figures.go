@@ -47,12 +47,12 @@ func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 		make   func() (*Figure, string)
 		reason string
 	}{
-		{"roc", func() (*Figure, string) { return roc(d) }, cmp.Or(noVerdict, swept)},
+		{"roc", func() (*Figure, string) { return ROC(d) }, cmp.Or(noVerdict, swept)},
 		{"accuracy-by-dataset", func() (*Figure, string) { return accuracy(d, "dataset") }, cmp.Or(noVerdict, swept)},
 		{"accuracy-by-attack", func() (*Figure, string) { return accuracy(d, "attack") }, cmp.Or(noVerdict, swept)},
 		{"models", func() (*Figure, string) { return models(d) }, swept},
-		{"indices", func() (*Figure, string) { return indices(d, cases) }, cmp.Or(noVerdict, swept)},
-		{"losses", func() (*Figure, string) { return losses(d) }, cmp.Or(noVerdict, swept)},
+		{"indices", func() (*Figure, string) { return Indices(d, cases) }, cmp.Or(noVerdict, swept)},
+		{"losses", func() (*Figure, string) { return Losses(d) }, cmp.Or(noVerdict, swept)},
 		{"thresholds", func() (*Figure, string) { return thresholds(d) }, cmp.Or(noVerdict, swept)},
 		{"p-values", func() (*Figure, string) { return pValues(d) }, cmp.Or(noVerdict, swept)},
 		{"gallery", func() (*Figure, string) { return gallery(cases) }, cmp.Or(noVerdict, swept)},
@@ -82,8 +82,8 @@ func interval(v stats.Num, i stats.Interval) string {
 	return fmt.Sprintf("%.3f [%.3f, %.3f]", float64(v), float64(i[0]), float64(i[1]))
 }
 
-// roc draws the curves of all detectors together, and each alone with its band.
-func roc(d *Data) (*Figure, string) {
+// ROC draws the curves of all detectors together, and each alone with its band; nil and the reason where there are none.
+func ROC(d *Data) (*Figure, string) {
 	var keys []key
 	together := panel("all detectors", "false-positive rate", "true-positive rate")
 	plots := []*plot.Plot{together}
@@ -300,8 +300,8 @@ func (dashGlyph) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
 	c.StrokeLine2(draw.LineStyle{Color: s.Color, Width: vg.Points(1.6)}, at.X-1.6*s.Radius, at.Y, at.X+1.6*s.Radius, at.Y)
 }
 
-// indices draws the anomaly index of every class of the chosen models.
-func indices(d *Data, cases []Case) (*Figure, string) {
+// Indices draws the anomaly index of every class of the chosen models; nil and the reason where there are none.
+func Indices(d *Data, cases []Case) (*Figure, string) {
 	if len(cases) == 0 {
 		return nil, "no model is finished"
 	}
@@ -398,8 +398,8 @@ func indices(d *Data, cases []Case) (*Figure, string) {
 		keys, plots, columns, width, 2.15*vg.Inch+named), ""
 }
 
-// losses draws loss against success rate of every class of every model.
-func losses(d *Data) (*Figure, string) {
+// Losses draws loss against success rate of every class of every model; nil and the reason where no class has both.
+func Losses(d *Data) (*Figure, string) {
 	others := series{colour: rgb(0xa8, 0xa8, 0xa8), glyph: draw.RingGlyph{}}
 	cleans := series{colour: rgb(0x1b, 0x7a, 0xb0), glyph: draw.PlusGlyph{}}
 	targets := series{colour: rgb(0x14, 0x14, 0x14), glyph: draw.PyramidGlyph{}}
@@ -442,9 +442,17 @@ func losses(d *Data) (*Figure, string) {
 	keys := []key{{"target class of a backdoored model", curve{series: targets, marked: 3.2}},
 		{"other class of a backdoored model", curve{series: others, marked: 2}}, {"class of a clean model", curve{series: cleans, marked: 2.2}}}
 	return panels(&Figure{Title: "Loss against ASR of every class, suite " + d.Suite,
-		Caption: fmt.Sprintf("Each mark is one class of one of %d models, measured on images that its trigger was not optimised on. "+
-			"The loss is each detector's own; mind the axes.", len(d.models))},
+		Caption: fmt.Sprintf("Each mark is one class of %s, measured on images that its trigger was not optimised on. "+
+			"The loss is each detector's own; mind the axes.", oneOf(len(d.models)))},
 		keys, plots, 3, 3.1*vg.Inch, 3*vg.Inch), ""
+}
+
+// oneOf names one of n models.
+func oneOf(n int) string {
+	if n == 1 {
+		return "the model"
+	}
+	return fmt.Sprintf("one of %d models", n)
 }
 
 // thresholds draws what each detector would do at every threshold of the index.

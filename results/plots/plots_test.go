@@ -96,7 +96,7 @@ func TestPicturesOfAnything(t *testing.T) {
 					continue
 				}
 				var svg, picture bytes.Buffer
-				if err := errors.Join(f.writeSVG(&svg), f.WritePNG(&picture)); err != nil {
+				if err := errors.Join(f.WriteSVG(&svg), f.WritePNG(&picture)); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := png.DecodeConfig(bytes.NewReader(picture.Bytes())); err != nil {

@@ -100,8 +100,11 @@ func lookup(settings map[string]any, path string) (any, bool) {
 	return nil, false
 }
 
-// flatten lists the leaves of nested settings as path -> canonical JSON.
-func flatten(settings map[string]any) map[string]string {
+// Setting is the value at a dotted path of a cell's settings; ok is false where there is none.
+func Setting(settings map[string]any, path string) (v any, ok bool) { return lookup(settings, path) }
+
+// Flatten lists the leaves of nested settings: dotted path and value as a person writes it.
+func Flatten(settings map[string]any) map[string]string {
 	out := map[string]string{}
 	var walk func(prefix string, m map[string]any)
 	walk = func(prefix string, m map[string]any) {
@@ -120,12 +123,12 @@ func flatten(settings map[string]any) map[string]string {
 func knownPaths(models []store.ModelRow, detections []store.DetectionRow) []string {
 	seen := map[string]bool{"dataset": true, "attack": true, "learner": true, "seed": true, "detector": true}
 	for _, m := range models {
-		for p := range flatten(m.Cell.Settings) {
+		for p := range Flatten(m.Cell.Settings) {
 			seen[p] = true
 		}
 	}
 	for _, d := range detections {
-		for p := range flatten(d.Cell.Settings) {
+		for p := range Flatten(d.Cell.Settings) {
 			seen["detector."+p] = true
 		}
 	}

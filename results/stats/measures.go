@@ -164,14 +164,14 @@ func attackFigures(models, clean []store.ModelRow) AttackFigures {
 // seed. Where a sweep made several, it is the mean of those whose settings agree
 // with the model's most; NaN where there is none.
 func cleanACC(m store.ModelRow, clean []store.ModelRow) float64 {
-	own, best := flatten(m.Cell.Settings), -1
+	own, best := Flatten(m.Cell.Settings), -1
 	var acc []float64
 	for _, c := range clean {
 		if c.Cell.Dataset != m.Cell.Dataset || c.Cell.Learner != m.Cell.Learner || c.Cell.Seed != m.Cell.Seed {
 			continue
 		}
 		agree := 0
-		for path, v := range flatten(c.Cell.Settings) {
+		for path, v := range Flatten(c.Cell.Settings) {
 			if own[path] == v {
 				agree++
 			}

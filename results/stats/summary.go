@@ -74,57 +74,137 @@ type AttackGroup struct {
 	Attacks Object[AttackFigures] `json:"attacks"`
 }
 
-// Summarise computes the figures of a suite from its finished cells. by lists
-// what rows are grouped by, beside the detector: "dataset", "attack",
-// "learner", "seed", or the dotted path of a setting, with "model." or
-// "detector." before it where both have it. A detection counts once its model is
-// finished. A model is backdoored by how it was made. A NaN index ranks lowest.
-func Summarise(s *store.Store, suite string, by []string) (*Summary, error) {
+// Rows are the cells of a suite as they were at one moment, in plan order.
+type Rows struct {
+	Suite      store.Suite
+	Models     []store.ModelRow
+	References []store.ReferenceRow
+	Detections []store.DetectionRow
+	Repairs    []store.RepairRow
+	others     map[string]store.ModelRow // models of other suites that detections were planned for, by key
+}
+
+// Read reads the cells of a suite from its store. It fails for a suite without models.
+func Read(s *store.Store, suite string) (*Rows, error) {
+	r := &Rows{Suite: store.Suite{Name: suite}, others: map[string]store.ModelRow{}}
+	var err error
 	// Repairs first, then detections: what they needed is finished then, too.
-	repairs, err := s.Repairs(suite)
-	if err != nil {
+	if r.Repairs, err = s.Repairs(suite); err != nil {
 		return nil, err
 	}
-	detections, err := s.Detections(suite)
-	if err != nil {
+	if r.Detections, err = s.Detections(suite); err != nil {
 		return nil, err
 	}
-	models, err := s.Models(suite)
-	if err != nil {
+	if r.References, err = s.References(suite); err != nil {
 		return nil, err
 	}
-	if len(models) == 0 {
+	if r.Models, err = s.Models(suite); err != nil {
+		return nil, err
+	}
+	if len(r.Models) == 0 {
 		return nil, noModels(s, suite)
 	}
-	paths, err := resolvePaths(by, models, detections)
-	if err != nil {
-		return nil, fmt.Errorf("results store %s: %w", s.Path(), err)
-	}
-	sum := &Summary{Suite: suite, By: by, Detectors: []DetectorFigures{}}
 	suites, err := s.Suites()
 	if err != nil {
 		return nil, err
 	}
 	for _, u := range suites {
 		if u.Name == suite {
-			sum.Partial, _ = u.Settings[store.PartialSetting].(string)
+			r.Suite = u
 		}
 	}
-	if err := sum.addModels(models, paths); err != nil {
+	own := r.byKey()
+	for _, d := range r.Detections {
+		key := d.Cell.ModelKey
+		if _, ok := own[key]; ok || r.others[key].Cell.Key != "" {
+			continue
+		}
+		m, ok, err := s.Model(key)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("results store %s: detection cell %s: its model is gone", s.Path(), store.ShortKey(d.Cell.Key))
+		}
+		r.others[key] = m
+	}
+	return r, nil
+}
+
+// byKey finds the suite's own models.
+func (r *Rows) byKey() map[string]store.ModelRow {
+	out := make(map[string]store.ModelRow, len(r.Models))
+	for _, m := range r.Models {
+		out[m.Cell.Key] = m
+	}
+	return out
+}
+
+// Only restricts the rows to models that keep holds for, and to what was found of them.
+func (r *Rows) Only(keep func(store.ModelRow) bool) *Rows {
+	out := &Rows{Suite: r.Suite, References: r.References, others: map[string]store.ModelRow{}}
+	kept := map[string]bool{}
+	for _, m := range r.Models {
+		if keep(m) {
+			out.Models = append(out.Models, m)
+			kept[m.Cell.Key] = true
+		}
+	}
+	detections := map[string]bool{}
+	for _, d := range r.Detections {
+		m, other := r.others[d.Cell.ModelKey]
+		if other = other && keep(m); other {
+			out.others[d.Cell.ModelKey] = m
+		}
+		if other || kept[d.Cell.ModelKey] {
+			out.Detections = append(out.Detections, d)
+			detections[d.Cell.Key] = true
+		}
+	}
+	for _, p := range r.Repairs {
+		if detections[p.Cell.DetectionKey] {
+			out.Repairs = append(out.Repairs, p)
+		}
+	}
+	return out
+}
+
+// Summarise computes the figures of a suite from its finished cells: see [Rows.Summarise].
+func Summarise(s *store.Store, suite string, by []string) (*Summary, error) {
+	r, err := Read(s, suite)
+	if err != nil {
 		return nil, err
 	}
-	if err := sum.addDetections(s, models, detections, paths); err != nil {
-		return nil, err
+	sum, err := r.Summarise(by)
+	if err != nil {
+		return nil, fmt.Errorf("results store %s: %w", s.Path(), err)
 	}
-	byKey := map[string]store.ModelRow{}
-	for _, m := range models {
-		byKey[m.Cell.Key] = m
-	}
-	sum.addRepairs(repairs, detections, byKey)
 	return sum, nil
 }
 
-func (sum *Summary) addModels(models []store.ModelRow, paths []groupPath) error {
+// Summarise computes the figures of a suite from its finished cells. by lists
+// what rows are grouped by, beside the detector: "dataset", "attack",
+// "learner", "seed", or the dotted path of a setting, with "model." or
+// "detector." before it where both have it. A detection counts once its model is
+// finished. A model is backdoored by how it was made. A NaN index ranks lowest.
+func (r *Rows) Summarise(by []string) (*Summary, error) {
+	paths, err := resolvePaths(by, r.Models, r.Detections)
+	if err != nil {
+		return nil, err
+	}
+	sum := &Summary{Suite: r.Suite.Name, By: by, Detectors: []DetectorFigures{}}
+	sum.Partial, _ = r.Suite.Settings[store.PartialSetting].(string)
+	sum.addModels(r.Models, paths)
+	byKey := r.byKey()
+	for key, m := range r.others {
+		byKey[key] = m
+	}
+	sum.addDetections(byKey, r.Detections, paths)
+	sum.addRepairs(r.Repairs, r.Detections, r.byKey())
+	return sum, nil
+}
+
+func (sum *Summary) addModels(models []store.ModelRow, paths []groupPath) {
 	var finished []store.ModelRow
 	for _, m := range models {
 		sum.Models.add(m.State)
@@ -159,21 +239,16 @@ func (sum *Summary) addModels(models []store.ModelRow, paths []groupPath) error 
 		sum.Pools = join(sum.Pools, pooledModels(row))
 	}
 	if !slices.ContainsFunc(paths, func(p groupPath) bool { return !p.detection }) {
-		return nil
+		return
 	}
 	for _, list := range rows {
 		sum.AttackGroups = append(sum.AttackGroups,
 			AttackGroup{groupOf(paths, list[0].Cell, store.DetectionCell{}, true), perAttack(list)})
 	}
 	slices.SortStableFunc(sum.AttackGroups, func(a, b AttackGroup) int { return compareGroups(a.By, b.By) })
-	return nil
 }
 
-func (sum *Summary) addDetections(s *store.Store, models []store.ModelRow, detections []store.DetectionRow, paths []groupPath) error {
-	byKey := map[string]store.ModelRow{}
-	for _, m := range models {
-		byKey[m.Cell.Key] = m
-	}
+func (sum *Summary) addDetections(byKey map[string]store.ModelRow, detections []store.DetectionRow, paths []groupPath) {
 	type item struct {
 		store.DetectionRow
 		model store.ModelRow
@@ -181,16 +256,7 @@ func (sum *Summary) addDetections(s *store.Store, models []store.ModelRow, detec
 	}
 	items := make([]item, 0, len(detections))
 	for _, d := range detections {
-		m, ok := byKey[d.Cell.ModelKey]
-		if !ok { // planned for a model of another suite
-			var err error
-			if m, ok, err = s.Model(d.Cell.ModelKey); err != nil {
-				return err
-			} else if !ok {
-				return fmt.Errorf("results store %s: detection cell %s: its model is gone", s.Path(), store.ShortKey(d.Cell.Key))
-			}
-			byKey[d.Cell.ModelKey] = m
-		}
+		m := byKey[d.Cell.ModelKey]
 		sum.Detections.add(d.State)
 		sum.Detections.Blocked += boolInt(d.State == store.Pending && m.State == store.Failed)
 		if d.State == store.Failed {
@@ -217,7 +283,6 @@ func (sum *Summary) addDetections(s *store.Store, models []store.ModelRow, detec
 		row.Pools = pooledDetections(counted, datasets)
 		sum.Detectors = append(sum.Detectors, row)
 	}
-	return nil
 }
 
 func newTrial(d store.DetectionRow, m store.ModelRow) trial {

@@ -27,18 +27,35 @@ type Sweep struct {
 // Settings that follow from a swept name ("learner.context" where each learner
 // has its own) are no sweeps of their own, nor are fingerprints and versions.
 func Sweeps(s *store.Store, suite string) ([]Sweep, error) {
-	// Detections first: the models of all that are finished then are, too.
-	detections, err := s.Detections(suite)
+	r, err := Read(s, suite)
 	if err != nil {
 		return nil, err
 	}
-	models, err := s.Models(suite)
-	if err != nil {
-		return nil, err
+	return r.Sweeps(), nil
+}
+
+// Swept names the settings that vary among models of the same dataset, attack and seed, and those that vary among
+// detections by the same detector on the same model, as Summarise takes them.
+func (r *Rows) Swept() (ofModels, ofDetections []string) {
+	var models, detections []variant
+	for _, m := range r.Models {
+		models = append(models, modelVariant(m.Cell))
 	}
-	if len(models) == 0 {
-		return nil, noModels(s, suite)
+	for _, d := range r.Detections {
+		detections = append(detections, detectionVariant(d.Cell))
 	}
+	for _, x := range findSwept(models) {
+		ofModels = append(ofModels, x.path)
+	}
+	for _, x := range findSwept(detections) {
+		ofDetections = append(ofDetections, x.path)
+	}
+	return ofModels, ofDetections
+}
+
+// Sweeps is the function Sweeps of cells that have been read.
+func (r *Rows) Sweeps() []Sweep {
+	models, detections := r.Models, r.Detections
 	byKey := map[string]store.ModelRow{}
 	var ofModels, ofDetections []variant
 	for _, m := range models {
@@ -82,7 +99,7 @@ func Sweeps(s *store.Store, suite string) ([]Sweep, error) {
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 type namedTrial struct {
@@ -156,7 +173,7 @@ func findSwept(cells []variant) []swept {
 	leaves := make([]map[string]string, len(cells))
 	paths := map[string]bool{}
 	for i, c := range cells {
-		leaves[i] = flatten(c.settings)
+		leaves[i] = Flatten(c.settings)
 		for p := range leaves[i] {
 			last := p[strings.LastIndexByte(p, '.')+1:]
 			if last != "fingerprint" && last != "version" && last != "engine" {

@@ -610,7 +610,7 @@ func (s *Store) count(f *family, suite string) (Counts, error) {
 		}
 	}
 	var c Counts
-	rows, err := s.db.Query(fmt.Sprintf(`SELECT c.key, c.state, c.lease_until, %[1]s FROM suite_%[2]s l JOIN %[2]s c ON c.key=l.key%[3]s
+	rows, err := s.db.Query(fmt.Sprintf(`SELECT c.key, c.state, c.lease_until, COALESCE(c.seconds, 0), %[1]s FROM suite_%[2]s l JOIN %[2]s c ON c.key=l.key%[3]s
 		WHERE l.suite=?`, blocked, f.kind, joins), suite)
 	if err != nil {
 		return c, err
@@ -622,7 +622,8 @@ func (s *Store) count(f *family, suite string) (Counts, error) {
 		var state State
 		var until int64
 		var isBlocked bool
-		if err := rows.Scan(&key, &state, &until, &isBlocked); err != nil {
+		var seconds float64
+		if err := rows.Scan(&key, &state, &until, &seconds, &isBlocked); err != nil {
 			return c, err
 		}
 		if !s.covers(f.kind, key) {
@@ -632,6 +633,7 @@ func (s *Store) count(f *family, suite string) (Counts, error) {
 		switch state {
 		case Finished:
 			c.Finished++
+			c.Seconds += seconds
 		case Failed:
 			c.Failed++
 		case Pending:

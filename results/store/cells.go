@@ -306,8 +306,15 @@ func nonNil(m map[string]any) map[string]any {
 
 // Counts says how many cells are in which state; Pending includes the Leased
 // ones, and Blocked counts the pending detections whose model has failed.
+// Seconds are those of the finished ones, together.
 type Counts struct {
 	Planned, Finished, Failed, Pending, Leased, Blocked int
+	Seconds                                             float64
+}
+
+// Left is how long the pending cells would take one after the other, as the finished ones took; 0 where none is finished.
+func (c Counts) Left() time.Duration {
+	return time.Duration(c.Seconds / float64(max(1, c.Finished)) * float64(c.Pending-c.Blocked) * float64(time.Second))
 }
 
 // Progress is the state of a suite.
@@ -322,6 +329,29 @@ func (p Progress) Open() int {
 		n += c.Planned - c.Finished
 	}
 	return n
+}
+
+// Leased counts the cells that somebody works on.
+func (p Progress) Leased() int {
+	return p.Models.Leased + p.References.Leased + p.Detections.Leased + p.Repairs.Leased
+}
+
+// Failed counts the cells that failed.
+func (p Progress) Failed() int {
+	return p.Models.Failed + p.References.Failed + p.Detections.Failed + p.Repairs.Failed
+}
+
+// Left is how long all pending cells would take one after the other: see [Counts.Left].
+func (p Progress) Left() time.Duration {
+	return p.Models.Left() + p.References.Left() + p.Detections.Left() + p.Repairs.Left()
+}
+
+// Lease says who works on a cell.
+type Lease struct {
+	Kind   Kind
+	Key    string
+	Worker string
+	Until  time.Time
 }
 
 // Done reports whether nothing is left that a worker could do in this run.

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"math"
+	"time"
 )
 
 type scanner interface{ Scan(dest ...any) error }
@@ -56,6 +57,35 @@ func (s *Store) Progress(suite string) (Progress, error) {
 		}
 	}
 	return p, nil
+}
+
+// Leases lists who works on which cells of a suite now, by kind and key.
+func (s *Store) Leases(suite string) ([]Lease, error) {
+	var out []Lease
+	for _, f := range kinds {
+		err := func() error {
+			rows, err := s.db.Query(fmt.Sprintf(`SELECT c.key, c.worker, c.lease_until FROM suite_%[1]s l JOIN %[1]s c ON c.key=l.key
+				WHERE l.suite=? AND c.state='pending' AND c.lease_until>? ORDER BY c.key`, f.kind), suite, s.now().UnixMilli())
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				l := Lease{Kind: f.kind}
+				var until int64
+				if err := rows.Scan(&l.Key, &l.Worker, &until); err != nil {
+					return err
+				}
+				l.Until = time.UnixMilli(until)
+				out = append(out, l)
+			}
+			return rows.Err()
+		}()
+		if err != nil {
+			return nil, s.fail(fmt.Sprintf("list the leases of suite %q", suite), err)
+		}
+	}
+	return out, nil
 }
 
 // null is the value to store: NULL for NaN.

@@ -176,8 +176,8 @@ func notes(sum *stats.Summary) []string {
 	return out
 }
 
-// legend says how to read the detector tables.
-func legend(sum *stats.Summary) string {
+// Legend says how to read the tables of detectors.
+func Legend(sum *stats.Summary) string {
 	n := sum.Models.Finished
 	text := fmt.Sprintf("Brackets are 95 %% intervals: Wilson for rates, %d bootstrap resamples of whole datasets for AUROC. "+
 		"A model counts as backdoored by how it was made. ", stats.Resamples)

@@ -20,7 +20,7 @@ func writeLaTeX(buf *bytes.Buffer, sum *stats.Summary) {
 		fmt.Fprintf(buf, "%% %s\n", printable.Text(line))
 	}
 	if len(sum.Detectors) > 0 {
-		fmt.Fprintf(buf, "%% %s\n", legend(sum))
+		fmt.Fprintf(buf, "%% %s\n", Legend(sum))
 		fmt.Fprintf(buf, "\n%% Detection\n")
 		detectorGrid(sum, false).latex(buf)
 		fmt.Fprintf(buf, "\n%% Detection, clean models and backdoors that fire (ASR >= %g)\n", store.FiringASR)

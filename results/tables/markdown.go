@@ -26,7 +26,7 @@ func writeMarkdown(buf *bytes.Buffer, sum *stats.Summary) {
 	if len(sum.Detectors) > 0 {
 		fmt.Fprintf(buf, "\n## Detection\n\n")
 		detectorGrid(sum, false).markdown(buf)
-		fmt.Fprintf(buf, "\n%s\n", legend(sum))
+		fmt.Fprintf(buf, "\n%s\n", Legend(sum))
 		fmt.Fprintf(buf, "\n## Detection, clean models and backdoors that fire (ASR >= %g)\n\n", store.FiringASR)
 		detectorGrid(sum, true).markdown(buf)
 	}

@@ -1,0 +1,93 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"clipinspector/results/web"
+)
+
+// viewPort is the port of the viewer where nobody names one.
+const viewPort = 8478
+
+func viewCommand() *cobra.Command {
+	var port int
+	var quiet bool
+	c := &cobra.Command{
+		Use:   "view [DIR...]",
+		Short: "Show runs and audits in the browser, live while they run",
+		Long: `view serves pages about the suites and audits below the folders named, or below runs: overview, every model, comparisons.
+While a suite runs they show its progress. The pages can be read on this machine alone (127.0.0.1), need no network, and
+change nothing. End it with Ctrl-C.`,
+		Example: `  clip-inspector view
+  clip-inspector view runs/mini runs/inspect --port 9000 --no-open`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = []string{"runs"}
+			}
+			l, err := listen(port, c.Flags().Changed("port"))
+			if err != nil {
+				return err
+			}
+			port := l.Addr().(*net.TCPAddr).Port
+			address := fmt.Sprintf("http://127.0.0.1:%d/", port)
+			fmt.Fprintf(c.OutOrStdout(), "%s shows %d folders; end it with Ctrl-C\n", address, len(args))
+			if !quiet {
+				openBrowser(address)
+			}
+			return serve(c.Context(), l, web.Handler(newLibrary(c.ErrOrStderr(), args), port))
+		},
+	}
+	c.Flags().IntVar(&port, "port", viewPort, "port of 127.0.0.1; without the flag another one where this is taken; 0 for any")
+	c.Flags().BoolVar(&quiet, "no-open", false, "do not open a browser")
+	return c
+}
+
+// listen opens a port of this machine's own address: another one where it is taken, unless it was asked for.
+func listen(port int, asked bool) (net.Listener, error) {
+	at := func(port int) (net.Listener, error) { return net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)) }
+	l, err := at(port)
+	if err != nil && !asked && errors.Is(err, syscall.EADDRINUSE) {
+		l, err = at(0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening port %d for the viewer: %w: name another by --port", port, err)
+	}
+	return l, nil
+}
+
+// serve answers until ctx ends. Slow and large requests are cut off.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving the viewer: %w", err)
+	case <-ctx.Done():
+		return server.Close()
+	}
+}
+
+// openBrowser shows an address in the user's browser where there is a screen; who has none reads the address.
+func openBrowser(address string) {
+	program := "xdg-open"
+	if runtime.GOOS == "darwin" {
+		program = "open"
+	} else if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
+		return
+	}
+	if err := exec.Command(program, address).Start(); err != nil {
+		return // there is none
+	}
+}
