@@ -12,7 +12,7 @@ require (
 	github.com/spf13/pflag v1.0.9
 	golang.org/x/image v0.32.0
 	golang.org/x/sync v0.17.0
-	golang.org/x/sys v0.29.0
+	golang.org/x/sys v0.34.0
 	golang.org/x/term v0.28.0
 	golang.org/x/text v0.30.0
 	gonum.org/v1/gonum v0.17.0
@@ -31,6 +31,13 @@ require (
 	github.com/apache/arrow/go/arrow v0.0.0-20210105145422-88aaea5262db // indirect
 	github.com/chewxy/hm v1.0.0 // indirect
 	github.com/chewxy/math32 v1.11.1 // indirect
+	github.com/chromedp/cdproto v0.0.0-20250724212937-08a3db8b4327 // indirect
+	github.com/chromedp/chromedp v0.14.2 // indirect
+	github.com/chromedp/sysutil v1.1.0 // indirect
+	github.com/go-json-experiment/json v0.0.0-20250725192818-e39067aee2d2 // indirect
+	github.com/gobwas/httphead v0.1.0 // indirect
+	github.com/gobwas/pool v0.2.1 // indirect
+	github.com/gobwas/ws v1.4.0 // indirect
 	github.com/gogo/protobuf v1.3.2 // indirect
 	github.com/golang/freetype v0.0.0-20170609003504-e2365dfdc4a0 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect

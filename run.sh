@@ -102,9 +102,21 @@ staticcheck() {
     fi
 }
 
+# browser installs the browser that the viewer is tested in, where that takes one command. Its tests are skipped without one.
+browser() {
+    local name
+    for name in chromium chromium-browser google-chrome; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    [[ $EUID -eq 0 ]] && grep -qs '^ID=debian' /etc/os-release &&
+        { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-liberation; } >/dev/null 2>&1 ||
+        say "the viewer is not tested in a browser: there is none (apt-get install chromium)"
+}
+
 run_tests() {
     need_tools
     cd "$here"
+    browser
     local status=0 unformatted tool packages
     unformatted=$(gofmt -l .)
     if [[ -n $unformatted ]]; then say "not formatted by gofmt:" "$unformatted"; status=1; fi

@@ -29,14 +29,9 @@ func alone(u store.Suite, m store.ModelRow) string {
 			words = append(words, "--set", s)
 		}
 	}
-	dataset := map[string]any{"name": m.Cell.Dataset}
-	for _, s := range file.Suites {
-		i := slices.IndexFunc(s.Datasets, func(d suite.DatasetSpec) bool { return d.Name == m.Cell.Dataset })
-		if i >= 0 && s.Datasets[i].Classes > 0 {
-			dataset["classes"] = s.Datasets[i].Classes
-		}
+	if d := datasetOf(file, m); d != nil {
+		set("datasets", []any{d})
 	}
-	set("datasets", []any{dataset})
 	set("attacks", []any{m.Cell.Settings["attack"]})
 	set("seeds", []int{m.Cell.Seed})
 	if swept := sweepOf(u, file); len(swept) > 0 {
@@ -55,6 +50,24 @@ func alone(u store.Suite, m store.ModelRow) string {
 		words[i] = web.ShellWord(w)
 	}
 	return strings.Join(words, " ")
+}
+
+// datasetOf is a model's dataset as its suite names it; nil where that is not known.
+func datasetOf(file *suite.File, m store.ModelRow) map[string]any {
+	classes, _ := stats.Setting(m.Cell.Settings, "dataset.classes")
+	for _, s := range file.Suites {
+		for _, d := range s.Datasets {
+			folder := strings.HasPrefix(m.Cell.Dataset, "folder:") && strings.HasPrefix(d.Name, "folder:") && len(s.Datasets) == 1
+			switch {
+			case d.Name != m.Cell.Dataset && !folder:
+			case d.Classes == 0:
+				return map[string]any{"name": d.Name}
+			case d.Classes == classes:
+				return map[string]any{"name": d.Name, "classes": d.Classes}
+			}
+		}
+	}
+	return nil
 }
 
 // sweepOf is the sweep of a suite's file, after its overrides.

@@ -1,51 +1,75 @@
 package cmd
 
 import (
-	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"clipinspector/inspector"
+	"clipinspector/results/stats"
+	"clipinspector/results/tables"
 )
 
 func compareCommand() *cobra.Command {
-	var k float64
-	var by string
+	var by, format string
+	var suites []string
 	c := &cobra.Command{
 		Use:   "compare FOLDER FOLDER | compare FOLDER --by SETTING",
-		Short: "Say how two runs of the same models differ: other device, other precision, other value of a setting",
-		Long: `compare reads what two runs wrote (scores.jsonl). It matches detections by the model's file and the detector's settings. It
-prints how far scores and indices lie apart, how many verdicts and suspects differ, and what both cost in image passes.
+		Short: "Say how the verdicts of two runs differ, or of two values of a setting",
+		Long: `compare holds the verdicts of two runs on the same models against each other: the models whose verdict differs, McNemar's exact
+test, and the difference of AUROC with the interval of a paired bootstrap. It also says which settings differ, and how far scores
+and indices lie apart. Verdicts make a pair by dataset, attack, learner, seed and detector.
 
-With --by it stays within one folder. It compares what a detector found at each value of one of its settings with what it
-found at the first value.`,
+With --by it stays within one folder. It compares what was found at each value of a setting with what was found at the first
+value: a setting that the suite sweeps, or learner, seed or detector.`,
 		Args: cobra.RangeArgs(1, 2),
 		Example: `  clip-inspector run --out runs/cpu && cp -r runs/cpu runs/gpu    # the models stay, detections belong to a device
   clip-inspector run --out runs/gpu --device cuda:0 --precision bf16
   clip-inspector compare runs/cpu runs/gpu
-  clip-inspector compare runs/ablations --by margin   # a setting of a detector that the suite sweeps`,
+  clip-inspector compare runs/ablations --by margin   # a setting of a detector that the suite sweeps
+  clip-inspector compare runs/mini --by detector --format json`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if (by == "") == (len(args) == 1) {
 				return misused("compare wants two folders, or one and --by SETTING; it got %d", len(args))
 			}
-			if by != "" {
-				values, differences, err := compareBy(args[0], by, k)
-				for i, d := range differences {
-					fmt.Fprintf(c.OutOrStdout(), "%s %s, then %s: ", by, values[0], values[i+1])
-					if err := d.print(c.OutOrStdout()); err != nil {
-						return err
-					}
-				}
-				return err
-			}
-			r, err := compareTwo(args[0], args[1], k)
+			all, err := compareRuns(args, suites, by)
 			if err != nil {
 				return err
 			}
-			return r.print(c.OutOrStdout())
+			return tables.RenderComparisons(c.OutOrStdout(), all, format)
 		},
 	}
-	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting of a detector, such as margin")
-	c.Flags().Float64Var(&k, "k", inspector.K, "threshold of the anomaly index")
+	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting, such as margin, tuning.epochs or detector")
+	c.Flags().StringSliceVar(&suites, "suite", nil, "suite of the folder, where there are several; two names for two folders")
+	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(tables.ComparisonFormats, ", "))
+	complete(c, "format", func() []string { return tables.ComparisonFormats })
 	return c
+}
+
+// compareRuns compares the suites of two folders, or within one the values of a setting.
+func compareRuns(folders, suites []string, by string) ([]*stats.Comparison, error) {
+	if len(suites) > len(folders) {
+		return nil, misused("compare: %d names of suites for %d folders", len(suites), len(folders))
+	}
+	var all []*stats.Rows
+	for i, folder := range folders {
+		suite := ""
+		if len(suites) > 0 {
+			suite = suites[min(i, len(suites)-1)]
+		}
+		s, suite, err := openSuite(folder, suite)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := stats.Read(s, suite)
+		_ = s.Close() // it was read
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows)
+	}
+	if by != "" {
+		return all[0].CompareBy(by)
+	}
+	c, err := stats.Compare(all[0], all[1], folders[0], folders[1])
+	return []*stats.Comparison{c}, err
 }

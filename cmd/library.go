@@ -162,8 +162,14 @@ func stateOf(path string) string {
 	return b.String()
 }
 
+// mostStore bounds the store that is read, in bytes: a grid of 5,000 models has 50 MB.
+const mostStore = 2 << 30
+
 // suites reads all suites of a folder.
 func (l *library) suites(folder string) (out []*web.Suite, err error) {
+	if info, err := os.Stat(filepath.Join(folder, experiments.StoreFile)); err == nil && info.Size() > mostStore {
+		return nil, fmt.Errorf("%s has %d bytes, more than the viewer reads (%d)", filepath.Join(folder, experiments.StoreFile), info.Size(), mostStore)
+	}
 	s, suites, err := openSuites(folder, "")
 	if err != nil {
 		return nil, err
@@ -215,6 +221,11 @@ func (l *library) Audit(run string) (*web.Audit, error) {
 	if err := l.find(run, true); err != nil {
 		return nil, err
 	}
+	return readAudit(run)
+}
+
+// readAudit reads the report of an audit and what lies beside it.
+func readAudit(run string) (*web.Audit, error) {
 	path := filepath.Join(run, audit.ReportFile)
 	f, err := audit.ReadReport(path)
 	if err != nil {

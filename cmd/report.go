@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clipinspector/experiments"
+	"clipinspector/experiments/audit"
 	"clipinspector/internal/files"
 	"clipinspector/results/web"
 )
@@ -22,9 +23,10 @@ func reportCommand() *cobra.Command {
 	var out, suite, to string
 	c := &cobra.Command{
 		Use:   "report",
-		Short: "Write a suite's pages as one file that can be mailed",
+		Short: "Write the pages of a suite or an audit as one file that can be mailed",
 		Long: `report writes the pages that view shows into one file: tables that sort and filter, figures, and a page of each model. The
-file needs no network and no other file. The same store and models give the same bytes.`,
+file needs no network and no other file. The same store and models give the same bytes. Of the folder of an audit (inspect --out) it
+writes the audit's page.`,
 		Example: `  clip-inspector report --out runs/mini
   clip-inspector report --out runs/ablations --suite epsilon --to epsilon.html`,
 		Args: cobra.NoArgs,
@@ -41,8 +43,19 @@ file needs no network and no other file. The same store and models give the same
 	return c
 }
 
-// writeReport writes the pages of the suites of a folder, or of one, into a file.
+// writeReport writes the pages of the suites of a folder, or of one, or of the folder's audit, into a file.
 func writeReport(ctx context.Context, w io.Writer, out, suite, to string) (err error) {
+	if isFile(filepath.Join(out, audit.ReportFile)) && !isFile(filepath.Join(out, experiments.StoreFile)) {
+		a, err := readAudit(out)
+		if err != nil {
+			return err
+		}
+		if err := files.WriteAtomic(to, func(w io.Writer) error { return web.ReportAudit(w, a) }); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s: the audit in one file\n", to)
+		return err
+	}
 	s, suites, err := openSuites(out, suite)
 	if err != nil {
 		return err

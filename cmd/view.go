@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,13 +36,18 @@ change nothing. End it with Ctrl-C.`,
 			if len(args) == 0 {
 				args = []string{"runs"}
 			}
+			for _, folder := range args {
+				if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+					return fmt.Errorf("view %s: there is no such folder: run a suite first, or name where its --out lies", folder)
+				}
+			}
 			l, err := listen(port, c.Flags().Changed("port"))
 			if err != nil {
 				return err
 			}
 			port := l.Addr().(*net.TCPAddr).Port
 			address := fmt.Sprintf("http://127.0.0.1:%d/", port)
-			fmt.Fprintf(c.OutOrStdout(), "%s shows %d folders; end it with Ctrl-C\n", address, len(args))
+			fmt.Fprintf(c.OutOrStdout(), "%s shows what lies in %s; end it with Ctrl-C\n", address, strings.Join(args, ", "))
 			if !quiet {
 				openBrowser(address)
 			}

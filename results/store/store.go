@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -44,8 +45,8 @@ func Open(path string) (*Store, error) {
 }
 
 // OpenExisting opens for reading a store that must be there already. Where the file or its folder
-// may not be written, or lies on a network file system, a copy in the folder for temporary files is
-// read: what was in the store at this moment.
+// may not be written, lies on a network file system, or was written by an older program, whose store
+// stays as it is, a copy in the folder for temporary files is read: what was in the store at this moment.
 func OpenExisting(path string) (*Store, error) {
 	switch _, err := os.Stat(path); {
 	case errors.Is(err, os.ErrNotExist):
@@ -54,7 +55,7 @@ func OpenExisting(path string) (*Store, error) {
 		return nil, fmt.Errorf("open results store %s: %w", path, err)
 	}
 	fs := networkFS(filepath.Dir(path))
-	if fs == "" && writable(path) {
+	if fs == "" && writable(path) && !older(path) {
 		return fail(path, open)
 	}
 	s, err := fail(path, openCopy)
@@ -62,6 +63,18 @@ func OpenExisting(path string) (*Store, error) {
 		s.note = fmt.Sprintf("%s lies on a network file system (%s): read from a copy, as it was at this moment", path, fs)
 	}
 	return s, err
+}
+
+// older tells whether the header of a file says that an older program wrote it. The number stands at byte 60 (SQLite's user_version).
+func older(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	header := make([]byte, 64)
+	_, err = io.ReadFull(f, header)
+	return err == nil && binary.BigEndian.Uint32(header[60:]) < uint32(len(migrations))
 }
 
 // Note is a warning about where the store lies; empty for none.

@@ -77,7 +77,7 @@ func newAuditPage(a *Audit) (*auditPage, error) {
 	t := table{ID: "classes", Caption: "Every class", Many: true, Columns: []column{{Key: "class", Title: "class"}, {"index", "index", "anomaly index", true},
 		{"score", "score", "what the index is computed from", true}, {"loss", "loss", "reconstruction loss on pool images", true},
 		{"asr", "ASR", "success of the recovered trigger on pool images", true}, {"norm", "norm", "size of the recovered trigger", true}}}
-	for i, c := range a.Classes {
+	for i, c := range a.Classes[:min(len(a.Classes), mostClasses)] {
 		v.Names, v.Index = append(v.Names, c.Name), append(v.Index, c.Index)
 		r := row{Cells: []cell{text(c.Name), number(c.Index, 2), number(c.Score, 4), number(c.Loss, 3), number(c.ASR, 3), number(c.Norm, 4)}}
 		if c.Name == a.Suspect && a.Decision != "clean" {

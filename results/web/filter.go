@@ -131,30 +131,55 @@ func detectorNames(r *stats.Rows) (names []string) {
 }
 
 // variant is a detector with the values of those of its settings that vary in the suite.
-type variant struct {
-	detector, label string
-	paths           []string
+type variant struct{ detector, label string }
+
+// swept says what varies in a suite.
+type swept struct {
+	models   []string // settings of models
+	variants []variant
+	of       map[string]int // which variant each detection is of, by its key
 }
 
-// variants finds the variants of a suite and which of them each detection is of, by the detection's key.
-func variants(r *stats.Rows) (all []variant, of map[string]int) {
-	_, paths := r.Swept()
-	of = map[string]int{}
+// swept finds what varies, once.
+func (s *Suite) swept() *swept {
+	s.once.Do(func() { s.varies = sweptIn(s.Rows) })
+	return s.varies
+}
+
+func sweptIn(r *stats.Rows) *swept {
+	v := &swept{of: map[string]int{}}
+	var paths []string
+	v.models, paths = r.Swept()
 	at := map[string]int{}
 	for _, d := range r.Detections {
 		label := d.Cell.Detector
 		for _, p := range paths {
-			if v, ok := stats.Setting(d.Cell.Settings, p); ok {
-				label += fmt.Sprintf(", %s %s", lastStep(p), stats.ValueText(v))
+			if value, ok := stats.Setting(d.Cell.Settings, p); ok {
+				label += fmt.Sprintf(", %s %s", lastStep(p), stats.ValueText(value))
 			}
 		}
 		i, ok := at[label]
 		if !ok {
-			i = len(all)
+			i = len(v.variants)
 			at[label] = i
-			all = append(all, variant{d.Cell.Detector, label, paths})
+			v.variants = append(v.variants, variant{d.Cell.Detector, label})
 		}
-		of[d.Cell.Key] = i
+		v.of[d.Cell.Key] = i
 	}
-	return all, of
+	return v
+}
+
+// shown are the variants that some rows have, and which of those each detection is of.
+func (v *swept) shown(rows *stats.Rows) (some []variant, of map[string]int) {
+	at := map[int]int{}
+	of = map[string]int{}
+	for _, d := range rows.Detections {
+		i := v.of[d.Cell.Key]
+		if _, ok := at[i]; !ok {
+			at[i] = len(some)
+			some = append(some, v.variants[i])
+		}
+		of[d.Cell.Key] = at[i]
+	}
+	return some, of
 }

@@ -58,7 +58,7 @@ func (v *viewer) model(r *http.Request) (*page, error) {
 
 // newModelPage fills the page of a model.
 func newModelPage(ctx context.Context, s *Suite, m store.ModelRow, l links, figures bool) (*modelPage, error) {
-	p := &modelPage{ID: "m-" + store.ShortKey(m.Cell.Key), Title: modelName(m), Message: m.Message}
+	p := &modelPage{ID: "m-" + store.ShortKey(m.Cell.Key), Title: modelName(m), Message: cut(m.Message)}
 	if m.State != store.Failed {
 		p.Message = ""
 	}
@@ -93,7 +93,7 @@ func newModelPage(ctx context.Context, s *Suite, m store.ModelRow, l links, figu
 	p.planted(m, name)
 	p.verdicts(s, m, rows, name)
 	if m.State != store.Finished {
-		p.settings(m, rows)
+		p.settings(s, m, rows)
 		return p, nil
 	}
 	if err := p.pictures(m, c, name); err != nil {
@@ -115,8 +115,8 @@ func newModelPage(ctx context.Context, s *Suite, m store.ModelRow, l links, figu
 			p.Figures = append(p.Figures, picture{f.name, figure.Title, figure.Caption, within("image/svg+xml", raw)})
 		}
 	}
-	p.classes(m, rows, name)
-	p.settings(m, rows)
+	p.classes(s, m, rows, name)
+	p.settings(s, m, rows)
 	return p, nil
 }
 
@@ -152,7 +152,7 @@ func (p *modelPage) planted(m store.ModelRow, name func(int) string) {
 
 // verdicts says what each detector said.
 func (p *modelPage) verdicts(s *Suite, m store.ModelRow, rows *stats.Rows, name func(int) string) {
-	all, of := variants(s.Rows)
+	all, of := s.swept().variants, s.swept().of
 	t := table{ID: "verdicts", Caption: "What each detector said", Columns: []column{{Key: "detector", Title: "detector"},
 		{Key: "verdict", Title: "verdict"}, {"index", "index", "anomaly index of the model", true}, {"k", "k", "its threshold", true},
 		{Key: "suspect", Title: "suspect", Hint: "suspected target class"}, {"passes", "passes", "image passes", true}, {"seconds", "seconds", "", true}}}
@@ -169,7 +169,7 @@ func (p *modelPage) verdicts(s *Suite, m store.ModelRow, rows *stats.Rows, name 
 		r := row{Cells: []cell{text(v.label), {Text: strings.ReplaceAll(said, "-", " "), Mark: is}}}
 		if d.State != store.Finished {
 			if d.State == store.Failed {
-				p.Notes = append(p.Notes, v.label+" failed: "+d.Message)
+				p.Notes = append(p.Notes, v.label+" failed: "+cut(d.Message))
 			}
 			r.Cells = append(r.Cells, number(math.NaN(), 0), number(math.NaN(), 0), text("–"), number(math.NaN(), 0), number(math.NaN(), 0))
 			t.Rows = append(t.Rows, r)
@@ -245,8 +245,8 @@ func (p *modelPage) pictures(m store.ModelRow, c plots.Case, name func(int) stri
 }
 
 // classes lists what was found of every class: indices side by side, and all numbers of each detector.
-func (p *modelPage) classes(m store.ModelRow, rows *stats.Rows, name func(int) string) {
-	all, of := variants(rows)
+func (p *modelPage) classes(s *Suite, m store.ModelRow, rows *stats.Rows, name func(int) string) {
+	all, of := s.swept().shown(rows)
 	found := make([]map[int]store.ClassScore, len(all))
 	most := math.Inf(-1)
 	for _, d := range rows.Detections {
@@ -303,7 +303,7 @@ func (p *modelPage) classes(m store.ModelRow, rows *stats.Rows, name func(int) s
 const mostClasses = 20_000
 
 // settings lists everything that decided the model and its detections, and by which program they were made.
-func (p *modelPage) settings(m store.ModelRow, rows *stats.Rows) {
+func (p *modelPage) settings(s *Suite, m store.ModelRow, rows *stats.Rows) {
 	t := table{ID: p.ID + "-settings", Caption: "Settings", Columns: []column{{Key: "of", Title: "of"}, {Key: "setting", Title: "setting"}, {Key: "value", Title: "value"}}}
 	add := func(of string, settings map[string]any) {
 		flat := stats.Flatten(settings)
@@ -312,7 +312,7 @@ func (p *modelPage) settings(m store.ModelRow, rows *stats.Rows) {
 		}
 	}
 	add("model", m.Cell.Settings)
-	all, of := variants(rows)
+	all, of := s.swept().variants, s.swept().of
 	for _, d := range rows.Detections {
 		add(all[of[d.Cell.Key]].label, d.Cell.Settings)
 	}

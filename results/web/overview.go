@@ -67,6 +67,9 @@ type overview struct {
 	Omitted   string
 }
 
+// CompareHref is the page that compares the suite.
+func (o *overview) CompareHref() string { return address("/compare", "a", suiteID(o.Suite)) }
+
 type fact struct{ Name, Value string }
 
 type picture struct {
@@ -96,7 +99,7 @@ func newOverview(s *Suite, l links, q url.Values) (*overview, error) {
 	f := filterOf(q)
 	all := s.Rows
 	shown := all.Only(f.models)
-	o := &overview{Suite: s, Name: s.name(), Head: head(s), Choices: f.choices(all), YAML: all.Suite.YAML}
+	o := &overview{Suite: s, Name: s.name(), Head: head(s), Choices: f.choices(all), YAML: cut(all.Suite.YAML)}
 	if l.base() != "" {
 		o.Base = address("/suite", "run", s.Run, "suite", s.name())
 	}
@@ -269,7 +272,7 @@ func newProgress(s *Suite) *progress {
 			p.More++
 			return
 		}
-		p.Failures = append(p.Failures, failure{cell, message})
+		p.Failures = append(p.Failures, failure{cell, cut(message)})
 	}
 	for _, m := range s.Rows.Models {
 		add(m.State, modelName(m), m.Message)
@@ -292,6 +295,17 @@ func workerName(name string) string {
 		return fmt.Sprintf("%s, process %s, worker %s", parts[0], parts[1], parts[3])
 	}
 	return name
+}
+
+// longest is how much of a text a page shows that may be of any length, in bytes.
+const longest = 20_000
+
+// cut is a text cut where it gets too long.
+func cut(s string) string {
+	if len(s) <= longest {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longest], "") + " ..."
 }
 
 func counted(n int, what string) string {

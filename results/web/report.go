@@ -51,11 +51,8 @@ func (inFile) picture(string, filter) (template.URL, error) { return "", nil }
 
 // Report writes the pages of suites as one file that needs nothing else.
 func Report(ctx context.Context, w io.Writer, suites []*Suite) error {
-	p := &page{Title: "CLIP-Inspector report", Template: "report", File: true, Style: template.CSS(stylesheet()), Script: template.JS(static("viewer.js"))}
-	sum := sha256.Sum256([]byte(p.Script))
-	p.Policy = fmt.Sprintf("default-src 'none'; script-src 'sha256-%s'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
-		base64.StdEncoding.EncodeToString(sum[:]))
 	var all []*overview
+	title := "Report"
 	for i, s := range suites {
 		prefix := ""
 		if len(suites) > 1 {
@@ -66,9 +63,26 @@ func Report(ctx context.Context, w io.Writer, suites []*Suite) error {
 			return err
 		}
 		all = append(all, o)
-		p.Title = "CLIP-Inspector report: " + s.name()
+		title = "Report of " + s.name()
 	}
-	p.Data = all
+	return writeFile(w, &page{Title: title, Template: "report", Data: all})
+}
+
+// ReportAudit writes the page of an audit as one file that needs nothing else.
+func ReportAudit(w io.Writer, a *Audit) error {
+	p, err := newAuditPage(a)
+	if err != nil {
+		return err
+	}
+	return writeFile(w, &page{Title: "Audit: " + a.Decision, Template: "audit", Data: p})
+}
+
+// writeFile writes a page with its style and script. It runs no other script, and loads nothing.
+func writeFile(w io.Writer, p *page) error {
+	p.File, p.Style, p.Script = true, template.CSS(stylesheet()), template.JS(static("viewer.js"))
+	sum := sha256.Sum256([]byte(p.Script))
+	p.Policy = fmt.Sprintf("default-src 'none'; script-src 'sha256-%s'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
+		base64.StdEncoding.EncodeToString(sum[:]))
 	text, err := p.render()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ package web
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"clipinspector/results/plots"
@@ -43,6 +44,9 @@ type Suite struct {
 	Illustrate func(context.Context, []plots.Case) error
 	// Command is the command that makes a model and what was found of it again, alone; empty where there is none.
 	Command func(store.ModelRow) string
+
+	once   sync.Once
+	varies *swept
 }
 
 // name is the suite's name.

@@ -159,7 +159,11 @@ func (t *table) HTML(base string, q url.Values) template.HTML {
 		if c.Number {
 			class = ` class="n"`
 		}
-		fmt.Fprintf(&b, `<th scope="col" aria-sort="%s" data-key="%s"%s title="%s">`, sorted, esc(c.Key), class, esc(c.Hint))
+		hint := ""
+		if c.Hint != "" {
+			hint = fmt.Sprintf(` title="%s"`, esc(c.Hint))
+		}
+		fmt.Fprintf(&b, `<th scope="col" aria-sort="%s" data-key="%s"%s%s>`, sorted, esc(c.Key), class, hint)
 		if base == "" {
 			fmt.Fprintf(&b, `<button type="button">%s</button></th>`, esc(c.Title))
 			continue
@@ -210,7 +214,7 @@ func (r row) write(b *strings.Builder, columns []column) {
 		if x, ok := c.Value.(float64); ok {
 			value := ""
 			if !math.IsNaN(x) {
-				value = strconv.FormatFloat(x, 'g', -1, 64)
+				value = strings.Replace(strconv.FormatFloat(x, 'g', -1, 64), "Inf", "Infinity", 1) // as scripts write it
 			}
 			fmt.Fprintf(b, ` data-v="%s"`, value)
 		}

@@ -181,8 +181,8 @@ func repairTable(sum *stats.Summary) table {
 
 // modelTable has a row for every model that the filter lets through, with what each detector said.
 func modelTable(s *Suite, shown *stats.Rows, f filter, l links) table {
-	all, of := variants(s.Rows)
-	swept, _ := s.Rows.Swept()
+	swept := s.swept()
+	all, of := swept.variants, swept.of
 	t := table{ID: "models", Many: true, Columns: []column{{Key: "set", Title: "dataset"}, {Key: "attack", Title: "attack"}}}
 	several := func(value func(store.ModelRow) string) bool {
 		return slices.ContainsFunc(s.Rows.Models, func(m store.ModelRow) bool { return value(m) != value(s.Rows.Models[0]) })
@@ -195,7 +195,7 @@ func modelTable(s *Suite, shown *stats.Rows, f filter, l links) table {
 	if seeds {
 		t.Columns = append(t.Columns, column{"seed", "seed", "", true})
 	}
-	for _, p := range swept {
+	for _, p := range swept.models {
 		t.Columns = append(t.Columns, column{Key: p, Title: p, Hint: "setting that varies"})
 	}
 	t.Columns = append(t.Columns, column{"acc", "ACC", "accuracy on clean test images", true}, column{"asr", "ASR", "attack success rate", true})
@@ -219,7 +219,7 @@ func modelTable(s *Suite, shown *stats.Rows, f filter, l links) table {
 		if seeds {
 			r.Cells = append(r.Cells, cell{Text: strconv.Itoa(m.Cell.Seed), Value: float64(m.Cell.Seed)})
 		}
-		for _, p := range swept {
+		for _, p := range swept.models {
 			v, _ := stats.Setting(m.Cell.Settings, p)
 			r.Cells = append(r.Cells, setting(v))
 		}

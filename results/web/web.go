@@ -40,7 +40,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 func Handler(src Source, port int) http.Handler {
 	v := &viewer{src: src}
 	mux := http.NewServeMux()
-	for path, page := range map[string]func(*http.Request) (*page, error){"/{$}": v.index, "/suite": v.suite, "/model": v.model, "/audit": v.audit, "/pictures": v.pictures} {
+	for path, page := range map[string]func(*http.Request) (*page, error){"/{$}": v.index, "/suite": v.suite, "/model": v.model, "/compare": v.compare, "/audit": v.audit, "/pictures": v.pictures} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { v.serve(w, r, page) })
 	}
 	mux.HandleFunc("/plot.svg", v.plot)
