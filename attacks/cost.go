@@ -26,7 +26,7 @@ func (a *Attack) Cost(o prompts.Outline, v, tuning settings.Values, images float
 		p.Fixed += len(a.Covers(v, a.Trigger(v, o.Config.Vision.ImageSize, rng), len(o.Classes), target, rng))
 	}
 	w.Add(o.Tuned(images, tuning, p))
-	if a.Evade != nil && !o.Learner.Conditional && !o.Learner.FixedTexts { // a clean model first
+	if a.Evade != nil && !o.Learner.Conditional && !o.Learner.FixedTexts && o.Learner.Similarity == nil { // a clean model first
 		w.Add(o.Tuned(images, tuning, prompts.Poisoning{}))
 		w.Add(o.ClassVectors())
 	}

@@ -22,11 +22,11 @@ func near(got, want float32) bool {
 }
 
 // spelt returns the prompt that the embeddings behind the context spell, x standing for each of n context tokens, where it is none of
-// the usual ones. Authors' loaders drop these embeddings and make them anew from the dataset's configuration, which made them.
-func (d *delivery) spelt(m *Model, n int) (init string, found bool, err error) {
+// the usual ones; of several prompts of a class that of number prompt. Authors' loaders drop these embeddings and make them anew from the dataset's configuration, which made them.
+func (d *delivery) spelt(m *Model, n, number, prompts int) (init string, found bool, err error) {
 	t, ok := d.learner["token_suffix"]
 	c, w := m.CLIP, m.CLIP.Config.Text.Width
-	if !ok || n < 1 || len(t.Shape) != 3 || t.Shape[0] != len(m.Classes) || t.Shape[1] != c.Config.Text.ContextLength-1-n || t.Shape[2] != w {
+	if !ok || n < 1 || len(t.Shape) != 3 || t.Shape[0] != prompts*len(m.Classes) || t.Shape[1] != c.Config.Text.ContextLength-1-n || t.Shape[2] != w {
 		return "", false, nil // what is wrong with it is said later
 	}
 	data, err := finite("token_suffix", t)
@@ -34,6 +34,7 @@ func (d *delivery) spelt(m *Model, n int) (init string, found bool, err error) {
 		return "", false, err
 	}
 	last := len(m.Classes) - 1
+	data = data[number*len(data)/prompts:]
 	ids := c.FindTokens(slices.Concat(data[:t.Shape[1]*w], data[last*t.Shape[1]*w:]), near)
 	text := func(ids []int) []int { return ids[:max(0, slices.Index(ids, c.Tokenizer.EOT()))] }
 	first, final := text(ids[:t.Shape[1]]), text(ids[t.Shape[1]:])
@@ -95,10 +96,10 @@ func (d *delivery) checkBuffers(m *Model) error {
 		if !there {
 			continue
 		}
-		if len(t.Shape) == 3 && t.Shape[0] != len(m.Classes) {
-			return fmt.Errorf("the tensor %q has %d classes, %d were given", b.name, t.Shape[0], len(m.Classes))
-		}
 		want := b.want.Shape()
+		if n := m.perClass(); len(t.Shape) == 3 && t.Shape[0] != want[0] && t.Shape[0]%n == 0 {
+			return fmt.Errorf("the tensor %q has %d classes, %d were given", b.name, t.Shape[0]/n, len(m.Classes))
+		}
 		if !slices.Equal(t.Shape, want) {
 			return fmt.Errorf("the tensor %q has shape %v; %v was expected for this CLIP", b.name, t.Shape, []int(want))
 		}
@@ -115,7 +116,7 @@ func (d *delivery) checkBuffers(m *Model) error {
 				return fmt.Errorf("the tensor %q is not the start token of this CLIP: the prompts were tuned for another", b.name)
 			}
 			return fmt.Errorf("the tensor %q was made for another name than %.80q of class %d: the names must be those of the tuning, in "+
-				"the order of the labels", b.name, m.Classes[i/per], i/per)
+				"the order of the labels", b.name, m.Classes[i/per%len(m.Classes)], i/per%len(m.Classes))
 		}
 	}
 	return d.checkEnds(m)

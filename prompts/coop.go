@@ -57,7 +57,8 @@ type layout struct {
 // template is what stands before and behind the class name, after the setting init: words in front of it, or a whole prompt with {}
 // in its place.
 func (m *Model) template() (words, tail string) {
-	words, tail, whole := strings.Cut(m.Settings.String("init"), "{}")
+	init, _ := m.Settings["init"].(string)
+	words, tail, whole := strings.Cut(init, "{}")
 	if !whole {
 		tail = "."
 	}
@@ -120,7 +121,7 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	l.length = 1 + n + longest
 	if l.length > limit {
 		setting := "the learner's setting context"
-		if m.Settings.String("init") != "" {
+		if words, _ := m.template(); words != "" {
 			setting = "the words of init"
 		}
 		return nil, fmt.Errorf("class %.60q: %d context tokens and the name take %d tokens, the text tower holds %d: shorten the name or %s",

@@ -29,18 +29,26 @@ func (o Outline) Image() clip.Cost {
 	if o.Learner.Visual != nil {
 		n = o.Learner.Visual(o.Settings)
 	}
-	return o.Config.ImageCost(n)
+	c := o.Config.ImageCost(n)
+	if views, ok := o.Settings["per-image"].(int); ok {
+		c = c.Times(float64(views))
+	}
+	return c
 }
 
 // Prompts is the cost of all classes' prompts, the context tuned or not; back only where it is.
 func (o Outline) Prompts() clip.Cost {
 	context, tuned := o.Settings["context"].(int) // no learner needs to have one
 	if words, _ := o.Settings["init"].(string); words != "" {
+		words, _, _ = strings.Cut(words, "|")
 		if n := o.tokens(words); o.Learner.Image == nil || n > context {
 			context = n // CoOp's context is as long as its words; MaPLe's has the first of them, and a longer one none
 		}
 	}
 	c := o.texts(context)
+	if several, ok := o.Settings["per-class"].(int); ok {
+		c = c.Times(float64(several))
+	}
 	if !tuned {
 		c.Back = 0
 	}

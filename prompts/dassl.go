@@ -51,14 +51,20 @@ func (m *Model) contextLength() int {
 }
 
 // buffers returns the embeddings before the context [K,1,W] and after it [K,L-1-n,W], as the authors' learners keep them:
-// [Model.suffixes].
+// [Model.suffixes]; of PLOT's several prompts those of all, [N*K,..].
 func (m *Model) buffers() (prefix, suffix *tensor.Dense, err error) {
-	k, n, w, length := len(m.Classes), m.contextLength(), m.CLIP.Config.Text.Width, m.CLIP.Config.Text.ContextLength
+	n, w, length := m.contextLength(), m.CLIP.Config.Text.Width, m.CLIP.Config.Text.ContextLength
 	start := dense.Floats(m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()}))
-	suffixes, err := m.suffixes(n)
-	if err != nil {
-		return nil, nil, err
+	wordings := m.wordings()
+	var suffixes [][]int
+	for i := range m.perClass() {
+		own, err := m.worded(wordings[min(i, len(wordings)-1)]).suffixes(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		suffixes = append(suffixes, own...)
 	}
+	k := len(suffixes)
 	before, after := make([]float32, 0, k*w), make([]float32, 0, k*(length-1-n)*w)
 	for _, row := range suffixes {
 		before = append(before, start...)
@@ -146,7 +152,7 @@ func (l *Learner) HasDassl() bool { return l.Name == "lora" || layouts[l.Name].f
 // layouts are where the authors' trainers keep a learner's tensors: the folder, and what stands before the names of the learner's own.
 var layouts = map[string]struct{ folder, prefix string }{
 	"coop": {promptFolder, ""}, "cocoop": {promptFolder, ""}, "tcp": {promptFolder, ""}, "vpt-input": {promptFolder, ""},
-	"maple": {mapleFolder, learnerPrefix}, "ivlp": {ivlpFolder, learnerPrefix},
+	"plot": {promptFolder, ""}, "plotpp": {promptFolder, learnerPrefix}, "maple": {mapleFolder, learnerPrefix}, "ivlp": {ivlpFolder, learnerPrefix},
 }
 
 // WriteDassl writes the model as its authors' trainer would, so that their code loads it with --model-dir DIR --load-epoch EPOCH, and

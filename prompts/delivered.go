@@ -168,6 +168,9 @@ func (d *delivery) read(classes []string, h Hints, c *clip.Model) (*Model, error
 	return m, d.checkBuffers(m)
 }
 
+// imageNet is how many classes ImageNet has.
+const imageNet = 1000
+
 // given are the settings that shapes, contents and hints tell.
 func (d *delivery) given(m *Model, h Hints) (map[string]any, error) {
 	name, given := m.Learner.Name, map[string]any{}
@@ -198,6 +201,26 @@ func (d *delivery) given(m *Model, h Hints) (map[string]any, error) {
 		return 0
 	}
 	switch name {
+	case "plot", "plotpp":
+		if given["per-class"] = rows(contextsName); len(d.learner[contextsName].Shape) != 3 {
+			return nil, fmt.Errorf("tensor ctx has shape %v; [prompts, tokens, width] was expected of PLOT", d.learner[contextsName].Shape)
+		}
+		d.note("PLOT's authors end the iterations of optimal transport by the mean over a batch; here each image ends its own, as in a batch of one")
+		if name == "plot" {
+			if len(m.Classes) == imageNet {
+				return nil, errors.New("PLOT's authors add other logits for ImageNet, those of the mean prompts, which are not computed here")
+			}
+			if !m.CLIP.Config.Vision.ResNet() {
+				d.note("PLOT's authors have it for ResNets alone; of this vision transformer the parts of an image are its patches, projected as the class token is")
+			}
+			return given, nil // no words: its contexts are drawn
+		}
+		visual := d.learner[visualContextsName].Shape
+		if len(visual) != 3 {
+			return nil, fmt.Errorf("tensor %s has shape %v; [prompts, tokens, width] was expected", visualContextsName, visual)
+		}
+		given["per-image"], given["visual"] = visual[0], visual[1]
+		d.note("the file does not tell PLOT++'s TRADE_OFF, which adds the logits of the means: False, the authors' default, is assumed")
 	case "maple":
 		given["depth"] = 1 + count("compound_prompts_text.")
 	case "ivlp":
@@ -232,13 +255,20 @@ func (d *delivery) words(m *Model, n int, h Hints, given map[string]any) error {
 	if m.Learner.Name == "tcp" {
 		init = "" // says what the class-aware prompts are made of
 	}
-	if init == "" {
-		spelt, found, err := d.spelt(m, n)
-		if err != nil {
-			return err
+	if prompts, several := given["per-class"].(int); init == "" {
+		var texts []string
+		for i := range max(1, prompts) {
+			spelt, found, err := d.spelt(m, n, i, max(1, prompts))
+			if err != nil {
+				return err
+			}
+			if found {
+				texts = append(texts, spelt)
+			}
 		}
-		if found {
-			init = spelt
+		if init = strings.Join(texts, "|"); several && len(texts) != prompts {
+			init = strings.TrimSpace(strings.Repeat("x ", n))
+			d.note("the file does not tell the words of its prompts: none beside the contexts is assumed (--init says otherwise)")
 		}
 	}
 	if init != "" {

@@ -22,6 +22,11 @@ import (
 
 // newWide is the CLIP of testdata/learners.py: heads of 64, as OpenAI's, and so many blocks.
 func newWide(t testing.TB, e engine.Engine, blocks int) *clip.Model {
+	return newOn(t, e, blocks, false)
+}
+
+// newOn is that CLIP with a vision transformer or a ResNet.
+func newOn(t testing.TB, e engine.Engine, blocks int, resNet bool) *clip.Model {
 	t.Helper()
 	tok := bpe.Learn(nil, 0)
 	c := clip.Config{
@@ -29,6 +34,9 @@ func newWide(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 			EOS: tok.EOT()},
 		Vision:        clip.VisionConfig{Width: 64, MLP: 256, Layers: blocks, Heads: 1, ImageSize: dasslSize, PatchSize: 4, Activation: "quick_gelu"},
 		ProjectionDim: 32,
+	}
+	if resNet {
+		c.Vision = clip.VisionConfig{Stages: [4]int{1, 1, 1, 1}, Width: 2, Heads: 1, ImageSize: 64}
 	}
 	w := clip.Weights{}
 	for name, shape := range c.Shapes() {
@@ -40,6 +48,19 @@ func newWide(t testing.TB, e engine.Engine, blocks int) *clip.Model {
 	}
 	t.Cleanup(m.Free)
 	return m
+}
+
+// learnerImages are the images of testdata/learners.py: those of PLOT's ResNet are larger.
+func learnerImages(kind string) *tensor.Dense {
+	if kind != "plot" {
+		return dasslData().Images
+	}
+	const n, size = 3, 64
+	x := make([]float32, n*3*size*size)
+	for i, v := range enginetest.Hashed("pixels", len(x)) {
+		x[i] = float32((v + 1) / 2)
+	}
+	return dense.New(x, n, 3, size, size)
 }
 
 // deliveredLearners are the checkpoints that testdata/learners.py wrote with the authors' own learners.
@@ -57,6 +78,9 @@ var deliveredLearners = map[string]struct {
 	"promptsrc": {"ivlp", 3, Hints{}, ""},
 	"vpt":       {"vpt-input", 3, Hints{}, `"a photo of a"`},
 	"tcp":       {"tcp", 9, Hints{Init: "a photo of a {}, a type of pet."}, ", a type of pet ."},
+	"plot":      {"plot", 3, Hints{}, "each image ends its own"},
+	"plot-vit":  {"plot", 3, Hints{}, "its patches, projected as the class token is"},
+	"plotpp":    {"plotpp", 3, Hints{}, "TRADE_OFF"},
 	"lora":      {"lora", 3, Hints{Init: "a photo of a {}, a type of pet."}, ""},
 	"lora-text": {"lora", 3, Hints{Init: "a photo of a {}, a type of pet."}, ""},
 }
@@ -68,7 +92,7 @@ func readLearner(t *testing.T, kind string, e engine.Engine) *Model {
 	if x.learner == "lora" {
 		path = filepath.Join(path, "lora_weights.pt")
 	}
-	m, err := ReadCheckpoint(path, dasslClasses, x.hints, newWide(t, e, x.blocks))
+	m, err := ReadCheckpoint(path, dasslClasses, x.hints, newOn(t, e, x.blocks, kind == "plot"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,11 +112,10 @@ func TestLearnersAgreeWithTheirAuthors(t *testing.T) {
 	if len(want) != len(deliveredLearners) {
 		t.Errorf("fixtures of %v", sortedKeys(want))
 	}
-	data := dasslData()
 	for what, e := range map[string]engine.Engine{"plain": plain.New[float64](), "cpu": newCPU(t, 2)} {
 		for _, kind := range sortedKeys(deliveredLearners) {
 			m := readLearner(t, kind, e)
-			t.Logf("%s, %s: %.2g", what, kind, agree(t, what+": logits of "+kind, dense.Floats(logits(t, m, data.Images, nil)), want[kind], 1e-4))
+			t.Logf("%s, %s: %.2g", what, kind, agree(t, what+": logits of "+kind, dense.Floats(logits(t, m, learnerImages(kind), nil)), want[kind], 1e-4))
 			if x := deliveredLearners[kind]; m.Learner.Name != x.learner || !strings.Contains(strings.Join(m.Notes, "\n"), x.note) {
 				t.Errorf("%s: read as %s with the notes %q; want %s and %q", kind, m.Learner.Name, m.Notes, x.learner, x.note)
 			}
@@ -102,10 +125,9 @@ func TestLearnersAgreeWithTheirAuthors(t *testing.T) {
 
 // What is read is written back: in this project's form and in the authors' the logits stay, to the bit.
 func TestLearnersAreWrittenBack(t *testing.T) {
-	data := dasslData()
 	for _, kind := range sortedKeys(deliveredLearners) {
-		m := readLearner(t, kind, newCPU(t, 1))
-		want := dense.Floats(logits(t, m, data.Images, nil))
+		m, images := readLearner(t, kind, newCPU(t, 1)), learnerImages(kind)
+		want := dense.Floats(logits(t, m, images, nil))
 		dir := t.TempDir()
 		own := filepath.Join(dir, "model.safetensors")
 		if err := m.Write(own); err != nil {
@@ -120,7 +142,7 @@ func TestLearnersAreWrittenBack(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", kind, err)
 			}
-			if back.Learner != m.Learner || back.Position != m.Position || !slices.Equal(dense.Floats(logits(t, back, data.Images, nil)), want) {
+			if back.Learner != m.Learner || back.Position != m.Position || !slices.Equal(dense.Floats(logits(t, back, images, nil)), want) {
 				t.Errorf("%s: %s came back as another model", kind, path)
 			}
 		}
@@ -185,8 +207,9 @@ func TestWrappedAndAmbiguousFiles(t *testing.T) {
 		"holds 2 models":              {{Key: "state_dict", Value: learner("")}, {Key: "ema_state_dict", Value: learner("")}},
 		"have one name":               append(learner(""), learner("module.")...),
 		"say which: --learner coop":   {{Key: "ctx", Value: zeros(3, 4, 16)}},
-		"other numbers are PLOT's":    {{Key: "ctx", Value: zeros(4, 4, 16)}},
-		"are PLOT's: PLOT's logits":   {{Key: "ctx", Value: zeros(4, 4, 16)}, {Key: "token_prefix", Value: zeros(12, 1, 16)}},
+		"PLOT has as many for each":   {{Key: "ctx", Value: zeros(4, 4, 16)}},
+		"is not the start token":      {{Key: "ctx", Value: zeros(4, 4, 16)}, {Key: "token_prefix", Value: zeros(12, 1, 16)}},
+		"has 5 classes, 3 were given": {{Key: "ctx", Value: zeros(4, 4, 16)}, {Key: "ctx_vision", Value: zeros(2, 2, 24)}, {Key: "token_prefix", Value: zeros(20, 1, 16)}},
 		`"adapter.weight" is none of`: with("adapter.weight", zeros(2)),
 		"of a ivlp model":             with("image_encoder.VPT", zeros(2, 25)),
 		"holds no tensors":            {{Key: "epoch", Value: int64(3)}},

@@ -46,6 +46,9 @@ type Learner struct {
 	// Text records the class vectors, of length 1: [K,D], or [B,K,D] for a conditional learner, which reads the image
 	// features [B,D].
 	Text func(r *Recording, features autodiff.Value) autodiff.Value
+	// Similarity records the similarities [B,K] of what Image [B,F] and Text [K,V] record, where a class has several vectors; nil for
+	// inner products.
+	Similarity func(r *Recording, features, vectors autodiff.Value) autodiff.Value
 }
 
 var learners = registry.New("prompt learner", func(l *Learner) string { return l.Name })
@@ -71,7 +74,7 @@ type Model struct {
 	// Notes say, of a delivered model, what its file left open and how it was taken, and what lies in it that does not take part in
 	// the computation, with the reason: a line each.
 	Notes   []string
-	vectors *tensor.Dense // [K,D] of an unconditional learner, computed once; see Record
+	vectors *tensor.Dense // what Text records of an unconditional learner, computed once; see Record
 }
 
 // Position is where the class name stands among the context tokens of a prompt (CoOp's CLASS_TOKEN_POSITION).
@@ -151,7 +154,8 @@ func (m *Model) Restricted(classes []int) *Model {
 	for i, c := range classes {
 		r.Classes[i] = m.Classes[c]
 	}
-	if ctx := m.Params["ctx"]; ctx != nil && len(ctx.Shape()) == 3 { // a context for each class: [K,n,W]
+	if own, _ := m.Settings["class-specific"].(bool); own {
+		ctx := m.Params["ctx"] // [K,n,W]
 		r.Params = maps.Clone(m.Params)
 		n := len(dense.Floats(ctx)) / len(m.Classes)
 		var rows []float32
@@ -178,7 +182,7 @@ type Recording struct {
 func (m *Model) Record(g *autodiff.Graph) (*Recording, error) {
 	r := m.constant(g)
 	if !m.Learner.Conditional {
-		v, err := m.ClassVectors()
+		v, err := m.texts()
 		if err != nil {
 			return nil, err
 		}
@@ -210,8 +214,18 @@ func (m *Model) recording(g *autodiff.Graph, param func(name string) autodiff.Va
 	return r
 }
 
-// ClassVectors returns the class vectors [K,D] of an unconditional learner.
+// ClassVectors returns the class vectors [K,D], of length 1, of an unconditional learner; of one with several prompts of a class the
+// direction of their mean.
 func (m *Model) ClassVectors() (*tensor.Dense, error) {
+	v, err := m.texts()
+	if err != nil || m.Learner.Similarity == nil {
+		return v, err
+	}
+	return m.pooled(v)
+}
+
+// texts returns what Text records.
+func (m *Model) texts() (*tensor.Dense, error) {
 	if m.vectors != nil {
 		return m.vectors, nil
 	}
@@ -253,6 +267,9 @@ func (r *Recording) Logits(features autodiff.Value) autodiff.Value {
 	}
 	if !r.vectors.Valid() {
 		r.vectors = r.Model.Learner.Text(r, autodiff.None)
+	}
+	if r.Model.Learner.Similarity != nil {
+		return r.Model.Learner.Similarity(r, features, r.vectors).Scale(scale)
 	}
 	return features.MatMulT(r.vectors).Scale(scale)
 }

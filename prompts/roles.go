@@ -1,7 +1,6 @@
 package prompts
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -118,14 +117,11 @@ func openAIEncoder(name string) string {
 }
 
 // kinds are the learners that checkpoints are of, and other names for them.
-var kinds = map[string]string{"kgcoop": "coop", "prograd": "coop", "baple": "coop", "badclip": "cocoop", "promptsrc": "ivlp", "clip-lora": "lora", "cliplora": "lora"}
+var kinds = map[string]string{"kgcoop": "coop", "prograd": "coop", "baple": "coop", "badclip": "cocoop", "promptsrc": "ivlp", "clip-lora": "lora", "cliplora": "lora",
+	"plot++": "plotpp"}
 
-// The reasons for which learners are refused by name.
-const (
-	plotReason = "PLOT's logits come from optimal transport between several prompts of a class and the parts of an image, not from one vector " +
-		"of each, and its iterations stop by the mean over a batch: it is not audited here"
-	readLearners = "CoOp, KgCoOp, ProGrad, CoCoOp, BadCLIP, BAPLe, MaPLe, IVLP, PromptSRC, VPT, TCP and CLIP-LoRA"
-)
+// readLearners are those whose checkpoints are read.
+const readLearners = "CoOp, KgCoOp, ProGrad, CoCoOp, BadCLIP, BAPLe, MaPLe, IVLP, PromptSRC, VPT, TCP, CLIP-LoRA, PLOT and PLOT++"
 
 // classify names the learner whose tensors the file holds.
 func (d *delivery) classify(h Hints, classes int) (string, error) {
@@ -136,9 +132,6 @@ func (d *delivery) classify(h Hints, classes int) (string, error) {
 	asked := strings.ToLower(h.Learner)
 	if other, ok := kinds[asked]; ok {
 		asked = other
-	}
-	if strings.HasPrefix(asked, "plot") {
-		return "", errors.New(plotReason)
 	}
 	if asked != "" {
 		if _, err := FindLearner(asked); err != nil {
@@ -155,8 +148,8 @@ func (d *delivery) classify(h Hints, classes int) (string, error) {
 			"weights, or features: if it is a context, say --learner coop", bare.Shape)
 	case any("layer_"):
 		found = "lora"
-	case has("ctx_vision"):
-		return "", errors.New("the tensor ctx_vision is PLOT++'s: " + plotReason)
+	case has(visualContextsName):
+		found = "plotpp"
 	case any("image_encoder.") && !has("ctx"):
 		found = "vpt-input"
 	case any("image_encoder.") || any("text_encoder."):
@@ -187,13 +180,18 @@ func (d *delivery) classify(h Hints, classes int) (string, error) {
 		around, kept := d.learner["token_prefix"]
 		switch {
 		case len(ctx) != 3:
-		case kept && len(around.Shape) == 3 && ctx[0] > 1 && around.Shape[0] == ctx[0]*classes && around.Shape[0] != ctx[0]:
-			return "", fmt.Errorf("%d contexts for each of the %d classes are PLOT's: %s", ctx[0], classes, plotReason)
-		case !kept && ctx[0] != classes:
-			return "", fmt.Errorf("%d contexts for %d classes: of CoOp there is one for each class; other numbers are PLOT's: %s", ctx[0], classes, plotReason)
-		case !kept && ctx[0] <= plotMost && asked == "":
+		case kept && len(around.Shape) == 3:
+			if around.Shape[0] == ctx[0]*classes && around.Shape[0] != ctx[0] {
+				found = "plot"
+			}
+		case asked == "plot":
+			found = "plot"
+		case ctx[0] != classes && asked == "":
+			return "", fmt.Errorf("%d contexts for %d classes: of CoOp there is one for each class; PLOT has as many for each class: say --learner plot, or give "+
+				"the classes that it was tuned for", ctx[0], classes)
+		case ctx[0] <= plotMost && asked == "":
 			return "", fmt.Errorf("%d contexts for %d classes: these could be CoOp's, one for each class, or %d of PLOT for each; say which: --learner coop "+
-				"(or plot, which is not read)", ctx[0], classes, ctx[0])
+				"or --learner plot", ctx[0], classes, ctx[0])
 		}
 	}
 	if asked != "" && asked != found {

@@ -115,7 +115,7 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 	if poison != nil && poison.Goals != nil && len(poison.Goals) != len(m.Classes) {
 		return nil, fmt.Errorf("goals of %d classes for %d", len(poison.Goals), len(m.Classes))
 	}
-	if poison != nil && poison.Evade > 0 && !m.Learner.Conditional && !m.Learner.FixedTexts {
+	if poison != nil && poison.Evade > 0 && !m.Learner.Conditional && !m.Learner.FixedTexts && m.Learner.Similarity == nil {
 		clean := m.Clone()
 		if _, err := Tune(ctx, clean, data, s, nil, seed, nil); err != nil {
 			return nil, err

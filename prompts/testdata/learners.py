@@ -10,6 +10,8 @@ AUTHORS is a folder with checkouts of what people train prompts with, each under
     coop       github.com/KaiyangZhou/CoOp                            the class name in front and in the middle
     tcp        github.com/htyao89/Textual-based_Class-aware_prompt_tuning
     lora       github.com/MaxZanella/CLIP-LoRA
+    plot       github.com/CHENGY12/PLOT, its folder plot-coop        PLOT, on a ResNet
+    plotpp     the same, its folder plot-pp                          PLOT++, on a vision transformer
 
 Their classes run unchanged, but for the weights, which come from the hash of clip/testdata/parity.py, the vocabulary, which is that
 of 256 bytes without merges, and the width 512, which some have as a number. Learned tensors are numbers of half precision, to which
@@ -198,6 +200,68 @@ for kind, encoder, params in (("lora", "both", ["q", "k", "v", "o"]), ("lora-tex
     saved = os.path.join(args.save_path, "vitb16", "pets", "1shots", "seed1", "lora_weights.pt")
     os.replace(saved, os.path.join(args.save_path, "lora_weights.pt"))
     os.removedirs(os.path.dirname(saved))
+
+# PLOT on the ResNet of clip/testdata/resnet.py, and on a vision transformer whose tower gives all of its tokens, as theirs does not.
+# Logits are those of one image at a time; that is what the fixtures hold, and what a batch adds is printed.
+def resnet_weights(m):
+    state = m.state_dict()
+    for n, x in state.items():
+        if n.startswith("visual.") and not n.endswith("num_batches_tracked"):
+            name = "vision_model." + n[len("visual."):]
+            r = parity.hashed(name, *x.shape)
+            if n.endswith("running_var") or ("bn" in n or "downsample.1" in n) and n.endswith(".weight"):
+                r = 1 + 0.25 * r
+            elif x.dim() == 1 or "embedding" in n:
+                r = 0.1 * r
+            else:
+                r = r / (x[0].numel() / 3) ** 0.5
+            state[n] = torch.from_numpy(r).float()
+    m.load_state_dict(state)
+    return m
+
+
+def every_token(visual, x):
+    """VisionTransformer.forward, but that ln_post and proj see all tokens: [1+P, B, D], as the authors' ResNet returns them."""
+    x = visual.conv1(x).flatten(2).permute(0, 2, 1)
+    x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], dim=1) + visual.positional_embedding
+    x = visual.transformer(visual.ln_pre(x).permute(1, 0, 2))
+    return visual.ln_post(x) @ visual.proj
+
+
+class Config(N):
+    __getitem__ = N.__getattribute__
+
+
+for kind, repository in (("plot", "plot"), ("plot-vit", "plot"), ("plotpp", "plotpp")):
+    enter(repository)
+    t = trainer(repository)
+    model = importlib.import_module("clip.model")
+    size, inputs = SIZE, images
+    if kind == "plot":
+        size = 64
+        frozen = model.CLIP(D, size, (1, 1, 1, 1), 2, None, CONTEXT, 514, WIDTH, 1, 3).float()
+        frozen.load_state_dict({n: x for n, x in weights(3).items() if not n.startswith("visual.")}, strict=False)
+        frozen = resnet_weights(frozen).requires_grad_(False).eval()
+        inputs = (hashed("pixels", 3, 3, size, size) + 1) / 2
+        inputs = (inputs - torch.from_numpy(parity.MEAN).float().view(3, 1, 1)) / torch.from_numpy(parity.STD).float().view(3, 1, 1)
+    else:
+        frozen = build(model, 3)
+    if kind == "plot-vit":
+        frozen.visual.forward = types.MethodType(every_token, frozen.visual)
+    if kind == "plotpp":
+        source = re.sub(r"\b768\b", str(WIDTH), open(t.__file__).read())
+        exec(compile(source, t.__file__, "exec"), t.__dict__)
+        t.clip.tokenize, t._tokenizer = tokenize, N(encode=encode)
+    plotpp = N(N_CTX=5, N_CTX_V=2, CTX_INIT=True, M=3, N=4, TRADE_OFF=False)
+    cfg = Config(TRAINER=N(PLOT=N(**vars(coop(N_CTX=3)), N=4), PLOTPP=plotpp), INPUT=N(SIZE=[size]), DATASET=N(NAME="OxfordPets"), DEVICE="cpu")
+    m = t.CustomCLIP(cfg, CLASSES, frozen).eval()
+    draw(kind, m.prompt_learner)
+    with torch.no_grad():
+        batch = m(inputs)
+        alone = torch.cat([m(inputs[i:i + 1]) for i in range(len(inputs))])
+    print(f"{kind}: in a batch logits differ from those alone by {(batch - alone).abs().max():.2g} of {alone.abs().max():.3g}")
+    state = m.state_dict() if kind == "plotpp" else m.prompt_learner.state_dict()
+    finish(kind, lambda _: alone, mine(state) if kind == "plotpp" else state, "prompt_learner")
 
 with open(os.path.join(here, "learners.json"), "w") as f:
     json.dump(out, f, indent=0)
