@@ -11,7 +11,7 @@ import (
 
 func compareCommand() *cobra.Command {
 	var by, format string
-	var suites []string
+	var suites, values []string
 	c := &cobra.Command{
 		Use:   "compare FOLDER FOLDER | compare FOLDER --by SETTING",
 		Short: "Say how the verdicts of two runs differ, or of two values of a setting",
@@ -26,12 +26,12 @@ value: a setting that the suite sweeps, or learner, seed or detector.`,
   clip-inspector run --out runs/gpu --device cuda:0 --precision bf16
   clip-inspector compare runs/cpu runs/gpu
   clip-inspector compare runs/ablations --by margin   # a setting of a detector that the suite sweeps
-  clip-inspector compare runs/mini --by detector --format json`,
+  clip-inspector compare runs/mini --by detector --values ci,separation --format json`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if (by == "") == (len(args) == 1) {
 				return misused("compare wants two folders, or one and --by SETTING; it got %d", len(args))
 			}
-			all, err := compareRuns(args, suites, by)
+			all, err := compareRuns(args, suites, by, values)
 			if err != nil {
 				return err
 			}
@@ -39,6 +39,7 @@ value: a setting that the suite sweeps, or learner, seed or detector.`,
 		},
 	}
 	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting, such as margin, tuning.epochs or detector")
+	c.Flags().StringSliceVar(&values, "values", nil, "with --by: compare these values, the first with each other one; one value: with all others")
 	c.Flags().StringSliceVar(&suites, "suite", nil, "suite of the folder, where there are several; two names for two folders")
 	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(tables.ComparisonFormats, ", "))
 	complete(c, "format", func() []string { return tables.ComparisonFormats })
@@ -46,7 +47,7 @@ value: a setting that the suite sweeps, or learner, seed or detector.`,
 }
 
 // compareRuns compares the suites of two folders, or within one the values of a setting.
-func compareRuns(folders, suites []string, by string) ([]*stats.Comparison, error) {
+func compareRuns(folders, suites []string, by string, values []string) ([]*stats.Comparison, error) {
 	if len(suites) > len(folders) {
 		return nil, misused("compare: %d names of suites for %d folders", len(suites), len(folders))
 	}
@@ -68,7 +69,7 @@ func compareRuns(folders, suites []string, by string) ([]*stats.Comparison, erro
 		all = append(all, rows)
 	}
 	if by != "" {
-		return all[0].CompareBy(by)
+		return all[0].CompareBy(by, values...)
 	}
 	c, err := stats.Compare(all[0], all[1], folders[0], folders[1])
 	return []*stats.Comparison{c}, err

@@ -35,16 +35,16 @@ func TestCompareTwoRuns(t *testing.T) {
 	if len(got) != 1 || len(got[0].Detectors) != 1 || got[0].Detectors[0].Pairs != 6 || got[0].Detectors[0].SameModels != 6 {
 		t.Errorf("%+v", got)
 	}
-	if d := got[0].Settings; len(d) != 1 || d[0].Path != "detector.detector.epsilon" || d[0].Values[1][0] != "0.3" {
+	if d := got[0].Settings; len(d) != 1 || d[0].Path != "detector.epsilon" || d[0].Values[1][0] != "0.3" {
 		t.Errorf("the setting that differs: %+v", d)
 	}
 	text := compare(a, b)
-	for _, want := range []string{"| ci ", "detector.detector.epsilon differs", "McNemar", "scores differ by at most"} {
+	for _, want := range []string{"| ci ", "detector.epsilon differs", "McNemar", "scores differ by at most"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if _, err := compareRuns([]string{a, t.TempDir()}, nil, ""); err == nil {
+	if _, err := compareRuns([]string{a, t.TempDir()}, nil, "", nil); err == nil {
 		t.Error("a folder without a store was read")
 	}
 }

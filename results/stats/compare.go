@@ -23,7 +23,7 @@ type Comparison struct {
 
 // Difference is a setting with other values on one side than on the other.
 type Difference struct {
-	Path   string      `json:"path"` // "model." or "detector." and the dotted path
+	Path   string      `json:"path"` // as Summarise takes it
 	Values [2][]string `json:"values"`
 }
 
@@ -81,21 +81,61 @@ func Compare(a, b *Rows, nameA, nameB string) (*Comparison, error) {
 	return c, nil
 }
 
-// CompareBy compares the verdicts at each value of a setting with those at the first one, all else being equal; or with two values given those
-// two. by is "learner", "seed", "detector" or the dotted path of a setting, as Summarise takes it; of "detector" the short name of a
+// CompareBy compares the verdicts at each value of a setting with those at the first one, all else being equal. With values given it compares those
+// alone, and with one value given all others with it. by is "learner", "seed", "detector" or the dotted path of a setting, as Summarise takes it; of "detector" the short name of a
 // setting will do.
 func (r *Rows) CompareBy(by string, values ...string) ([]*Comparison, error) {
+	name, names, sides, err := r.sides(by)
+	if err != nil {
+		return nil, err
+	}
+	switch len(values) {
+	case 0:
+		values = names
+	case 1:
+		values = append(slices.Clone(values), slices.DeleteFunc(slices.Clone(names), func(v string) bool { return v == values[0] })...)
+	}
+	for _, v := range values {
+		if sides[v] == nil {
+			return nil, fmt.Errorf("compare by %q: no finished detection has the value %q; there are %s", by, v, strings.Join(names, ", "))
+		}
+	}
+	if len(values) < 2 {
+		return nil, fmt.Errorf("compare by %q: there is one value alone, %s: name a setting that the suite sweeps", by, strings.Join(values, ", "))
+	}
+	var out []*Comparison
+	for _, v := range values[1:] {
+		c := &Comparison{A: values[0], B: v, By: name}
+		c.measure(sides[values[0]], sides[v], name)
+		if len(c.Detectors) > 0 {
+			out = append(out, c)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("compare by %q: no model was judged at two of its values", by)
+	}
+	return out, nil
+}
+
+// ValuesOf are the values of a setting that were judged, as CompareBy takes them, in order.
+func (r *Rows) ValuesOf(by string) ([]string, error) {
+	_, names, _, err := r.sides(by)
+	return names, err
+}
+
+// sides lists the verdicts at each value of a setting, and its values in order. name is the setting's full path.
+func (r *Rows) sides(by string) (name string, values []string, sides map[string][]judged, err error) {
 	if by == "dataset" || by == "attack" || by == "model.dataset" || by == "model.attack" {
-		return nil, fmt.Errorf("compare by %q: its values are other models with another truth; name learner, seed, detector or a setting", by)
+		return "", nil, nil, fmt.Errorf("compare by %q: its values are other models with another truth; name learner, seed, detector or a setting", by)
 	}
 	path, ok := resolvePath(by, r.Models, r.Detections)
 	if !ok {
 		if path, ok = resolvePath("detector."+by, r.Models, r.Detections); !ok {
 			_, err := resolvePaths([]string{by}, r.Models, r.Detections)
-			return nil, err
+			return "", nil, nil, err
 		}
 	}
-	sides := map[string][]judged{}
+	sides = map[string][]judged{}
 	var known []any
 	for _, j := range r.judged() {
 		var v any
@@ -115,33 +155,10 @@ func (r *Rows) CompareBy(by string, values ...string) ([]*Comparison, error) {
 		sides[text] = append(sides[text], j)
 	}
 	slices.SortStableFunc(known, compareValues)
-	var names []string
 	for _, v := range known {
-		names = append(names, ValueText(v))
+		values = append(values, ValueText(v))
 	}
-	if len(values) == 0 {
-		values = names
-	}
-	for _, v := range values {
-		if sides[v] == nil {
-			return nil, fmt.Errorf("compare by %q: no finished detection has the value %q; there are %s", by, v, strings.Join(names, ", "))
-		}
-	}
-	if len(values) < 2 {
-		return nil, fmt.Errorf("compare by %q: there is one value alone, %s: name a setting that the suite sweeps", by, strings.Join(values, ", "))
-	}
-	var out []*Comparison
-	for _, v := range values[1:] {
-		c := &Comparison{A: values[0], B: v, By: path.name}
-		c.measure(sides[values[0]], sides[v], path.name)
-		if len(c.Detectors) > 0 {
-			out = append(out, c)
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("compare by %q: no model was judged at two of its values", by)
-	}
-	return out, nil
+	return path.name, values, sides, nil
 }
 
 // judged lists the finished detections of finished models, in the models' order.
@@ -153,12 +170,13 @@ func (r *Rows) judged() (out []judged) {
 		if !ok || m.State != store.Finished || d.State != store.Finished {
 			continue
 		}
-		j := judged{model: m, found: d, leaves: map[string]string{}}
-		for path, v := range Flatten(m.Cell.Settings) {
-			j.leaves["model."+path] = v
-		}
+		j := judged{model: m, found: d}
+		j.leaves = Flatten(m.Cell.Settings)
 		for path, v := range Flatten(d.Cell.Settings) {
-			j.leaves["detector."+path] = v
+			if _, both := j.leaves[path]; both {
+				path = "detector." + path
+			}
+			j.leaves[path] = v
 		}
 		out = append(out, j)
 	}
@@ -204,7 +222,7 @@ func pairUp(sides [2][]judged, by string) {
 	}
 	var paths []string
 	for _, p := range slices.Sorted(maps.Keys(vary)) {
-		if vary[p] && p != by && p != "model."+by && p != "detector."+by {
+		if vary[p] && !same(p, by) {
 			paths = append(paths, p)
 		}
 	}
@@ -216,6 +234,11 @@ func pairUp(sides [2][]judged, by string) {
 			}
 		}
 	}
+}
+
+// same tells whether two paths name the same setting.
+func same(path, by string) bool {
+	return path == by || path == strings.TrimPrefix(by, "model.") || path == strings.TrimPrefix(by, "detector.") || by == "learner" && strings.HasPrefix(path, "learner.")
 }
 
 // measure compares two lists of verdicts.
@@ -267,7 +290,7 @@ func (c *Comparison) measure(a, b []judged, by string) {
 		slices.Sort(v[0])
 		slices.Sort(v[1])
 		last := path[strings.LastIndexByte(path, '.')+1:]
-		if !slices.Equal(v[0], v[1]) && last != "fingerprint" && path != by && path != "model."+by && path != "detector."+by {
+		if of := strings.HasPrefix(path, "detector."); !slices.Equal(v[0], v[1]) && last != "fingerprint" && !same(path, by) && !(of && by == "detector") {
 			c.Settings = append(c.Settings, Difference{path, v})
 		}
 	}

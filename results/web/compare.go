@@ -15,10 +15,10 @@ import (
 
 // comparePage is the page of a comparison, and of the form that chooses one.
 type comparePage struct {
-	A, B, By choice
-	Problem  string
-	Legend   string
-	All      []comparison
+	Choices []choice
+	Problem string
+	Legend  string
+	All     []comparison
 }
 
 type comparison struct {
@@ -31,10 +31,10 @@ type comparison struct {
 // compare compares the suites a and b of the address, or the values of the setting by in a.
 func (v *viewer) compare(r *http.Request) (*page, error) {
 	q := r.URL.Query()
-	a, b, by := q.Get("a"), q.Get("b"), q.Get("by")
+	a, b, by, beside := q.Get("a"), q.Get("b"), q.Get("by"), q.Get("beside")
 	p := &comparePage{Legend: tables.ComparisonLegend}
-	p.A, p.B = choice{Name: "a", Label: "suite (A)"}, choice{Name: "b", Label: "with suite (B)", Options: []option{{"", "", b == ""}}}
-	p.By = choice{Name: "by", Label: "or by the values of", Options: []option{{"", "", by == ""}}}
+	ofA, ofB := choice{Name: "a", Label: "suite (A)"}, choice{Name: "b", Label: "with suite (B)", Options: []option{{"", "", b == ""}}}
+	ofBy := choice{Name: "by", Label: "or by the values of", Options: []option{{"", "", by == ""}}}
 	known := map[string]*Suite{}
 	for _, run := range v.src.Runs() {
 		for _, name := range run.Suites {
@@ -44,8 +44,8 @@ func (v *viewer) compare(r *http.Request) (*page, error) {
 			}
 			id := suiteID(s)
 			known[id] = s
-			p.A.Options = append(p.A.Options, option{id, id, id == a})
-			p.B.Options = append(p.B.Options, option{id, id, id == b})
+			ofA.Options = append(ofA.Options, option{id, id, id == a})
+			ofB.Options = append(ofB.Options, option{id, id, id == b})
 		}
 	}
 	crumbs := []crumb{{"all runs", "/"}, {"compare", ""}}
@@ -62,9 +62,9 @@ func (v *viewer) compare(r *http.Request) (*page, error) {
 			}
 		}
 		for _, name := range names {
-			p.By.Options = append(p.By.Options, option{name, name, name == by})
+			ofBy.Options = append(ofBy.Options, option{name, name, name == by})
 		}
-		all, err := compared(s, known[b], by)
+		all, err := compared(s, known[b], by, beside)
 		switch {
 		case err != nil:
 			p.Problem = err.Error()
@@ -75,8 +75,19 @@ func (v *viewer) compare(r *http.Request) (*page, error) {
 			p.All = append(p.All, newComparison(c, s, known[b], i, q))
 			title = "Compare " + tables.ComparisonTitle(c)
 		}
+		p.Choices = []choice{ofA, ofB, ofBy}
+		if values, err := s.Rows.ValuesOf(by); by != "" && err == nil {
+			x := choice{Name: "beside", Label: "value (A)"}
+			for i, v := range values {
+				x.Options = append(x.Options, option{v, v, v == beside || beside == "" && i == 0})
+			}
+			p.Choices = append(p.Choices, x)
+		}
 	} else if a != "" {
 		p.Problem = "there is no suite " + a + " here"
+	}
+	if p.Choices == nil {
+		p.Choices = []choice{ofA, ofB, ofBy}
 	}
 	return &page{Title: title, Template: "compare", Data: p, Crumbs: crumbs}, nil
 }
@@ -85,8 +96,10 @@ func (v *viewer) compare(r *http.Request) (*page, error) {
 func suiteID(s *Suite) string { return s.Run + ": " + s.name() }
 
 // compared compares a with b, or within a by a setting; nothing where neither is chosen yet.
-func compared(a, b *Suite, by string) ([]*stats.Comparison, error) {
+func compared(a, b *Suite, by, beside string) ([]*stats.Comparison, error) {
 	switch {
+	case by != "" && beside != "":
+		return a.Rows.CompareBy(by, beside)
 	case by != "":
 		return a.Rows.CompareBy(by)
 	case b != nil:

@@ -58,7 +58,7 @@ func (v *viewer) index(r *http.Request) (*page, error) {
 			var a *Audit
 			if a, err = v.src.Audit(run.Name); err == nil {
 				audits.Rows = append(audits.Rows, row{Cells: []cell{{Text: run.Name, Href: address("/audit", "run", run.Name)}, text(a.Decision), text(a.Suspect),
-					number(a.Index, 2), text(a.Written.Local().Format("2006-01-02 15:04"))}})
+					number(a.Index, 2), moment(a.Written)}})
 			}
 		}
 		for _, name := range run.Suites {
@@ -77,7 +77,7 @@ func (v *viewer) index(r *http.Request) (*page, error) {
 			}
 			suites.Rows = append(suites.Rows, row{Cells: []cell{{Text: run.Name, Href: address("/suite", "run", run.Name, "suite", name)}, text(name),
 				fraction(p.Models.Finished, p.Models.Planned), fraction(p.Detections.Finished, p.Detections.Planned), whole(int64(p.Failed())),
-				whole(int64(p.Leased())), text(left), text(s.Rows.Suite.Created.Local().Format("2006-01-02 15:04"))}})
+				whole(int64(p.Leased())), text(left), moment(s.Rows.Suite.Created)}})
 		}
 		if err != nil {
 			data.Failed = append(data.Failed, failure{run.Name, err.Error()})

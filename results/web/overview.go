@@ -154,7 +154,9 @@ func (o *overview) figures(s *Suite, shown *stats.Rows, f filter, l links, q url
 		t.ID = l.id(t.ID)
 		o.Repairs = t.HTML(l.base(), q)
 	}
-	if len(by) == 0 && len(sum.Detectors) > 0 {
+	if len(by) == 0 && slices.ContainsFunc(sum.Detectors, func(d stats.DetectorFigures) bool {
+		return d.AUROC.Defined() && (f["detector"] == "" || f["detector"] == d.Name)
+	}) {
 		src, err := l.picture("roc", f)
 		if err != nil {
 			return err

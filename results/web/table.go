@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // table is a table that its readers sort: by links that the server follows, or at once by the script.
@@ -61,6 +62,10 @@ type bar struct {
 
 // text, number and percentage are common cells.
 func text(s string) cell { return cell{Text: s} }
+
+func moment(t time.Time) cell {
+	return cell{Text: t.Local().Format("2006-01-02 15:04"), Class: "whole"}
+}
 
 func number(x float64, digits int) cell {
 	if math.IsNaN(x) {

@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const file = document.body.hasAttribute("data-file");
-  const few = 250; // rows of a long table that are shown before they are asked for
+  const few = 100; // rows of a long table that are shown before they are asked for
   const state = () => new URLSearchParams(file ? location.hash.replace(/^#\??/, "") : location.search);
   const hasState = () => file && location.hash.startsWith("#?");
 
@@ -22,6 +22,7 @@
       this.table = table;
       this.body = table.tBodies[0];
       this.rows = [...this.body.rows];
+      this.values = []; // by column, of those that were sorted by
       this.heads = [...table.tHead.rows[0].cells];
       this.all = !table.hasAttribute("data-many") || this.rows.length <= few;
       if (!this.all) {
@@ -46,7 +47,8 @@
     }
 
     sort(column, descending) {
-      const keyed = this.rows.map((row) => [valueOf(row.cells[column]), row]);
+      this.values[column] ??= new Map(this.rows.map((row) => [row, valueOf(row.cells[column])]));
+      const keyed = this.rows.map((row) => [this.values[column].get(row), row]);
       keyed.sort(([a], [b]) => {
         if (a === null || b === null) return (a === null) - (b === null);
         return descending ? compare(b, a) : compare(a, b);
@@ -77,18 +79,12 @@
       this.show();
     }
 
+    // The rows that are shown are those in the page: a browser takes seconds to lay out thousands.
     show() {
       const shown = this.rows.filter((row) => !row.out);
-      const limit = this.all ? Infinity : few;
       const part = document.createDocumentFragment();
-      let n = 0;
-      for (const row of this.rows) {
-        const hide = row.out || n >= limit;
-        if (!row.out) n++;
-        if (row.hidden !== hide) row.hidden = hide;
-        part.append(row);
-      }
-      this.body.append(part);
+      for (const row of this.all ? shown : shown.slice(0, few)) part.append(row);
+      this.body.replaceChildren(part);
       if (this.button) {
         this.button.parentElement.hidden = this.all || shown.length <= few;
         this.button.textContent = `Show all ${shown.length} rows`;
