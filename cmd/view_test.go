@@ -243,3 +243,36 @@ func rowsOf(t *testing.T, out string) (*stats.Rows, store.Suite) {
 	}
 	return rows, suites[0]
 }
+
+// What somebody else's folder holds costs a line on the page, whatever it is.
+func TestFoldersOfStrangersAreNamed(t *testing.T) {
+	root := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("damaged/results.sqlite", "SQLite format 3\x00 and then something else")
+	put("no-json/report.json", "<script>window.owned=1</script>")
+	put("no-audit/report.json", `{"decision": ""}`)
+	put("by-hand/report.json", `{"decision": "clean", "index": null, "delivered_encoders": {"found": "<script>"}, "suspect": "<b>", "classes": [{"class": "<b>"}], "references": {"p": -1}}`)
+	put("by-hand/trigger.png", "no picture")
+	put("[a]*/report.json", `{"decision": "backdoored", "index": 1e300, "classes": [{"class": "`+strings.Repeat("x", 5000)+`", "index": 1e300}]}`)
+	if err := os.Symlink("/etc", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	base, _ := viewed(t, root)
+	text := page(t, base+"/")
+	for _, want := range []string{"damaged: ", "no-json: ", "no-audit: ", "by-hand</a>", "[a]*</a>"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q:\n%s", want, text)
+		}
+	}
+	for _, name := range []string{"by-hand", "[a]*"} {
+		if text := page(t, base+"/audit?"+url.Values{"run": {filepath.Join(root, name)}}.Encode()); strings.Contains(text, "<script>") {
+			t.Errorf("%s: a text became a script", name)
+		}
+	}
+}

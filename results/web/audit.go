@@ -87,11 +87,11 @@ func newAuditPage(a *Audit) (*auditPage, error) {
 		t.Rows = append(t.Rows, r)
 	}
 	if len(a.Classes) > 0 {
-		raw, err := svg(v.Figure())
+		x, err := drawn(v.Figure())
 		if err != nil {
 			return nil, err
 		}
-		p.Figure = &picture{Title: v.Title, Caption: v.Caption, Source: within("image/svg+xml", raw)}
+		p.Figure = &x
 		p.Table = t.HTML("", nil)
 	}
 	if a.Trigger != nil {

@@ -164,6 +164,23 @@ func svg(f *plots.Figure) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// mostSVG is from how many bytes on a figure is smaller as pixels: one of thousands of marks.
+const mostSVG = 400_000
+
+// drawn is a figure as the address that holds it.
+func drawn(f *plots.Figure) (picture, error) {
+	p := picture{Name: f.Name, Title: f.Title, Caption: f.Caption}
+	raw, err := svg(f)
+	if err == nil && len(raw) > mostSVG {
+		var b bytes.Buffer
+		err = f.WritePNG(&b)
+		p.Source = within("image/png", b.Bytes())
+	} else {
+		p.Source = within("image/svg+xml", raw)
+	}
+	return p, err
+}
+
 // within is a picture as the address that holds it.
 func within(kind string, raw []byte) template.URL {
 	return template.URL("data:" + kind + ";base64," + base64.StdEncoding.EncodeToString(raw))

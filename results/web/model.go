@@ -100,19 +100,17 @@ func newModelPage(ctx context.Context, s *Suite, m store.ModelRow, l links, figu
 		return nil, err
 	}
 	if figures && len(c.Outcome) > 0 {
-		for _, f := range []struct {
-			name string
-			make func() (*plots.Figure, string)
-		}{{"index", func() (*plots.Figure, string) { return plots.Indices(d, []plots.Case{c}) }}, {"loss", func() (*plots.Figure, string) { return plots.Losses(d) }}} {
-			figure, _ := f.make()
+		index, _ := plots.Indices(d, []plots.Case{c})
+		loss, _ := plots.Losses(d)
+		for _, figure := range []*plots.Figure{index, loss} {
 			if figure == nil {
 				continue
 			}
-			raw, err := svg(figure)
+			x, err := drawn(figure)
 			if err != nil {
 				return nil, err
 			}
-			p.Figures = append(p.Figures, picture{f.name, figure.Title, figure.Caption, within("image/svg+xml", raw)})
+			p.Figures = append(p.Figures, x)
 		}
 	}
 	p.classes(s, m, rows, name)

@@ -106,9 +106,17 @@ func newOverview(s *Suite, l links, q url.Values) (*overview, error) {
 	if s.Progress.Open() > 0 {
 		o.Progress = newProgress(s)
 	}
-	o.Shown = fmt.Sprintf("Figures are of all %d models.", len(all.Models))
-	if len(shown.Models) != len(all.Models) {
-		o.Shown = fmt.Sprintf("Figures are of %d of %d models.", len(shown.Models), len(all.Models))
+	finished := 0
+	for _, m := range shown.Models {
+		finished += count(m.State == store.Finished)
+	}
+	switch n := len(all.Models); {
+	case finished == n:
+		o.Shown = fmt.Sprintf("Figures are of all %d models.", n)
+	case finished == len(shown.Models):
+		o.Shown = fmt.Sprintf("Figures are of %d of %d models.", finished, n)
+	default:
+		o.Shown = fmt.Sprintf("Figures are of %d of %d models; %d are not finished.", finished, n, len(shown.Models)-finished)
 	}
 	if len(shown.Models) > 0 {
 		if err := o.figures(s, shown, f, l, q); err != nil {
@@ -140,7 +148,7 @@ func (o *overview) figures(s *Suite, shown *stats.Rows, f filter, l links, q url
 		keys[at] = append(keys[at], m.Cell.Key)
 	}
 	for i, d := range sum.Detectors {
-		if f["detector"] == "" || f["detector"] == d.Name {
+		if d.Figures.Models > 0 && (f["detector"] == "" || f["detector"] == d.Name) {
 			m := matrix(i, d, f, l, keys)
 			m.ID = l.id(m.ID)
 			o.Matrices = append(o.Matrices, m.HTML(l.base(), q))
@@ -256,13 +264,19 @@ func newProgress(s *Suite) *progress {
 	}
 	slices.Sort(p.Workers)
 	p.Text = fmt.Sprintf("%d of %d cells finished", done, planned)
+	about := "about"
+	for _, k := range p.Kinds {
+		if k.Finished == 0 && k.Pending > k.Blocked {
+			about = "at least" // nobody knows yet how long one of these takes
+		}
+	}
 	switch left := s.Progress.Left(); {
 	case len(working) == 0 && s.Progress.Done():
 		p.Text += "; the rest failed or waits for what failed: the same command tries it again"
 	case len(working) == 0:
 		p.Text += "; nobody works on it now: the same command goes on"
 	case left > 0:
-		p.Text += fmt.Sprintf("; about %s left with %s at work", roughly(left/time.Duration(len(working))), counted(len(working), "worker"))
+		p.Text += fmt.Sprintf("; %s %s left with %s at work", about, roughly(left/time.Duration(len(working))), counted(len(working), "worker"))
 	default:
 		p.Text += fmt.Sprintf("; %s at work", counted(len(working), "worker"))
 	}

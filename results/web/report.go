@@ -138,13 +138,13 @@ func figures(ctx context.Context, s *Suite) (out []picture, err error) {
 			return nil, err
 		}
 	}
-	drawn, _ := plots.Figures(d, cases)
-	for _, f := range drawn {
-		raw, err := svg(f)
+	all, _ := plots.Figures(d, cases)
+	for _, f := range all {
+		p, err := drawn(f)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, picture{f.Name, f.Title, f.Caption, within("image/svg+xml", raw)})
+		out = append(out, p)
 	}
 	return out, nil
 }

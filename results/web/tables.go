@@ -66,11 +66,9 @@ func detectorTable(sum *stats.Summary, f filter) table {
 		for _, v := range d.By {
 			r.Cells = append(r.Cells, setting(v.Value))
 		}
-		passes := whole(0)
+		passes := number(math.NaN(), 0)
 		if d.ImagePasses.Defined() {
 			passes = whole(int64(math.Round(float64(d.ImagePasses))))
-		} else {
-			passes = number(math.NaN(), 0)
 		}
 		r.Cells = append(r.Cells, fraction(d.Correct, d.Figures.Models), rate(d.AUROC, d.AUROCInterval), rate(d.Accuracy, d.AccuracyInterval),
 			rate(d.TPR, d.TPRInterval), rate(d.FPR, d.FPRInterval), fraction(d.TargetsRight, d.Named), passes, number(float64(d.Seconds), 2))
