@@ -72,7 +72,7 @@ func TestABatchInPartsChangesNoBit(t *testing.T) {
 			}
 			_, want := run(1 << 40)
 			tight, got := run(300_000) // the text tower takes as much
-			if tight.refusals < 2 { // of three classes together, and of one
+			if tight.refusals < 2 {    // of three classes together, and of one
 				t.Errorf("%s, %s: %d refusals: the batch was not cut", name, learner, tight.refusals)
 			}
 			for i, c := range got.Classes {

@@ -16,15 +16,15 @@ import (
 // session is a compiled inversion, used for one group of at most c classes after the other. The pool, c classes' variables and moments and the
 // programs are all that is kept on the device, however many classes there are.
 type session struct {
-	inv   *Inversion
-	in    Input
-	c     int // classes that share a step
-	most  int // and how many could, by the device's wish and memory
-	part  int // images of a batch that go through the model together: all, or of a lone class fewer
+	inv    *Inversion
+	in     Input
+	c      int // classes that share a step
+	most   int // and how many could, by the device's wish and memory
+	part   int // images of a batch that go through the model together: all, or of a lone class fewer
 	engine engine.Engine
-	start []*tensor.Dense
-	zero  []*tensor.Dense // moments at the start
-	owned []engine.Array
+	start  []*tensor.Dense
+	zero   []*tensor.Dense // moments at the start
+	owned  []engine.Array
 
 	pool              engine.Array   // [N,3*S*S]
 	vars, m, v        []engine.Array // [C,...]
