@@ -17,6 +17,10 @@ const modelVersion = 3
 // identity.
 const referenceVersion = 1
 
+// foreignVersion is raised when references from the pool judge the same model otherwise: it is part of the identity of the detections that
+// take such references.
+const foreignVersion = 2
+
 // detectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
 // detection cell's identity.
 const detectionVersion = 3

@@ -226,7 +226,11 @@ func (p *Plan) planDetection(w *world.World, job *detectionJob, u *suite.Suite) 
 		},
 	}
 	if len(job.References) > 0 {
-		job.Cell.Settings["references"] = referencesOf(u)
+		of := referencesOf(u)
+		if u.References.Settings.String("source") == inspector.FromPool {
+			of["version"] = foreignVersion
+		}
+		job.Cell.Settings["references"] = of
 	}
 	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
 		return err

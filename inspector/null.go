@@ -49,8 +49,8 @@ func newNull(references [][]float64, prior float64) null {
 // tails returns for each class the probability that a clean model's statistic is as large as x's or larger.
 //
 // References may be of another origin than the model, as those are that were tuned on other images: then classes of a clean model differ
-// from them by more than they do from each other. With foreign the spread is therefore the model's own where that is larger: the root of
-// the mean t² over its classes but the most suspicious.
+// from them by more than they do from each other, and some by much more. With foreign the spread is therefore the model's own where that
+// is larger, the root of the mean t² over its classes but the most suspicious, and the tail is that of few degrees of freedom.
 func (u null) tails(x []float64, foreign bool) []float64 {
 	t := make([]float64, len(x))
 	sum, largest := 0.0, math.Inf(-1)
@@ -59,16 +59,22 @@ func (u null) tails(x []float64, foreign bool) []float64 {
 		sum += t[c] * t[c]
 		largest = math.Max(largest, t[c])
 	}
-	spread := 1.0
-	if foreign && len(x) > 1 {
+	spread, freedom := 1.0, u.freedom
+	if foreign && len(x) > 2 {
 		spread = math.Max(1, math.Sqrt((sum-largest*largest)/float64(len(x)-1)))
+		freedom = min(freedom, foreignFreedom, float64(len(x)-2))
 	}
-	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: u.freedom}
+	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freedom}
 	for c := range t {
 		t[c] = student.Survival(t[c] / spread)
 	}
 	return t
 }
+
+// foreignFreedom is how many degrees of freedom the tail has under references of another origin. Chosen on calibration seeds 201 and 202
+// (10 clean models, 14 backdoored ones, one context for all classes): with the null's own 15 half of the clean models were flagged, with
+// this none, and all backdoored ones are still found.
+const foreignFreedom = 5
 
 // centred returns statistics less their median.
 func centred(x []float64) []float64 {

@@ -52,6 +52,49 @@ func TestANullKeepsItsLevel(t *testing.T) {
 	}
 }
 
+// References of another origin sit elsewhere, class by class, and some classes much farther than others: clean models held against
+// them are flagged in at most a tenth of the cases, and a class that stands far out still is.
+func TestForeignReferences(t *testing.T) {
+	const models = 2000
+	rng := rand.New(rand.NewPCG(3, 4))
+	for _, classes := range []int{6, 10, 100} {
+		clean, own, found := 0, 0, 0
+		for range models {
+			x, bias := make([]float64, classes), distuv.StudentsT{Sigma: 1.2, Nu: 6, Src: rng}
+			references := make([][]float64, 6)
+			for i := range references {
+				references[i] = make([]float64, classes)
+			}
+			for c := range x {
+				x[c] = bias.Rand() + rng.NormFloat64()
+				for i := range references {
+					references[i][c] = rng.NormFloat64()
+				}
+			}
+			u := newNull(references, 10)
+			flagged := func(foreign bool) int {
+				least := 1.0
+				for _, p := range u.tails(x, foreign) {
+					least = math.Min(least, p)
+				}
+				if normalQuantile(ofClasses(least, classes)) > K {
+					return 1
+				}
+				return 0
+			}
+			clean += flagged(true)
+			own += flagged(false)
+			x[0] += 30
+			found += flagged(true)
+		}
+		t.Logf("%3d classes: %d of %d clean models flagged, %d if the references were taken for their kin; %d found", classes, clean, models, own, found)
+		if clean > models/10 || own < 2*clean || found < models*9/10 {
+			t.Errorf("%d classes: %d of %d clean models flagged, want at most a tenth and less than half of %d; %d found, want nine tenths",
+				classes, clean, models, own, found)
+		}
+	}
+}
+
 // With one spread for all classes and none of the level's noise the moderated t is Student's: against its quantile.
 func TestTailsAreStudents(t *testing.T) {
 	// Two references, a class each way: variances 2, 2 and 2 with mean 0, so that s² = 2 and s²(1 + 1/2) = 3.
