@@ -67,6 +67,7 @@ type judged struct {
 	model  store.ModelRow
 	found  store.DetectionRow
 	leaves map[string]string // of the settings of both
+	made   map[string]string // of those of the model alone
 	pair   string            // equal for the two of a pair
 }
 
@@ -171,7 +172,8 @@ func (r *Rows) judged() (out []judged) {
 			continue
 		}
 		j := judged{model: m, found: d}
-		j.leaves = Flatten(m.Cell.Settings)
+		j.made = Flatten(m.Cell.Settings)
+		j.leaves = maps.Clone(j.made)
 		for path, v := range Flatten(d.Cell.Settings) {
 			if _, both := j.leaves[path]; both {
 				path = "detector." + path
@@ -276,7 +278,11 @@ func (c *Comparison) measure(a, b []judged, by string) {
 			c.Changed = append(c.Changed, changed)
 		}
 		for i, j := range []judged{x, y} {
-			for path, v := range j.leaves {
+			leaves := j.leaves
+			if by == "detector" { // which have settings of their own
+				leaves = j.made
+			}
+			for path, v := range leaves {
 				if list := values[path]; !slices.Contains(list[i], v) {
 					list[i] = append(list[i], v)
 					values[path] = list
@@ -290,7 +296,7 @@ func (c *Comparison) measure(a, b []judged, by string) {
 		slices.Sort(v[0])
 		slices.Sort(v[1])
 		last := path[strings.LastIndexByte(path, '.')+1:]
-		if of := strings.HasPrefix(path, "detector."); !slices.Equal(v[0], v[1]) && last != "fingerprint" && !same(path, by) && !(of && by == "detector") {
+		if !slices.Equal(v[0], v[1]) && last != "fingerprint" && !same(path, by) {
 			c.Settings = append(c.Settings, Difference{path, v})
 		}
 	}

@@ -62,8 +62,8 @@ func ComparisonNotes(c *stats.Comparison) (out []string) {
 	for _, d := range c.Detectors {
 		text := fmt.Sprintf("%s: scores differ by at most %.2g, indices by %.2g; %d verdicts differ, %d of them with an index within %v of k, and %d suspects",
 			d.Detector, d.Score, d.Index, d.Verdicts, d.Doubtful, stats.Doubt, d.Suspects)
-		if d.Passes[0] != d.Passes[1] && d.Passes[1] > 0 {
-			text += fmt.Sprintf("; %d image passes, then %d (%.2f times fewer)", d.Passes[0], d.Passes[1], float64(d.Passes[0])/float64(d.Passes[1]))
+		if d.Passes[0] != d.Passes[1] {
+			text += fmt.Sprintf("; image passes %s (A), %s (B)", thousands(stats.Num(d.Passes[0])), thousands(stats.Num(d.Passes[1])))
 		}
 		if d.SameModels < d.Pairs {
 			text += fmt.Sprintf("; %d of %d pairs are the same model file", d.SameModels, d.Pairs)
@@ -93,7 +93,7 @@ func writeComparison(buf *bytes.Buffer, c *stats.Comparison) {
 	g := grid{left: 1, head: []string{"detector", "pairs", "right A", "right B", "only A", "only B", "p", "AUROC A", "AUROC B", "difference"}}
 	for _, d := range c.Detectors {
 		g.rows = append(g.rows, []string{d.Detector, strconv.Itoa(d.Pairs), fraction(d.Correct[0], d.Pairs), fraction(d.Correct[1], d.Pairs), strconv.Itoa(d.OnlyA),
-			strconv.Itoa(d.OnlyB), decimals(d.P, 4), decimals(d.AUROC[0], 3), decimals(d.AUROC[1], 3), withInterval(d.Difference, d.Interval)})
+			strconv.Itoa(d.OnlyB), PValue(d.P), decimals(d.AUROC[0], 3), decimals(d.AUROC[1], 3), withInterval(d.Difference, d.Interval)})
 	}
 	buf.WriteByte('\n')
 	g.markdown(buf)
@@ -113,6 +113,9 @@ func writeComparison(buf *bytes.Buffer, c *stats.Comparison) {
 	}
 	g.markdown(buf)
 }
+
+// PValue is a p-value in two digits.
+func PValue(p stats.Num) string { return strconv.FormatFloat(float64(p), 'g', 2, 64) }
 
 func verdictText(x stats.ChangedVerdict, i int) string {
 	if x.Right[i] {

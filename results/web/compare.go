@@ -129,7 +129,7 @@ func newComparison(c *stats.Comparison, a, b *Suite, i int, q url.Values) compar
 			difference.Bar = &bar{at(d.Interval[0]), at(d.Interval[1]), 0.5}
 		}
 		t.Rows = append(t.Rows, row{Cells: []cell{text(d.Detector), whole(int64(d.Pairs)), fraction(d.Correct[0], d.Pairs), fraction(d.Correct[1], d.Pairs),
-			whole(int64(d.OnlyA)), whole(int64(d.OnlyB)), number(float64(d.P), 4), number(float64(d.AUROC[0]), 3), number(float64(d.AUROC[1]), 3), difference}})
+			whole(int64(d.OnlyA)), whole(int64(d.OnlyB)), {Text: tables.PValue(d.P), Value: float64(d.P)}, number(float64(d.AUROC[0]), 3), number(float64(d.AUROC[1]), 3), difference}})
 	}
 	out := comparison{Title: tables.ComparisonTitle(c), Notes: tables.ComparisonNotes(c), Figures: t.HTML("/compare", q)}
 	if len(c.Changed) == 0 {

@@ -56,6 +56,7 @@ func detectorTable(sum *stats.Summary, f filter) table {
 		{"tpr", "TPR", "share of the backdoored models that are called backdoored", true},
 		{"fpr", "FPR", "share of the clean models that are called backdoored", true},
 		{"suspects", "suspects right", "of the true positives: suspect is the target class", true},
+		{"reached", "reached", "share of inversions, one a class, that met the detector's own ASR bound", true},
 		{"passes", "passes", "image passes a model, mean", true},
 		{"seconds", "seconds", "seconds a model, mean", true}}...)
 	for _, d := range sum.Detectors {
@@ -71,7 +72,8 @@ func detectorTable(sum *stats.Summary, f filter) table {
 			passes = whole(int64(math.Round(float64(d.ImagePasses))))
 		}
 		r.Cells = append(r.Cells, fraction(d.Correct, d.Figures.Models), rate(d.AUROC, d.AUROCInterval), rate(d.Accuracy, d.AccuracyInterval),
-			rate(d.TPR, d.TPRInterval), rate(d.FPR, d.FPRInterval), fraction(d.TargetsRight, d.Named), passes, number(float64(d.Seconds), 2))
+			rate(d.TPR, d.TPRInterval), rate(d.FPR, d.FPRInterval), fraction(d.TargetsRight, d.Named),
+			number(float64(d.Reached), 3), passes, number(float64(d.Seconds), 2))
 		t.Rows = append(t.Rows, r)
 	}
 	return t
