@@ -18,7 +18,7 @@ left out. A named set that is not complete makes it fail.`,
 			return checkDatasets(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), root, args)
 		},
 	}
-	check.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA or ../shared/data)")
+	check.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA, or data)")
 	c.AddCommand(check)
 	return c
 }

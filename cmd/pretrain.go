@@ -29,7 +29,7 @@ values of the corpus' own recipe.`,
 	}
 	c.Flags().StringVar(&out, "out", "", "folder for the encoder")
 	c.Flags().StringVar(&corpus, "corpus", "mini", "mini or photos")
-	c.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA or ../shared/data)")
+	c.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA, or data)")
 	c.Flags().BoolVar(&half, "half", true, "write matrices in half precision")
 	c.Flags().IntVar(&seed, "seed", 1, "decides weights and images")
 	numbers := map[string]struct {

@@ -1,6 +1,7 @@
 package datasets
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,10 +11,7 @@ import (
 // realRoot returns the folder of real photographs, or skips the test when it lacks the wanted one.
 func realRoot(t testing.TB, folder string) string {
 	t.Helper()
-	root := os.Getenv(RootEnv)
-	if root == "" {
-		root = filepath.Join("..", DefaultRoot) // tests run in the package's folder
-	}
+	root := cmp.Or(os.Getenv(RootEnv), filepath.Join("..", defaultRoot)) // tests run in the package's folder
 	if _, err := os.Stat(filepath.Join(root, folder)); err != nil {
 		t.Skipf("no real photographs: %s has no folder %s; set %s to a folder laid out as CoOp's", root, folder, RootEnv)
 	}

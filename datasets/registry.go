@@ -1,6 +1,7 @@
 package datasets
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,14 +12,20 @@ import (
 // Defaults of Options.
 const (
 	RootEnv        = "CLIPINSPECTOR_DATA" // environment variable that names the folder of real data
-	DefaultRoot    = "../shared/data"     // used when neither Options.Root nor RootEnv is set
+	defaultRoot    = "data"               // in the working directory; used when RootEnv is unset
 	defaultSize    = 64                   // px, side of rendered pictures
 	defaultPoolLen = 1000                 // pictures of a rendered pool: the size of the paper's OOD pool
 )
 
+// Root is the folder of real data: the one that the environment variable RootEnv names, or the folder "data" of the working
+// directory.
+func Root() string {
+	return cmp.Or(os.Getenv(RootEnv), defaultRoot)
+}
+
 // Options says where real data lies and how rendered data is made. The zero value means the defaults.
 type Options struct {
-	Root    string // folder that holds the dataset folders; RootEnv, else DefaultRoot, when empty
+	Root    string // folder that holds the dataset folders; Root() when empty
 	Seed    uint64 // seed of the mini world and of rendered pools
 	Size    int    // px, side of rendered pictures; defaultSize when 0
 	PoolLen int    // pictures of a rendered pool; defaultPoolLen when 0
@@ -27,10 +34,7 @@ type Options struct {
 
 func (o Options) withDefaults() (Options, error) {
 	if o.Root == "" {
-		o.Root = os.Getenv(RootEnv)
-	}
-	if o.Root == "" {
-		o.Root = DefaultRoot
+		o.Root = Root()
 	}
 	if o.Size == 0 {
 		o.Size = defaultSize

@@ -2,6 +2,7 @@ package bpe
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"os"
 	"path/filepath"
@@ -12,10 +13,7 @@ import (
 
 // readCLIP reads CLIP's own vocabulary, which is no part of the repository.
 func readCLIP(t testing.TB) *Tokenizer {
-	dir := os.Getenv("CLIPINSPECTOR_DATA")
-	if dir == "" {
-		dir = "../../../shared/data" // ../shared/data of the repository's root
-	}
+	dir := cmp.Or(os.Getenv("CLIPINSPECTOR_DATA"), "../../data") // the project's folder data
 	path := filepath.Join(dir, "clip-vocab", "bpe_simple_vocab_16e6.txt.gz")
 	if _, err := os.Stat(path); err != nil {
 		t.Skipf("no CLIP vocabulary: %v; set CLIPINSPECTOR_DATA to the folder that has clip-vocab", err)

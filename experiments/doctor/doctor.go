@@ -150,10 +150,7 @@ func output(out string) finding {
 }
 
 func data() []finding {
-	root := os.Getenv(datasets.RootEnv)
-	if root == "" {
-		root = datasets.DefaultRoot
-	}
+	root := datasets.Root()
 	if abs, err := filepath.Abs(root); err == nil {
 		root = abs
 	}
