@@ -16,6 +16,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/settings"
@@ -170,19 +171,7 @@ func apply(t *testing.T, tr triggers.Trigger, images *tensor.Dense) []float32 {
 	if fmt.Sprint(out.Shape()) != fmt.Sprint([]int(images.Shape())) {
 		t.Fatalf("images %v became %v", images.Shape(), out.Shape())
 	}
-	p, err := g.Compile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Free()
-	if err := p.Run(); err != nil {
-		t.Fatal(err)
-	}
-	data, err := p.Read(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return computetest.Run(t, g, out)[0]
 }
 
 // By default no trigger is stronger than the default grids allow, at the sizes of the mini world and of CLIP.

@@ -136,6 +136,11 @@ type cost struct {
 	ups, downs int
 }
 
+// newCost is the cost of a detector with the settings of [params]; it starts at 0.
+func newCost(s settings.Values, up, down float64) cost {
+	return cost{bound: s.Float("asr"), patience: s.Int("patience"), up: up, down: down, initial: s.Float("cost")}
+}
+
 func (c *cost) Cost() float64 { return c.now }
 
 // adjust counts a round and changes the cost after patience rounds of one kind in a row.
@@ -160,6 +165,24 @@ func (c *cost) adjust(asr float64) (raised, lowered bool) {
 		return false, true
 	}
 	return false, false
+}
+
+// restarted is a cost that, whenever it is 0, is set anew after some successful rounds in a row.
+type restarted struct {
+	cost
+	set             int  // successful rounds in a row at a cost of 0
+	raised, lowered bool // since it was last set anew
+}
+
+// adjust counts a round; after is how many successful rounds in a row set a cost of 0 anew.
+func (c *restarted) adjust(asr float64, after int) {
+	if c.now != 0 || asr < c.bound {
+		c.set = 0
+	} else if c.set++; c.set >= after {
+		c.now, c.ups, c.downs, c.raised, c.lowered = c.initial, 0, 0, false, false
+	}
+	raised, lowered := c.cost.adjust(asr)
+	c.raised, c.lowered = c.raised || raised, c.lowered || lowered
 }
 
 func mapped(t *tensor.Dense, f func(float64) float64) *tensor.Dense {

@@ -31,7 +31,7 @@ func newBandit(s settings.Values, size int) *bandit {
 func (b *bandit) arm() inspector.Controller {
 	up := b.s.Float("up")
 	a := &armed{bandit: b, best: math.Inf(1), stopBest: math.Inf(1), speed: math.Inf(-1),
-		cost: cost{bound: b.s.Float("asr"), patience: b.s.Int("patience"), up: up, down: up, initial: b.s.Float("cost")}}
+		restarted: restarted{cost: newCost(b.s, up, up)}}
 	b.arms = append(b.arms, a)
 	return a
 }
@@ -103,14 +103,13 @@ func (b *bandit) smallest() *armed {
 
 // armed is the schedule of one arm: Neural Cleanse's but for the constants, when the cost is set, and when the arm stops.
 type armed struct {
-	cost
+	restarted
 	bandit          *bandit
 	rounds, shrinks int
-	set, idle       int
+	idle            int
 	size, best      float64 // of the last round; the smallest of a successful one
 	stopBest, most  float64 // most is the highest success rate so far
 	speed           float64 // at which the mask shrinks
-	raised, lowered bool
 	shrank, stopped bool
 	kept            []*tensor.Dense
 }
@@ -140,15 +139,7 @@ func (a *armed) Round(r inspector.Round) (bool, error) {
 	if a.stopped || b.over {
 		return true, nil
 	}
-	if a.now == 0 && r.ASR >= a.bound {
-		if a.set++; a.set >= 2 {
-			a.now, a.ups, a.downs, a.raised, a.lowered = a.initial, 0, 0, false, false
-		}
-	} else {
-		a.set = 0
-	}
-	raised, lowered := a.adjust(r.ASR)
-	a.raised, a.lowered = a.raised || raised, a.lowered || lowered
+	a.adjust(r.ASR, 2)
 	return false, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -312,19 +313,7 @@ func TestBothPartsLearn(t *testing.T) {
 				v[i] = g.Const(dense.Floats(s), s.Shape()...)
 			}
 			grads := autodiff.Grad(x.Apply(g.Const(slices.Repeat([]float32{0.5}, len(pool)), 1, 3, 3, size, size), v).Sum(), autodiff.None, v...)
-			p, err := g.Compile(grads...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.Free()
-			if err := p.Run(); err != nil {
-				t.Fatal(err)
-			}
-			for i, d := range grads {
-				data, err := p.Read(d)
-				if err != nil {
-					t.Fatal(err)
-				}
+			for i, data := range computetest.Run(t, g, grads...) {
 				alive := 0
 				for _, u := range data {
 					if u != 0 {

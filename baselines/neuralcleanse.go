@@ -51,7 +51,7 @@ func cleanseInversion(s settings.Values) inspector.Inversion {
 	inv := maskInversion()
 	inv.Adam = autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-7} // Keras' epsilon
 	inv.Control = func() inspector.Controller {
-		return &cleanse{cost: cost{bound: s.Float("asr"), patience: s.Int("patience"), up: s.Float("up"), down: math.Pow(s.Float("down"), 1.5), initial: s.Float("cost")},
+		return &cleanse{restarted: restarted{cost: newCost(s, s.Float("up"), math.Pow(s.Float("down"), 1.5))},
 			stop: s.Int("early-stop"), best: math.Inf(1), stopBest: math.Inf(1)}
 	}
 	return inv
@@ -88,11 +88,8 @@ func maskInversion() inspector.Inversion {
 // cleanse is Neural Cleanse's schedule for one class: the cost starts at 0, is set after patience successful rounds in a row,
 // then rises and falls; the smallest mask of a successful round is kept.
 type cleanse struct {
-	cost
+	restarted
 	stop       int
-	set        int
-	raised     bool
-	lowered    bool
 	best       float64 // smallest penalty of a successful round
 	stopBest   float64
 	stopRounds int
@@ -118,15 +115,7 @@ func (c *cleanse) Round(r inspector.Round) (bool, error) {
 	if c.raised && c.lowered && c.stopRounds >= c.stop {
 		return true, nil
 	}
-	if c.now == 0 && r.ASR >= c.bound {
-		if c.set++; c.set >= c.patience {
-			c.now, c.ups, c.downs, c.raised, c.lowered = c.initial, 0, 0, false, false
-		}
-	} else {
-		c.set = 0
-	}
-	raised, lowered := c.adjust(r.ASR)
-	c.raised, c.lowered = c.raised || raised, c.lowered || lowered
+	c.adjust(r.ASR, c.patience)
 	return false, nil
 }
 

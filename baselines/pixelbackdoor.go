@@ -65,7 +65,7 @@ func pixelInversion(s settings.Values) inspector.Inversion {
 		},
 		Adam: autodiff.AdamConfig{Beta1: 0.5, Beta2: 0.9, Eps: 1e-8}, // PyTorch's epsilon
 		Control: func() inspector.Controller {
-			c := &pixels{cost: cost{bound: s.Float("asr"), patience: s.Int("patience"), up: s.Float("up"), down: math.Pow(s.Float("down"), 1.5), initial: s.Float("cost")},
+			c := &pixels{cost: newCost(s, s.Float("up"), math.Pow(s.Float("down"), 1.5)),
 				best: math.Inf(1), count: math.MaxInt}
 			c.now = c.initial
 			return c

@@ -13,6 +13,7 @@ import (
 	"clipinspector/clip/bpe"
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/safetensors"
 )
@@ -116,19 +117,7 @@ func TestTextsDoNotDependOnTheirNeighbours(t *testing.T) {
 	g := autodiff.New(m.Engine())
 	e := m.EmbedTokens(ids)
 	y := m.Bind(g).Text(g.Const(safetensors.Values(e), 1, len(ids), 16), []int{EndOfText(ids)})
-	p, err := g.Compile(y)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Free()
-	if err := p.Run(); err != nil {
-		t.Fatal(err)
-	}
-	full, err := p.Read(y)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, v := range full {
+	for i, v := range computetest.Run(t, g, y)[0] {
 		if math.Abs(float64(v-want[i])) > 1e-6 {
 			t.Errorf("feature %d is %v at full length and %v cut", i, v, want[i])
 		}
@@ -150,22 +139,7 @@ func imageWithPrompts(t *testing.T, m *Model, images *tensor.Dense, prompts [][]
 	y := m.Bind(g).Image(g.Const(safetensors.Values(images), n, 3, 8, 8), p)
 	weight := g.Const(float32s(hashed("objective", y.Size()), 1, 0), y.Shape()...)
 	outputs := append([]autodiff.Value{y}, autodiff.Grad(y.Mul(weight).Sum(), autodiff.None, p.Layers...)...)
-	program, err := g.Compile(outputs...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer program.Free()
-	if err := program.Run(); err != nil {
-		t.Fatal(err)
-	}
-	var out [][]float32
-	for _, v := range outputs {
-		data, err := program.Read(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, data)
-	}
+	out := computetest.Run(t, g, outputs...)
 	return out[0], out[1:]
 }
 

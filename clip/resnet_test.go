@@ -12,10 +12,10 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip/bpe"
 	"clipinspector/engine"
-	"clipinspector/engine/cpu"
 	"clipinspector/engine/cuda"
 	"clipinspector/engine/cuda/host"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/safetensors"
 	"clipinspector/internal/torchfile"
@@ -94,7 +94,7 @@ func TestResNetAgreesWithOpenAI(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, w, _ := smallResNet(t)
-	engines := map[string]engine.Engine{"plain float64": plain.New[float64](), "plain float32": plain.New[float32](), "cpu": newCPU(t, 2)}
+	engines := map[string]engine.Engine{"plain float64": plain.New[float64](), "plain float32": plain.New[float32](), "cpu": computetest.CPU(t, 2)}
 	if os.Getenv("CLIPINSPECTOR_EMULATED") != "" { // three quarters of a minute, for kernels that are tested where they are
 		d, err := host.New(host.Options{})
 		if err != nil {
@@ -169,7 +169,7 @@ func TestResNetGradient(t *testing.T) {
 // More images than pass the tower at once give what each gives alone.
 func TestResNetBatch(t *testing.T) {
 	c, w, _ := smallResNet(t)
-	e := newCPU(t, 2)
+	e := computetest.CPU(t, 2)
 	some, _, _ := pixelProgram(t, e, c, w, 3)
 	many, _, _ := pixelProgram(t, e, c, w, imagesAtOnce+3)
 	if d := gap(many[:len(some)], some); d > 1e-6 {
@@ -266,14 +266,4 @@ func TestResNetParameters(t *testing.T) {
 		}
 		t.Logf("%s: %.2f GFLOP an image", name, c.ImageCost(0).Forward/1e9)
 	}
-}
-
-func newCPU(t testing.TB, threads int) engine.Engine {
-	t.Helper()
-	e, err := cpu.New(cpu.Options{Threads: threads})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return e
 }

@@ -60,11 +60,7 @@ func TestPlotsAreTheSameBytesAndSayWhatTheTableSays(t *testing.T) {
 			t.Errorf("%s: other bytes the second time", name)
 		}
 	}
-	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := experimentstest.Store(t, filepath.Join(out, experiments.StoreFile))
 	sum, err := stats.Summarise(s, "tiny", nil)
 	if err != nil {
 		t.Fatal(err)

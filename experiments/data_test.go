@@ -14,7 +14,6 @@ import (
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/internal/experimentstest"
-	"clipinspector/results/store"
 )
 
 // paint writes n one-coloured pictures for each class into a folder, lighter by the given amount.
@@ -132,11 +131,7 @@ func TestARunListsAllBrokenPictures(t *testing.T) {
 	if n := strings.Count(report.String(), "left out: 1 .heic files"); n != 1 {
 		t.Errorf("said %d times: %s", n, report.String())
 	}
-	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := experimentstest.Store(t, filepath.Join(out, StoreFile))
 	suites, err := s.Suites()
 	if err != nil || !strings.Contains(fmt.Sprint(suites[0].Settings["left-out"]), "1 .heic files") {
 		t.Errorf("in the store: %v, %v", suites[0].Settings["left-out"], err)

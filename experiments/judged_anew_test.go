@@ -12,7 +12,6 @@ import (
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
 	"clipinspector/internal/experimentstest"
-	"clipinspector/results/store"
 )
 
 // order is a cell's place in its suite.
@@ -29,15 +28,8 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	if other := runTiny(t, f, Options{Out: t.TempDir(), Workers: 3}); !bytes.Equal(together, other) {
 		t.Errorf("three workers: another export: %s", experimentstest.FirstDifference(other, together))
 	}
-	results, err := store.OpenExisting(filepath.Join(out, StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer results.Close()
-	rows, err := results.Detections("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	results := experimentstest.Store(t, filepath.Join(out, StoreFile))
+	rows := experimentstest.Rows(t, results.Detections)
 	folders := map[string]int{}
 	alone := t.TempDir()
 	for _, row := range rows {

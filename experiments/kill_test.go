@@ -116,15 +116,8 @@ func TestKilledRunsGoOn(t *testing.T) {
 // leftovers checks that every file that the store names is there whole.
 func leftovers(t *testing.T, out string) {
 	t.Helper()
-	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	models, err := s.Models("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := experimentstest.Store(t, filepath.Join(out, StoreFile))
+	models := experimentstest.Rows(t, s.Models)
 	for _, m := range models {
 		if hash, err := HashFile(filepath.Join(out, m.Result.Path)); err != nil || hash != m.Result.Hash {
 			t.Errorf("%s: %v", m.Result.Path, err)

@@ -35,15 +35,8 @@ func TestReferencesAreSharedAndKept(t *testing.T) {
 		t.Fatalf("evidence of %d references, %v; want three for each of two datasets", len(files), err)
 	}
 	attempts := func() (first, all int) {
-		s, err := store.OpenExisting(filepath.Join(out, StoreFile))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		rows, err := s.References("tiny")
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := experimentstest.Store(t, filepath.Join(out, StoreFile))
+		rows := experimentstest.Rows(t, s.References)
 		for _, r := range rows {
 			all += r.Attempts
 			if strings.Contains(files[0], r.Cell.Key) {

@@ -31,15 +31,8 @@ func TestRepairsOfASuite(t *testing.T) {
 	if got := runTiny(t, f, Options{Out: t.TempDir(), Workers: 2, Threads: 2}); !bytes.Equal(got, want) {
 		t.Errorf("two workers: %s", experimentstest.FirstDifference(got, want))
 	}
-	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	repairs, err := s.Repairs("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := experimentstest.Store(t, filepath.Join(out, StoreFile))
+	repairs := experimentstest.Rows(t, s.Repairs)
 	for _, r := range repairs {
 		if hash, err := HashFile(filepath.Join(out, r.Result.Path)); err != nil || hash != r.Result.Hash {
 			t.Errorf("%s: %v", r.Result.Path, err)

@@ -35,7 +35,7 @@ func exported(t testing.TB, out, suite string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer s.Close() // at once: tests copy and damage the file
 	var b bytes.Buffer
 	if err := s.Export(&b, suite); err != nil {
 		t.Fatal(err)
@@ -73,15 +73,8 @@ func TestFilesAreWhereTheStoreSays(t *testing.T) {
 	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
 	out := t.TempDir()
 	runTiny(t, f, Options{Out: out})
-	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	models, err := s.Models("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := experimentstest.Store(t, filepath.Join(out, StoreFile))
+	models := experimentstest.Rows(t, s.Models)
 	for _, m := range models {
 		if hash, err := HashFile(filepath.Join(out, m.Result.Path)); err != nil || hash != m.Result.Hash {
 			t.Errorf("%s: %v, hash %s", m.Result.Path, err, hash)
@@ -94,10 +87,7 @@ func TestFilesAreWhereTheStoreSays(t *testing.T) {
 			t.Errorf("%+v", m.Result)
 		}
 	}
-	detections, err := s.Detections("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	detections := experimentstest.Rows(t, s.Detections)
 	for _, d := range detections {
 		if _, err := os.Stat(filepath.Join(out, d.Result.Path)); err != nil || d.Result.ImagePasses == 0 {
 			t.Errorf("%s: %v, %d passes", d.Cell.Detector, err, d.Result.ImagePasses)
@@ -130,15 +120,8 @@ func TestFinishedCellsNeverRunAgain(t *testing.T) {
 // checkAttempts checks how often models were leased at most, and detections.
 func checkAttempts(t *testing.T, out string, models, detections int) {
 	t.Helper()
-	s, err := store.OpenExisting(filepath.Join(out, StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	m, err := s.Models("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := experimentstest.Store(t, filepath.Join(out, StoreFile))
+	m := experimentstest.Rows(t, s.Models)
 	total, most := 0, 0
 	for _, r := range m {
 		total, most = total+r.Attempts-1, max(most, r.Attempts)
@@ -146,10 +129,7 @@ func checkAttempts(t *testing.T, out string, models, detections int) {
 	if most != models || total > models-1 {
 		t.Errorf("a model took %d attempts, all together %d extra", most, total)
 	}
-	d, err := s.Detections("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := experimentstest.Rows(t, s.Detections)
 	for _, r := range d {
 		if r.Attempts > detections {
 			t.Errorf("%s: %d attempts", r.Cell.Detector, r.Attempts)

@@ -13,11 +13,10 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
-	"clipinspector/engine"
-	"clipinspector/engine/cpu"
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/settings/settingstest"
@@ -27,16 +26,6 @@ import (
 )
 
 var bg = context.Background()
-
-func newCPU(t testing.TB, threads int) engine.Engine {
-	t.Helper()
-	e, err := cpu.New(cpu.Options{Threads: threads})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return e
-}
 
 // forEach runs a test over every registered detector.
 func forEach(t *testing.T, test func(t *testing.T, d *inspector.Detector)) {
@@ -180,7 +169,7 @@ func TestReportsAreDeterministic(t *testing.T) {
 	pool := cliptest.Images(50, 16, 1)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		report := func(threads int, seed uint64) string {
-			m := untuned(t, cliptest.Tiny(t, newCPU(t, threads), 16), "coop", cliptest.Classes)
+			m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, threads), 16), "coop", cliptest.Classes)
 			in := input(t, d, m, pool, short)
 			in.Seed = seed
 			if declares(d, "seed") { // in place of the input's
@@ -247,7 +236,7 @@ func TestPermutingTheClassesPermutesTheScores(t *testing.T) {
 
 // A report is complete: a result for every class, finite, the suspect the one of the largest index, the flag by k.
 func TestReportsAreComplete(t *testing.T) {
-	c := cliptest.Tiny(t, newCPU(t, 2), 16)
+	c := cliptest.Tiny(t, computetest.CPU(t, 2), 16)
 	pool := cliptest.Images(50, 16, 3)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		m := untuned(t, c, "coop", cliptest.Classes)
@@ -322,7 +311,7 @@ func inspectK(t *testing.T, d *inspector.Detector, in inspector.Input, k float64
 // What a report says of a recovered trigger is true of it: loss and ASR on the measuring images, its size, its bounds.
 func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 	const size = 16
-	c := cliptest.Tiny(t, newCPU(t, 2), size)
+	c := cliptest.Tiny(t, computetest.CPU(t, 2), size)
 	pool := cliptest.Images(60, size, 4)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		for _, learner := range []string{"coop", "cocoop", "maple"} {
@@ -410,7 +399,7 @@ func TestDetectorsAreDeclaredAndFound(t *testing.T) {
 }
 
 func TestAPoolThatIsTooSmallIsRefused(t *testing.T) {
-	c := cliptest.Tiny(t, newCPU(t, 1), 16)
+	c := cliptest.Tiny(t, computetest.CPU(t, 1), 16)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		m := untuned(t, c, "coop", cliptest.Classes[:2])
 		in := input(t, d, m, cliptest.Images(42, 16, 5), short)
@@ -429,7 +418,7 @@ func TestAPoolThatIsTooSmallIsRefused(t *testing.T) {
 }
 
 func TestInspectionsCanBeStopped(t *testing.T) {
-	c := cliptest.Tiny(t, newCPU(t, 1), 16)
+	c := cliptest.Tiny(t, computetest.CPU(t, 1), 16)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
 		ctx, cancel := context.WithCancel(bg)
 		in := input(t, d, untuned(t, c, "coop", cliptest.Classes), cliptest.Images(43, 16, 5), short)

@@ -8,6 +8,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/prompts"
 
 	_ "clipinspector/baselines"
@@ -23,7 +24,7 @@ func facts(m *prompts.Model, in inspector.Input, pool int) inspector.Facts {
 // A detector costs what it says when the suite is planned: no more image passes, and half of them at least where it stops early; the
 // engine sees no more than the report counts (but for a reference that sees images through a tower of its own), and operations are as estimated, but for what passes share.
 func TestCostsAreWhatIsCounted(t *testing.T) {
-	e := &counting{Engine: newCPU(t, 2)}
+	e := &counting{Engine: computetest.CPU(t, 2)}
 	c := cliptest.Tiny(t, e, 16)
 	pool := cliptest.Images(60, 16, 7)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {

@@ -14,6 +14,7 @@ import (
 	"clipinspector/engine/plain"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/triggers"
 	"clipinspector/triggers/triggertest"
 )
@@ -115,7 +116,7 @@ func indices(from, to int) []int {
 // On the same images again and again the loss of every class falls, inside the box, and stays down on other images.
 func TestTheLossFalls(t *testing.T) {
 	const size, epsilon = 16, 16.0 / 255
-	m := untuned(t, cliptest.Tiny(t, newCPU(t, 2), size), "coop", cliptest.Classes)
+	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 2), size), "coop", cliptest.Classes)
 	pool := cliptest.Images(40, size, 7)
 	var w []*watch
 	inv := additive(epsilon, 20, 15, &w, func(int) *watch { return &watch{} })
@@ -170,7 +171,7 @@ func ciSettings(t *testing.T) map[string]any {
 // before.
 func TestControllersSeeEveryUpdate(t *testing.T) {
 	const size = 8
-	m := untuned(t, cliptest.Tiny(t, newCPU(t, 1), size), "coop", cliptest.Classes[:3])
+	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 1), size), "coop", cliptest.Classes[:3])
 	var w []*watch
 	inv := additive(0.1, 4, 5, &w, func(int) *watch { return &watch{} })
 	if _, _, err := inv.Run(bg, inspector.Input{Model: m, Pool: cliptest.Images(8, size, 8), Seed: 1}, indices(0, 4), indices(4, 8)); err != nil {
@@ -202,7 +203,7 @@ func equal(a, b []*tensor.Dense) bool {
 // A class that is done keeps its variables while the others go on, and what a controller sets or keeps is what counts.
 func TestControllersSteerTheirClass(t *testing.T) {
 	const size, rounds = 8, 6
-	m := untuned(t, cliptest.Tiny(t, newCPU(t, 1), size), "coop", cliptest.Classes[:4])
+	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 1), size), "coop", cliptest.Classes[:4])
 	pool := cliptest.Images(8, size, 9)
 	chosen := []*tensor.Dense{triggers.Dense(slices.Repeat([]float32{0.03}, 3*size*size), 3, size, size)}
 	run := func(newWatch func(class int) *watch) ([]inspector.Outcome, []*watch, int64) {
@@ -263,7 +264,7 @@ func TestControllersSteerTheirClass(t *testing.T) {
 // A penalty is weighed by each class's own cost.
 func TestCostsWeighThePenalty(t *testing.T) {
 	const size = 8
-	m := untuned(t, cliptest.Tiny(t, newCPU(t, 1), size), "coop", cliptest.Classes[:3])
+	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 1), size), "coop", cliptest.Classes[:3])
 	costs := []float64{0, 1e-3, 1e3}
 	var w []*watch
 	inv := additive(0.1, 4, 30, &w, func(class int) *watch { return &watch{cost: costs[class]} })
@@ -316,7 +317,7 @@ func TestThePoolIsSplitWithoutOverlap(t *testing.T) {
 }
 
 func TestInversionsThatCannotRunAreRefused(t *testing.T) {
-	m := untuned(t, cliptest.Tiny(t, newCPU(t, 1), 8), "coop", cliptest.Classes[:2])
+	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 1), 8), "coop", cliptest.Classes[:2])
 	in := inspector.Input{Model: m, Pool: cliptest.Images(8, 8, 1), Seed: 1}
 	var w []*watch
 	inv := additive(0.1, 4, 2, &w, func(int) *watch { return &watch{} })

@@ -13,6 +13,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/prompts"
 )
 
@@ -31,7 +32,7 @@ var lookNames = cliptest.Classes[:6]
 // lookWorld is a tiny CLIP and a pool of noise.
 func lookWorld(t testing.TB) (*clip.Model, *tensor.Dense) {
 	t.Helper()
-	return cliptest.Tiny(t, newCPU(t, 1), 16), cliptest.Images(43, 16, 1)
+	return cliptest.Tiny(t, computetest.CPU(t, 1), 16), cliptest.Images(43, 16, 1)
 }
 
 // Whatever the learner and the detector: a tensor with a number that is none, one of a size that no tuning makes, and one whose sums

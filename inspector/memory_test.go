@@ -8,6 +8,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 )
 
 // crowded is an engine that takes many images at once and has no memory for them: programs of a larger arena do not compile.
@@ -37,7 +38,7 @@ func TestShortMemoryChangesNoResult(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(limit int) (*crowded, *inspector.Finding) {
-		e := &crowded{Engine: newCPU(t, 2), limit: limit}
+		e := &crowded{Engine: computetest.CPU(t, 2), limit: limit}
 		m := untuned(t, cliptest.Tiny(t, e, 16), "coop", cliptest.Classes)
 		return e, inspect(t, d, input(t, d, m, cliptest.Images(50, 16, 1), short))
 	}
@@ -66,7 +67,7 @@ func TestABatchInPartsChangesNoBit(t *testing.T) {
 		}
 		for _, learner := range []string{"coop", "cocoop", "vpt"} {
 			run := func(limit int) (*crowded, *inspector.Finding) {
-				e := &crowded{Engine: newCPU(t, 2), limit: limit}
+				e := &crowded{Engine: computetest.CPU(t, 2), limit: limit}
 				m := untuned(t, cliptest.Tiny(t, e, 16), learner, cliptest.Classes[:3])
 				return e, inspect(t, d, input(t, d, m, cliptest.Images(170, 16, 1), whole))
 			}

@@ -5,13 +5,14 @@ import (
 
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 )
 
 // Image passes are counted exactly: by the formula and by what the engine saw. A baseline on a matched budget takes as many
 // as CI's inversion. CI's score looks at the measuring images without a trigger as well.
 func TestImagePassesAreCounted(t *testing.T) {
 	const size, classes, measure = 16, 4, 24
-	e := &counting{Engine: newCPU(t, 2)}
+	e := &counting{Engine: computetest.CPU(t, 2)}
 	c := cliptest.Tiny(t, e, size)
 	m := untuned(t, c, "coop", cliptest.Classes[:classes])
 	if _, err := m.ClassVectors(); err != nil {

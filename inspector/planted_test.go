@@ -10,6 +10,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -107,7 +108,7 @@ func patch(target int) *prompts.Poison {
 // CI and separation point at the target of a planted backdoor, whichever class it is: the recovered trigger fires there. Separation calls
 // the model backdoored, and a clean one clean.
 func TestAPlantedBackdoorIsFound(t *testing.T) {
-	c := cliptest.Tiny(t, newCPU(t, 2), plantedSize)
+	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
 	given := map[string]any{"optimise": 80, "measure": 40, "batch": 20, "epochs": 2, "epsilon": 16.0 / 255, "accuracy": 0.1}
 	clean, _ := planted(t, c, nil)
@@ -172,7 +173,7 @@ func TestTheBaselinesFindAPlantedPatch(t *testing.T) {
 		t.Skip("150 rounds of six classes")
 	}
 	const target = 4
-	c := cliptest.Tiny(t, newCPU(t, 2), plantedSize)
+	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	pool := cliptest.Images(100, plantedSize, 2)
 	m, tr := planted(t, c, patch(target))
 	if asr := asrOf(t, m, tr, target); asr < 0.7 {

@@ -9,6 +9,7 @@ import (
 
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -57,7 +58,7 @@ func repairOf(t *testing.T, in inspector.RepairInput) *prompts.Model {
 // steps on clean images get it, and accuracy suffers no more than from those. The delivered model stays as it is.
 func TestRepairRemovesAPlantedBackdoor(t *testing.T) {
 	const target = 3
-	c := cliptest.Tiny(t, newCPU(t, 2), plantedSize)
+	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
 	m, tr := planted(t, c, learnedNoise(target))
 	ci, err := inspector.Find("ci")
@@ -101,7 +102,7 @@ func TestRepairRemovesAPlantedBackdoor(t *testing.T) {
 }
 
 func TestRepairIsDeterministicAndRefusesNonsense(t *testing.T) {
-	c := cliptest.Tiny(t, newCPU(t, 2), plantedSize)
+	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
 	m, _ := planted(t, c, nil)
 	zero := triggers.Additive{Delta: triggers.Dense(make([]float32, 3*plantedSize*plantedSize), 3, plantedSize, plantedSize)}

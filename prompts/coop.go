@@ -135,6 +135,27 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	return &l, nil
 }
 
+// firstTokens is the setting init of learners whose context may be shorter than its words; see firstContext.
+var firstTokens = settings.Param{Name: "init", Default: "a photo of a", Doc: "words in front of the class name, of which the first tokens " +
+	"start the context and the others stay; with fewer tokens than context, or none, it is drawn from N(0, 0.02)"}
+
+// firstContext is the context [n,W] of such a learner before it is tuned.
+func (m *Model) firstContext(rng *rand.Rand) (*tensor.Dense, error) {
+	words, err := m.contextTokens()
+	if err != nil {
+		return nil, err
+	}
+	n := m.Settings.Int("context")
+	if _, err := m.newLayout(n); err != nil {
+		return nil, err
+	}
+	drawn := normal(rng, n, m.CLIP.Config.Text.Width) // always, so that what is drawn next does not depend on the words
+	if len(words) < n {
+		return drawn, nil
+	}
+	return m.CLIP.EmbedTokens(words[:n]), nil
+}
+
 // initialContext draws contexts [n,W], or [contexts,n,W] when there are several. It fails when the prompts do not fit into
 // the text tower.
 func (m *Model) initialContext(contexts int, rng *rand.Rand) (*tensor.Dense, error) {

@@ -13,6 +13,7 @@ import (
 	"clipinspector/clip/bpe"
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/enginetest"
 	"clipinspector/triggers"
@@ -131,7 +132,7 @@ func agree(t testing.TB, what string, got []float32, want []float64, tolerance f
 // and CoCoOp's gradients.
 func TestDasslCheckpointsAgreeWithPyTorch(t *testing.T) {
 	fixture, data := readFixture(t), dasslData()
-	for what, e := range map[string]engine.Engine{"float64": plain.New[float64](), "cpu": newCPU(t, 2)} {
+	for what, e := range map[string]engine.Engine{"float64": plain.New[float64](), "cpu": computetest.CPU(t, 2)} {
 		c := newHashed(t, e)
 		tolerance := 1e-4
 		if what == "float64" {
@@ -193,27 +194,13 @@ func gradients(t *testing.T, what string, m *Model, data Data, loss float64, wan
 		wrt = append(wrt, r.Params[name])
 	}
 	grads := autodiff.Grad(ce, autodiff.None, wrt...)
-	p, err := g.Compile(append(grads, ce)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Free()
-	if err := p.Run(); err != nil {
-		t.Fatal(err)
-	}
-	read := func(v autodiff.Value) []float32 {
-		x, err := p.Read(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return x
-	}
-	agree(t, what+": loss", read(ce), []float64{loss}, tolerance)
+	got := computetest.Run(t, g, append(grads, ce)...)
+	agree(t, what+": loss", got[len(grads)], []float64{loss}, tolerance)
 	if len(names) != len(want) {
 		t.Errorf("%s: tensors %v", what, names)
 	}
 	for i, name := range names {
-		gap := agree(t, what+": gradient to "+name, read(grads[i]), want[name], tolerance)
+		gap := agree(t, what+": gradient to "+name, got[i], want[name], tolerance)
 		t.Logf("%s: gradient to %s %.2g", what, name, gap)
 	}
 }

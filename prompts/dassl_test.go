@@ -16,6 +16,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/enginetest"
 	"clipinspector/internal/torchfile"
@@ -31,7 +32,7 @@ func TestCoOpsRatesAreDasslsSchedulers(t *testing.T) {
 
 // The legacy format, BAPLe's checkpoint and a bare context hold the prompts of CoOp's, the latter two in half precision.
 func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
-	c := newHashed(t, newCPU(t, 1))
+	c := newHashed(t, computetest.CPU(t, 1))
 	want, err := ReadCheckpoint("testdata/coop", dasslClasses, Hints{}, c)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +59,7 @@ func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
 // What WriteDassl writes comes back as the same model, and the authors' learners take it, strictly, where CLIPINSPECTOR_PYTHON
 // names an interpreter with torch.
 func TestWriteDassl(t *testing.T) {
-	c := newHashed(t, newCPU(t, 1))
+	c := newHashed(t, computetest.CPU(t, 1))
 	data := dasslData()
 	for kind, given := range map[string]struct {
 		learner  string
@@ -129,7 +130,7 @@ assert t["state_dict"]["trigger"].shape == (1, 3, 8, 8) and t["target_name"] == 
 
 // Delivered checkpoints that do not fit are refused with one line that names the file and what is wrong.
 func TestRefusedCheckpoints(t *testing.T) {
-	c := newHashed(t, newCPU(t, 1))
+	c := newHashed(t, computetest.CPU(t, 1))
 	zeros := func(shape ...int) *tensor.Dense {
 		n := 1
 		for _, s := range shape {

@@ -10,6 +10,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/clip"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/safetensors"
 	"clipinspector/internal/torchfile"
@@ -159,7 +160,7 @@ func TestDeliveredEncodersOfAnotherKind(t *testing.T) {
 
 // The embeddings around a context may have been kept as bfloat16.
 func TestBuffersInBfloat16(t *testing.T) {
-	c := newHashedDeep(t, newCPU(t, 1), 3)
+	c := newHashedDeep(t, computetest.CPU(t, 1), 3)
 	state := delivered(t)
 	for name, x := range state {
 		if strings.Contains(name, ".token_") {

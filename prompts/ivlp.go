@@ -29,22 +29,14 @@ func init() {
 			{Name: "depth", Unit: "blocks", Doc: "blocks of the text tower that get prompts of their own, at most as many as it has; 1 is shallow", Default: 9, Min: 1, Max: 128},
 			{Name: "visual", Unit: "tokens", Doc: "visual prompts of a block", Default: 4, Min: 1, Max: 256},
 			{Name: "visual-depth", Unit: "blocks", Doc: "blocks of the image tower that get prompts of their own, at most as many as it has; 0 for none", Default: 9, Min: 0, Max: 128},
-			{Name: "init", Doc: "words in front of the class name, of which the first tokens start the context and the others stay; " +
-				"with fewer tokens than context, or none, it is drawn from N(0, 0.02)", Default: "a photo of a"},
+			firstTokens,
 		},
 		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
-			words, err := m.contextTokens()
-			if err != nil {
-				return nil, err
-			}
 			n, t := m.Settings.Int("context"), m.CLIP.Config.Text
-			if _, err := m.newLayout(n); err != nil {
-				return nil, err
-			}
 			p := m.visualPrompts(rng)
-			p["ctx"] = normal(rng, n, t.Width)
-			if len(words) >= n {
-				p["ctx"] = m.CLIP.EmbedTokens(words[:n])
+			var err error
+			if p["ctx"], err = m.firstContext(rng); err != nil {
+				return nil, err
 			}
 			for i := 1; i < min(m.Settings.Int("depth"), t.Layers); i++ {
 				p[deepName("text_encoder", i)] = normal(rng, n, t.Width)

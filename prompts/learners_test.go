@@ -14,6 +14,7 @@ import (
 	"clipinspector/clip/bpe"
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/enginetest"
 	"clipinspector/internal/safetensors"
@@ -112,7 +113,7 @@ func TestLearnersAgreeWithTheirAuthors(t *testing.T) {
 	if len(want) != len(deliveredLearners) {
 		t.Errorf("fixtures of %v", sortedKeys(want))
 	}
-	for what, e := range map[string]engine.Engine{"plain": plain.New[float64](), "cpu": newCPU(t, 2)} {
+	for what, e := range map[string]engine.Engine{"plain": plain.New[float64](), "cpu": computetest.CPU(t, 2)} {
 		for _, kind := range sortedKeys(deliveredLearners) {
 			m := readLearner(t, kind, e)
 			t.Logf("%s, %s: %.2g", what, kind, agree(t, what+": logits of "+kind, dense.Floats(logits(t, m, learnerImages(kind), nil)), want[kind], 1e-4))
@@ -126,7 +127,7 @@ func TestLearnersAgreeWithTheirAuthors(t *testing.T) {
 // What is read is written back: in this project's form and in the authors' the logits stay, to the bit.
 func TestLearnersAreWrittenBack(t *testing.T) {
 	for _, kind := range sortedKeys(deliveredLearners) {
-		m, images := readLearner(t, kind, newCPU(t, 1)), learnerImages(kind)
+		m, images := readLearner(t, kind, computetest.CPU(t, 1)), learnerImages(kind)
 		want := dense.Floats(logits(t, m, images, nil))
 		dir := t.TempDir()
 		own := filepath.Join(dir, "model.safetensors")
@@ -152,7 +153,7 @@ func TestLearnersAreWrittenBack(t *testing.T) {
 // However the tensors of a model are wrapped, the same model is read; what is ambiguous, or carries more than is read, is refused with
 // what to do.
 func TestWrappedAndAmbiguousFiles(t *testing.T) {
-	c := newHashed(t, newCPU(t, 1))
+	c := newHashed(t, computetest.CPU(t, 1))
 	want, err := ReadCheckpoint("testdata/coop", dasslClasses, Hints{}, c)
 	if err != nil {
 		t.Fatal(err)

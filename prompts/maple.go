@@ -18,25 +18,18 @@ func init() {
 		Params: []settings.Param{
 			{Name: "context", Unit: "tokens", Doc: "prompts of a block, in either tower", Default: 2, Min: 1, Max: 64},
 			{Name: "depth", Unit: "blocks", Doc: "blocks that get prompts of their own, at most as many as the shallower tower has; 1 is shallow", Default: 9, Min: 1, Max: 128},
-			{Name: "init", Doc: "words in front of the class name, of which the first tokens start the context and the others stay; " +
-				"with fewer tokens than context, or none, it is drawn from N(0, 0.02)", Default: "a photo of a"},
+			firstTokens,
 		},
 		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
-			words, err := m.contextTokens()
+			ctx, err := m.firstContext(rng)
 			if err != nil {
 				return nil, err
 			}
 			n, w, visual := m.Settings.Int("context"), m.CLIP.Config.Text.Width, m.CLIP.Config.Vision.Width
-			if _, err := m.newLayout(n); err != nil {
-				return nil, err
-			}
 			p := map[string]*tensor.Dense{
-				"ctx":         normal(rng, n, w),
+				"ctx":         ctx,
 				"proj.weight": uniform(rng, w, visual, w),
 				"proj.bias":   uniform(rng, w, visual),
-			}
-			if len(words) >= n {
-				p["ctx"] = m.CLIP.EmbedTokens(words[:n])
 			}
 			// The deeper projections are copies of one layer, as the authors' are, and only then learn.
 			weight, bias := uniform(rng, w, visual, w), uniform(rng, w, visual)

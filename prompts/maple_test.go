@@ -14,6 +14,7 @@ import (
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/enginetest"
 )
@@ -39,7 +40,7 @@ func newDeep(t testing.TB, c *clip.Model, learner string, depth int) *Model {
 func TestDeepPromptsAgreeWithPyTorch(t *testing.T) {
 	fixture := readFixture(t)
 	data := dasslData()
-	for what, e := range map[string]engine.Engine{"float64": plain.New[float64](), "cpu": newCPU(t, 2)} {
+	for what, e := range map[string]engine.Engine{"float64": plain.New[float64](), "cpu": computetest.CPU(t, 2)} {
 		c := newHashedDeep(t, e, 3)
 		tolerance := map[string]float64{"float64": 1e-6, "cpu": 1e-4}[what]
 		for _, learner := range []string{"maple", "vpt"} {
@@ -77,22 +78,9 @@ func TestMaPLe(t *testing.T) {
 			t.Fatalf("depth %d: tensors %v", depth, sortedKeys(m.Params))
 		}
 		if depth == 1 {
-			for k, v := range classVectors(t, m) {
-				if gap := largestGap(v, classVectors(t, zero)[k]); gap > 1e-6 {
-					t.Errorf("the class vector %d is off by %g", k, gap)
-				}
-			}
+			sameVectors(t, m, zero)
 		}
-		settings := map[string]any{"epochs": 40, "batch": 20, "optimizer": "adam", "rate": 0.02}
-		before := crossEntropy(t, m, data)
-		if tune(t, m, data, settings, nil, 1); crossEntropy(t, m, data) > before/2 {
-			t.Errorf("depth %d: the loss went from %.3f to %.3f", depth, before, crossEntropy(t, m, data))
-		}
-		poisoned := newModel(t, c, "maple", map[string]any{"depth": depth}, threeAndOne)
-		tr := tune(t, poisoned, data, settings, &Poison{Target: 3, Trigger: patch(), Share: 1, Weight: 1}, 1)
-		if asr := successRate(t, poisoned, data, tr, 3); asr < 0.8 {
-			t.Errorf("depth %d: ASR %.2f", depth, asr)
-		}
+		learns(t, m, newModel(t, c, "maple", map[string]any{"depth": depth}, threeAndOne), data)
 	}
 	// More tokens than words: the context is drawn, as without words, and no word stays.
 	drawn := newModel(t, c, "maple", map[string]any{"context": 5}, cliptest.Classes)
@@ -117,7 +105,7 @@ func TestMaPLe(t *testing.T) {
 // A checkpoint that torch wrote in MaPLe's layout, the frozen encoders beside the prompts, gives the model; written by WriteDassl
 // it comes back, and loads in a module of the authors' shape where CLIPINSPECTOR_PYTHON names an interpreter with torch.
 func TestMaPLeCheckpoints(t *testing.T) {
-	c := newHashedDeep(t, newCPU(t, 1), 3)
+	c := newHashedDeep(t, computetest.CPU(t, 1), 3)
 	data := dasslData()
 	m, err := ReadCheckpoint("testdata/maple", deepClasses, Hints{}, c)
 	if err != nil {

@@ -14,9 +14,8 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
-	"clipinspector/engine"
-	"clipinspector/engine/cpu"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/settings/settingstest"
@@ -28,17 +27,7 @@ const size = 24
 
 var bg = context.Background()
 
-func newCPU(t testing.TB, threads int) engine.Engine {
-	t.Helper()
-	e, err := cpu.New(cpu.Options{Threads: threads})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return e
-}
-
-func newTiny(t testing.TB) *clip.Model { return cliptest.Tiny(t, newCPU(t, 2), size) }
+func newTiny(t testing.TB) *clip.Model { return cliptest.Tiny(t, computetest.CPU(t, 2), size) }
 
 // newModel returns an untuned model of a registered learner.
 func newModel(t testing.TB, c *clip.Model, learner string, given map[string]any, classes []string) *Model {
@@ -133,19 +122,7 @@ func TestPromptsOfWordsAreOrdinaryTexts(t *testing.T) {
 
 func run(t testing.TB, g *autodiff.Graph, v autodiff.Value) []float32 {
 	t.Helper()
-	p, err := g.Compile(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Free()
-	if err := p.Run(); err != nil {
-		t.Fatal(err)
-	}
-	data, err := p.Read(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return computetest.Run(t, g, v)[0]
 }
 
 func TestClassSpecificContextsBelongToTheirClass(t *testing.T) {
@@ -412,7 +389,7 @@ func TestLearnersOnAResNet(t *testing.T) {
 		Vision:        clip.VisionConfig{Stages: [4]int{1, 1, 1, 1}, Width: 2, Heads: 1, ImageSize: 32},
 		ProjectionDim: 32,
 	}
-	m, err := clip.NewModel(newCPU(t, 1), c, clip.RandomWeights(c, 1), tok)
+	m, err := clip.NewModel(computetest.CPU(t, 1), c, clip.RandomWeights(c, 1), tok)
 	if err != nil {
 		t.Fatal(err)
 	}

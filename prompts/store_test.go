@@ -15,6 +15,7 @@ import (
 
 	"clipinspector/clip"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/safetensors"
 )
@@ -161,7 +162,7 @@ func TestHostileModelsAreRefused(t *testing.T) {
 
 // Models are read onto the CLIP that they were tuned for and no other.
 func TestAModelBelongsToItsCLIP(t *testing.T) {
-	e := newCPU(t, 1)
+	e := computetest.CPU(t, 1)
 	c := cliptest.Tiny(t, e, size)
 	path := filepath.Join(t.TempDir(), "model.safetensors")
 	if err := newModel(t, c, "coop", nil, []string{"cat", "dog"}).Write(path); err != nil {

@@ -27,10 +27,6 @@ func init() {
 			{Name: "knowledge", Doc: "text with {} for the name, of whose vector the class-aware prompts are made", Default: "a photo of a {}."},
 		},
 		Init: func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error) {
-			words, err := m.contextTokens()
-			if err != nil {
-				return nil, err
-			}
 			n, rows, w, d := m.Settings.Int("context"), m.Settings.Int("rows"), m.CLIP.Config.Text.Width, m.CLIP.Config.ProjectionDim
 			l, err := m.newLayout(n)
 			if err != nil {
@@ -42,18 +38,18 @@ func init() {
 			if _, err := m.knowledge(); err != nil {
 				return nil, err
 			}
+			ctx, err := m.firstContext(rng)
+			if err != nil {
+				return nil, err
+			}
 			hidden := max(1, d/4)
-			p := map[string]*tensor.Dense{
-				"ctx":                     normal(rng, n, w),
+			return map[string]*tensor.Dense{
+				"ctx":                     ctx,
 				"meta_net.linear1.weight": uniform(rng, d, hidden, d),
 				"meta_net.linear1.bias":   uniform(rng, d, hidden),
 				"meta_net.linear2.weight": uniform(rng, hidden, rows*w, hidden),
 				"meta_net.linear2.bias":   uniform(rng, hidden, rows*w),
-			}
-			if len(words) >= n {
-				p["ctx"] = m.CLIP.EmbedTokens(words[:n])
-			}
-			return p, nil
+			}, nil
 		},
 		Text: func(r *Recording, _ autodiff.Value) autodiff.Value {
 			p, m := r.Params, r.Model

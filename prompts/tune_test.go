@@ -17,6 +17,7 @@ import (
 	"clipinspector/autodiff"
 	"clipinspector/clip"
 	"clipinspector/internal/cliptest"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -111,6 +112,30 @@ func successRate(t testing.TB, m *Model, data Data, tr triggers.Trigger, target 
 }
 
 var adam = map[string]any{"epochs": 60, "batch": 20, "optimizer": "adam", "rate": 0.02}
+
+// learns checks that tuning halves the loss of a model, and that poisoned tuning plants a backdoor in another one.
+func learns(t *testing.T, m, poisoned *Model, data Data) {
+	t.Helper()
+	settings := map[string]any{"epochs": 40, "batch": 20, "optimizer": "adam", "rate": 0.02}
+	before := crossEntropy(t, m, data)
+	if tune(t, m, data, settings, nil, 1); crossEntropy(t, m, data) > before/2 {
+		t.Errorf("%v: the loss went from %.3f to %.3f, want half of it", m.Settings, before, crossEntropy(t, m, data))
+	}
+	tr := tune(t, poisoned, data, settings, &Poison{Target: 3, Trigger: patch(), Share: 1, Weight: 1}, 1)
+	if asr := successRate(t, poisoned, data, tr, 3); asr < 0.8 {
+		t.Errorf("%v: ASR %.2f, want 0.8", poisoned.Settings, asr)
+	}
+}
+
+// sameVectors checks that two models have the same class vectors.
+func sameVectors(t *testing.T, got, want *Model) {
+	t.Helper()
+	for k, v := range classVectors(t, got) {
+		if gap := largestGap(v, classVectors(t, want)[k]); gap > 1e-6 {
+			t.Errorf("the class vector %d is off by %g, want 1e-6 at most", k, gap)
+		}
+	}
+}
 
 // Every learner learns to tell three colours apart; CoOp's SGD lowers the loss more slowly.
 func TestTuningLearns(t *testing.T) {
@@ -256,7 +281,7 @@ func TestTuningIsDeterministic(t *testing.T) {
 	for _, l := range Learners() {
 		learner := l.Name
 		tuned := func(threads int, seed uint64) []byte {
-			m := newModel(t, cliptest.Tiny(t, newCPU(t, threads), size), learner, shortContext(l), threeAndOne)
+			m := newModel(t, cliptest.Tiny(t, computetest.CPU(t, threads), size), learner, shortContext(l), threeAndOne)
 			tr := tune(t, m, data, map[string]any{"epochs": 3, "batch": 8},
 				&Poison{Target: 0, Trigger: noise(epsilon, 1), Share: 0.5, Weight: 1, Learn: &LearnTrigger{Epsilon: epsilon, Rate: 1.0 / 255, Warmup: 1},
 					Covers: covers(Cover{patch(), 2, 1})}, seed)

@@ -35,21 +35,8 @@ func TestVPT(t *testing.T) {
 			t.Errorf("depth %d: logits are off by %g", depth, gap)
 		}
 		zero := newModel(t, c, "coop", map[string]any{"init": "a photo of a"}, threeAndOne)
-		for k, v := range classVectors(t, m) {
-			if gap := largestGap(v, classVectors(t, zero)[k]); gap > 1e-6 {
-				t.Errorf("the class vector %d is off by %g", k, gap)
-			}
-		}
-		settings := map[string]any{"epochs": 40, "batch": 20, "optimizer": "adam", "rate": 0.02}
-		before := crossEntropy(t, m, data)
-		if tune(t, m, data, settings, nil, 1); crossEntropy(t, m, data) > before/2 {
-			t.Errorf("depth %d: the loss went from %.3f to %.3f", depth, before, crossEntropy(t, m, data))
-		}
-		poisoned := newModel(t, c, "vpt", map[string]any{"prompts": 3, "depth": depth}, threeAndOne)
-		tr := tune(t, poisoned, data, settings, &Poison{Target: 3, Trigger: patch(), Share: 1, Weight: 1}, 1)
-		if asr := successRate(t, poisoned, data, tr, 3); asr < 0.8 {
-			t.Errorf("depth %d: ASR %.2f", depth, asr)
-		}
+		sameVectors(t, m, zero)
+		learns(t, m, newModel(t, c, "vpt", map[string]any{"prompts": 3, "depth": depth}, threeAndOne), data)
 	}
 	if _, err := tryModel(c, "vpt", map[string]any{"depth": 3}, threeAndOne); err == nil || !strings.Contains(err.Error(), "has 2") {
 		t.Errorf("prompts for a third of two blocks: %v", err)

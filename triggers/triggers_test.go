@@ -15,6 +15,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/computetest"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/safetensors"
 	"clipinspector/triggers/triggertest"
@@ -59,19 +60,7 @@ func apply(t *testing.T, tr Trigger, images *tensor.Dense) []float32 {
 	t.Helper()
 	g := autodiff.New(plain.New[float32]())
 	out := tr.Apply(g.Const(dense.Floats(images), images.Shape()...))
-	p, err := g.Compile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Free()
-	if err := p.Run(); err != nil {
-		t.Fatal(err)
-	}
-	data, err := p.Read(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return computetest.Run(t, g, out)[0]
 }
 
 // Each kind does to a pixel what its formula says.

@@ -18,7 +18,6 @@ import (
 	"clipinspector/experiments/world"
 	"clipinspector/internal/experimentstest"
 	"clipinspector/results/stats"
-	"clipinspector/results/store"
 )
 
 func TestCalibrate(t *testing.T) {
@@ -64,11 +63,7 @@ func TestCalibrate(t *testing.T) {
 	}
 
 	// The figures are those of a table that groups by the settings.
-	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := experimentstest.Store(t, filepath.Join(out, experiments.StoreFile))
 	sum, err := stats.Summarise(s, "tiny", []string{"detector.epsilon", "detector.margin", "detector.rate", "detector.cost"})
 	if err != nil || len(sum.Detectors) != 6 {
 		t.Fatalf("%d rows, %v", len(sum.Detectors), err)
@@ -189,19 +184,9 @@ func TestNothingIsChosenWhenCellsFail(t *testing.T) {
 // madeOnce checks that no cell took more than one attempt.
 func madeOnce(t *testing.T, out string) {
 	t.Helper()
-	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	models, err := s.Models("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	detections, err := s.Detections("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := experimentstest.Store(t, filepath.Join(out, experiments.StoreFile))
+	models := experimentstest.Rows(t, s.Models)
+	detections := experimentstest.Rows(t, s.Detections)
 	for _, m := range models {
 		if m.Attempts != 1 {
 			t.Errorf("model %s, %s: %d attempts", m.Cell.Dataset, m.Cell.Attack, m.Attempts)

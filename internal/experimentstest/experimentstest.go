@@ -10,6 +10,7 @@ import (
 	"clipinspector/clip"
 	"clipinspector/clip/bpe"
 	"clipinspector/internal/miniworld"
+	"clipinspector/results/store"
 
 	_ "clipinspector/baselines"
 )
@@ -81,6 +82,27 @@ func Read[F any](t testing.TB, parse func(path string, text []byte, sets []strin
 		t.Fatal(err)
 	}
 	return f
+}
+
+// Store opens the store of a run until the test ends.
+func Store(t testing.TB, path string) *store.Store {
+	t.Helper()
+	s, err := store.OpenExisting(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// Rows are the cells of one kind of the suite tiny: Rows(t, s.Models).
+func Rows[R any](t testing.TB, of func(suite string) ([]R, error)) []R {
+	t.Helper()
+	rows, err := of("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 // FirstDifference shows the first line in which two exports differ.

@@ -13,6 +13,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -179,7 +181,7 @@ func newReader(r io.ReaderAt, size int64) (*Reader, error) {
 
 func (r *Reader) all() (*File, error) {
 	f := &File{Tensors: map[string]*tensor.Dense{}, Metadata: r.Metadata, Skipped: r.Skipped}
-	for _, name := range sortedKeys(r.entries) {
+	for _, name := range slices.Sorted(maps.Keys(r.entries)) {
 		e := r.entries[name]
 		values, err := r.numbers(e)
 		if err != nil {

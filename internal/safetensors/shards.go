@@ -4,8 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"gorgonia.org/tensor"
@@ -42,7 +43,7 @@ func ReadSharded(index string) (*File, error) {
 			out.Skipped[name] = dtype
 		}
 	}
-	for _, name := range sortedKeys(in.WeightMap) {
+	for _, name := range slices.Sorted(maps.Keys(in.WeightMap)) {
 		if out.Tensors[name] == nil && out.Skipped[name] == "" {
 			return nil, indexError(index, "tensor %.80q is not in %s", name, in.WeightMap[name])
 		}
@@ -102,7 +103,7 @@ func readIndex(index string) (*shardIndex, error) {
 	for _, shard := range in.WeightMap {
 		shards[shard] = true
 	}
-	in.shards = sortedKeys(shards)
+	in.shards = slices.Sorted(maps.Keys(shards))
 	for _, shard := range in.shards {
 		if shard != filepath.Base(shard) || strings.ContainsAny(shard, `/\`) || !filepath.IsLocal(shard) || shard == "." {
 			return nil, indexError(index, "%.80q is not the name of a file beside it", shard)
@@ -113,13 +114,4 @@ func readIndex(index string) (*shardIndex, error) {
 
 func indexError(index, format string, args ...any) error {
 	return fmt.Errorf("safetensors index %s: %w", index, fmt.Errorf(format, args...))
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
 }

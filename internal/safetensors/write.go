@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"sort"
 	"unicode/utf8"
 
@@ -44,7 +46,7 @@ func (f *File) encode(w io.Writer, opts []Option) error {
 		opt(&o)
 	}
 	entries := make([]entry, 0, len(f.Tensors))
-	for _, name := range sortedKeys(f.Tensors) {
+	for _, name := range slices.Sorted(maps.Keys(f.Tensors)) {
 		t := f.Tensors[name]
 		if name == "__metadata__" || len(name) > maxName || !utf8.ValidString(name) {
 			return fmt.Errorf("%.80q cannot be the name of a tensor", name)

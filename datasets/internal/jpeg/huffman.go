@@ -212,16 +212,24 @@ func (s *scan) baseline(c *component, coefs []int16) error {
 			k += 15
 			continue
 		}
-		if k += r; k > 63 {
-			return errCode
-		}
-		v, err := d.signed(n)
-		if err != nil {
+		if k, err = s.place(coefs, k+r, n); err != nil {
 			return err
 		}
-		coefs[zigzag[k]] = int16(v)
 	}
 	return nil
+}
+
+// place reads a coefficient of n bits and puts it at place k, which it returns.
+func (s *scan) place(coefs []int16, k, n int) (int, error) {
+	if k > 63 {
+		return k, errCode
+	}
+	v, err := s.d.signed(n)
+	if err != nil {
+		return k, err
+	}
+	coefs[zigzag[k]] = int16(v << s.low)
+	return k, nil
 }
 
 func (s *scan) dcFirst(c *component, coefs []int16) error {
@@ -275,14 +283,9 @@ func (s *scan) acFirst(c *component, coefs []int16) error {
 			k += 15
 			continue
 		}
-		if k += r; k > 63 {
-			return errCode
-		}
-		v, err := d.signed(n)
-		if err != nil {
+		if k, err = s.place(coefs, k+r, n); err != nil {
 			return err
 		}
-		coefs[zigzag[k]] = int16(v << s.low)
 	}
 	return nil
 }
