@@ -197,6 +197,27 @@ func (p page) commands() (out []line) {
 	return out
 }
 
+var span = regexp.MustCompile("`([^`]+)`")
+
+// spans are the pieces of code within a page's prose and tables. A piece may go on in the next line.
+func (p page) spans() (out []line) {
+	for i := 0; i < len(p.lines); i++ {
+		if p.lines[i].code || !strings.Contains(p.lines[i].text, "`") {
+			continue
+		}
+		text, last := p.lines[i].text, i
+		for strings.Count(text, "`")%2 == 1 && last+1 < len(p.lines) && !p.lines[last+1].code && strings.TrimSpace(p.lines[last+1].text) != "" {
+			last++
+			text += " " + strings.TrimSpace(p.lines[last].text)
+		}
+		for _, m := range span.FindAllStringSubmatch(text, -1) {
+			out = append(out, line{p.lines[i].n, m[1], true})
+		}
+		i = last
+	}
+	return out
+}
+
 // words splits a command as a shell would: quotes group, an unquoted # begins a comment, && and ; begin another command.
 func words(s string) [][]string {
 	var all [][]string
@@ -245,17 +266,23 @@ func words(s string) [][]string {
 
 // Each `go test ./package -run Name` of a page names tests that there are.
 func TestTheTestsThatPagesNameExist(t *testing.T) {
+	count := 0
 	for _, p := range pages(t) {
-		for _, l := range p.commands() {
+		for _, l := range append(p.commands(), p.spans()...) {
 			for _, command := range words(l.text) {
+				command = slices.DeleteFunc(command, func(w string) bool { return strings.HasPrefix(w, "CLIPINSPECTOR_") })
 				if len(command) < 2 || command[0] != "go" || command[1] != "test" {
 					continue
 				}
+				count++
 				if err := namesTests(command[2:]); err != nil {
 					t.Errorf("%s: %v", p.at(l), err)
 				}
 			}
 		}
+	}
+	if count < 45 {
+		t.Errorf("got %d commands, want 45 at least: the pages are not read rightly", count)
 	}
 }
 

@@ -50,6 +50,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	// A later suite of the folder, whose rule none of the cells there has, takes what they measured.
 	later := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"), "name=later", "detectors.*.k=5")
 	runTiny(t, later, Options{Out: out})
+	var err error
 	if rows, err = results.Detections("later"); err != nil {
 		t.Fatal(err)
 	}
