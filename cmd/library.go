@@ -41,8 +41,27 @@ func newLibrary(say io.Writer, roots []string) *library {
 // mostRuns bounds how many folders are looked into.
 const mostRuns = 1000
 
-// Runs implements web.Source: the folders named, those in them, and the shards of each.
-func (l *library) Runs() (out []web.Run) {
+// Runs implements web.Source.
+func (l *library) Runs() []web.Run {
+	out := l.list()
+	for i := range out {
+		if out[i].Audit {
+			continue
+		}
+		r, err := l.reading(out[i].Name)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		for _, s := range r.suites {
+			out[i].Suites = append(out[i].Suites, s.Rows.Suite.Name)
+		}
+	}
+	return out
+}
+
+// list finds runs and audits: the folders named, those in them, and the shards of each. It reads none.
+func (l *library) list() (out []web.Run) {
 	var folders []string
 	for _, root := range l.roots {
 		root = filepath.Clean(root)
@@ -63,16 +82,7 @@ func (l *library) Runs() (out []web.Run) {
 		seen[folder] = true
 		switch {
 		case isFile(filepath.Join(folder, experiments.StoreFile)):
-			run := web.Run{Name: folder}
-			r, err := l.reading(folder)
-			if err != nil {
-				run.Err = err
-			} else {
-				for _, s := range r.suites {
-					run.Suites = append(run.Suites, s.Rows.Suite.Name)
-				}
-			}
-			out = append(out, run)
+			out = append(out, web.Run{Name: folder})
 		case isFile(filepath.Join(folder, audit.ReportFile)):
 			out = append(out, web.Run{Name: folder, Audit: true})
 		}
@@ -90,9 +100,9 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// find is a run that Runs lists: an address names one of those and no path.
+// find makes sure that a run is among those listed: an address names one of those and no path.
 func (l *library) find(run string, audited bool) error {
-	if slices.ContainsFunc(l.Runs(), func(r web.Run) bool { return r.Name == run && r.Audit == audited }) {
+	if slices.ContainsFunc(l.list(), func(r web.Run) bool { return r.Name == run && r.Audit == audited }) {
 		return nil
 	}
 	return fmt.Errorf("there is no run %q here", run)

@@ -33,13 +33,13 @@ change nothing. End it with Ctrl-C.`,
 		Example: `  clip-inspector view
   clip-inspector view runs/mini runs/inspect --port 9000 --no-open`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				args = []string{"runs"}
-			}
 			for _, folder := range args {
 				if info, err := os.Stat(folder); err != nil || !info.IsDir() {
 					return fmt.Errorf("view %s: there is no such folder: run a suite first, or name where its --out lies", folder)
 				}
+			}
+			if len(args) == 0 {
+				args = []string{"runs"} // which may be made later
 			}
 			l, err := listen(port, c.Flags().Changed("port"))
 			if err != nil {

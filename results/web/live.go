@@ -2,7 +2,9 @@ package web
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -50,8 +52,7 @@ func (v *viewer) index(r *http.Request) (*page, error) {
 		Suites, Audits any
 		Failed         []failure
 	}{}
-	live := ""
-	var seen []string
+	seen := sha256.New()
 	for _, run := range v.src.Runs() {
 		err := run.Err
 		if run.Audit && err == nil {
@@ -67,10 +68,7 @@ func (v *viewer) index(r *http.Request) (*page, error) {
 				break
 			}
 			p := s.Progress
-			if p.Open() > 0 {
-				live = "/status"
-			}
-			seen = append(seen, s.Version)
+			fmt.Fprintln(seen, s.Version)
 			left := ""
 			if p.Open() > 0 {
 				left = roughly(p.Left())
@@ -79,6 +77,7 @@ func (v *viewer) index(r *http.Request) (*page, error) {
 				fraction(p.Models.Finished, p.Models.Planned), fraction(p.Detections.Finished, p.Detections.Planned), whole(int64(p.Failed())),
 				whole(int64(p.Leased())), text(left), moment(s.Rows.Suite.Created)}})
 		}
+		fmt.Fprintln(seen, run.Name, err)
 		if err != nil {
 			data.Failed = append(data.Failed, failure{run.Name, err.Error()})
 		}
@@ -89,7 +88,7 @@ func (v *viewer) index(r *http.Request) (*page, error) {
 	if len(audits.Rows) > 0 {
 		data.Audits = audits.HTML("/", r.URL.Query())
 	}
-	return &page{Title: "Runs", Template: "index", Data: data, Live: live, Version: strings.Join(seen, " ")}, nil
+	return &page{Title: "Runs", Template: "index", Data: data, Live: "/status", Version: hex.EncodeToString(seen.Sum(nil)[:8])}, nil
 }
 
 // plotCache keeps the figures that were drawn last, as a page asks for each as often as it is shown.

@@ -266,11 +266,15 @@ func TestAddressesSortAndFilter(t *testing.T) {
 func TestStatusTellsTheState(t *testing.T) {
 	s := made(2, named)
 	base := serve(t, &memory{suites: []*Suite{s}})
-	for _, path := range []string{"/status?run=runs/made&suite=made", "/status"} {
-		_, _, text := get(t, base+path)
-		var got struct{ Version string }
-		if err := json.Unmarshal([]byte(text), &got); err != nil || got.Version != s.Version {
-			t.Errorf("%s: %q, %v", path, text, err)
+	for path, shown := range map[string]string{"/status?run=runs/made&suite=made": "/suite?run=runs/made", "/status": "/"} {
+		for range 2 {
+			_, _, text := get(t, base+path)
+			_, _, page := get(t, base+shown)
+			var got struct{ Version string }
+			if err := json.Unmarshal([]byte(text), &got); err != nil || !strings.Contains(page, ` data-version="`+got.Version+`"`) {
+				t.Errorf("%s: %q, %v, not what the page shows", path, text, err)
+			}
+			s.Version += "1" // something new
 		}
 	}
 }
