@@ -93,7 +93,8 @@ func openBrowser(address string) {
 	} else if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
 		return
 	}
-	if err := exec.Command(program, address).Start(); err != nil {
-		return // there is none
+	c := exec.Command(program, address)
+	if c.Start() == nil {
+		go func() { _ = c.Wait() }() // whatever became of it, the address is printed
 	}
 }
