@@ -394,6 +394,12 @@ func FuzzReadWeights(f *testing.F) {
 		}
 		f.Add(raw, config, []byte(quickGELU))
 	}
+	_, w, tok := smallResNet(f)
+	raw, err := os.ReadFile(filepath.Join(writeResNet(f, w, tok, quickGELU, nil), "rn.pt"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw, []byte("{}"), []byte(quickGELU))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, weights, config, openCLIP []byte) {
 		for name, raw := range map[string][]byte{"w.pt": weights, configFile: config, openCLIPFile: openCLIP} {

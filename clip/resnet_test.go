@@ -181,42 +181,7 @@ func TestResNetBatch(t *testing.T) {
 func TestResNetIsRead(t *testing.T) {
 	c, w, tok := smallResNet(t)
 	write := func(config string, change func(map[string]*torchfileEntry)) string {
-		dir := t.TempDir()
-		entries := map[string]*torchfileEntry{"visual.bn1.num_batches_tracked": {nil, []float32{7}}}
-		for name, x := range w {
-			from, part, parts, transposed := openAIName(name)
-			shape, data := []int(x.Shape()), safetensors.Values(x)
-			if transposed {
-				data, shape = transpose(data, shape[0], shape[1]), []int{shape[1], shape[0]}
-			}
-			if entries[from] == nil {
-				whole := openAIShape(x.Shape(), parts, transposed)
-				entries[from] = &torchfileEntry{whole, make([]float32, product(whole))}
-			}
-			copy(entries[from].data[part*len(data):], data)
-		}
-		if change != nil {
-			change(entries)
-		}
-		var state torchfile.Entries
-		for _, name := range sortedNames(entries) {
-			state = append(state, torchfile.Entry{Key: name, Value: dense.New(entries[name].data, entries[name].shape...)})
-		}
-		if err := torchfile.Write(filepath.Join(dir, "rn.pt"), state); err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.Create(filepath.Join(dir, "bpe.txt"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if err := tok.Write(f); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, openCLIPFile), []byte(config), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return dir
+		return writeResNet(t, w, tok, config, change)
 	}
 	const quick = `{"model_cfg": {"quick_gelu": true, "vision_cfg": {"layers": [2, 1, 2, 1], "width": 4, "patch_size": null, "image_size": 64}}}`
 	p, err := ReadPretrained(write(quick, nil))
@@ -266,4 +231,45 @@ func TestResNetParameters(t *testing.T) {
 		}
 		t.Logf("%s: %.2f GFLOP an image", name, c.ImageCost(0).Forward/1e9)
 	}
+}
+
+// writeResNet writes weights under OpenAI's names, as a state dict rn.pt, with a vocabulary and a configuration into a folder of its own.
+func writeResNet(t testing.TB, w Weights, tok *bpe.Tokenizer, config string, change func(map[string]*torchfileEntry)) string {
+	t.Helper()
+	dir := t.TempDir()
+	entries := map[string]*torchfileEntry{"visual.bn1.num_batches_tracked": {nil, []float32{7}}}
+	for name, x := range w {
+		from, part, parts, transposed := openAIName(name)
+		shape, data := []int(x.Shape()), safetensors.Values(x)
+		if transposed {
+			data, shape = transpose(data, shape[0], shape[1]), []int{shape[1], shape[0]}
+		}
+		if entries[from] == nil {
+			whole := openAIShape(x.Shape(), parts, transposed)
+			entries[from] = &torchfileEntry{whole, make([]float32, product(whole))}
+		}
+		copy(entries[from].data[part*len(data):], data)
+	}
+	if change != nil {
+		change(entries)
+	}
+	var state torchfile.Entries
+	for _, name := range sortedNames(entries) {
+		state = append(state, torchfile.Entry{Key: name, Value: dense.New(entries[name].data, entries[name].shape...)})
+	}
+	if err := torchfile.Write(filepath.Join(dir, "rn.pt"), state); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "bpe.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := tok.Write(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, openCLIPFile), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

@@ -84,39 +84,38 @@ func (d *delivery) checkBuffers(m *Model) error {
 		}
 		return nil
 	}
-	prefix, suffix, err := m.buffers()
-	if err != nil {
-		return err
-	}
-	for _, b := range []struct {
-		name string
-		want *tensor.Dense
-	}{{"token_prefix", prefix}, {"token_suffix", suffix}} {
-		t, there := d.learner[b.name]
+	for i, name := range buffers[:2] {
+		t, there := d.learner[name]
 		if !there {
 			continue
 		}
-		want := b.want.Shape()
-		if n := m.perClass(); len(t.Shape) == 3 && t.Shape[0] != want[0] && t.Shape[0]%n == 0 {
-			return fmt.Errorf("the tensor %q has %d classes, %d were given", b.name, t.Shape[0]/n, len(m.Classes))
+		n, per := m.contextLength(), m.perClass()
+		want := []int{per * len(m.Classes), []int{1, m.CLIP.Config.Text.ContextLength - 1 - n}[i], m.CLIP.Config.Text.Width}
+		if len(t.Shape) == 3 && t.Shape[0] != want[0] && t.Shape[0]%per == 0 {
+			return fmt.Errorf("the tensor %q has %d classes, %d were given", name, t.Shape[0]/per, len(m.Classes))
 		}
 		if !slices.Equal(t.Shape, want) {
-			return fmt.Errorf("the tensor %q has shape %v; %v was expected for this CLIP", b.name, t.Shape, []int(want))
+			return fmt.Errorf("the tensor %q has shape %v; %v was expected for this CLIP", name, t.Shape, want)
 		}
-		got, err := finite(b.name, t)
+		got, err := finite(name, t)
 		if err != nil {
 			return err
 		}
-		per := len(got) / want[0]
-		for i, v := range dense.Floats(b.want) {
-			if near(got[i], v) {
+		prefix, suffix, err := m.buffers()
+		if err != nil {
+			return err
+		}
+		row := len(got) / want[0]
+		for at, v := range dense.Floats([]*tensor.Dense{prefix, suffix}[i]) {
+			if near(got[at], v) {
 				continue
 			}
-			if b.name == "token_prefix" {
-				return fmt.Errorf("the tensor %q is not the start token of this CLIP: the prompts were tuned for another", b.name)
+			if i == 0 {
+				return fmt.Errorf("the tensor %q is not the start token of this CLIP: the prompts were tuned for another", name)
 			}
+			class := at / row % len(m.Classes)
 			return fmt.Errorf("the tensor %q was made for another name than %.80q of class %d: the names must be those of the tuning, in "+
-				"the order of the labels", b.name, m.Classes[i/per%len(m.Classes)], i/per%len(m.Classes))
+				"the order of the labels", name, m.Classes[class], class)
 		}
 	}
 	return d.checkEnds(m)

@@ -28,7 +28,7 @@ const (
 )
 
 var (
-	perClassN  = settings.Param{Name: "per-class", Unit: "prompts", Doc: "prompts of a class, the authors' N", Default: 4, Min: 1, Max: 64}
+	perClassN  = settings.Param{Name: "per-class", Unit: "prompts", Doc: "prompts of a class, the authors' N", Default: 4, Min: 1, Max: 16}
 	iterations = settings.Param{Name: "iterations", Unit: "steps", Doc: "most iterations of Sinkhorn's algorithm for an image", Default: 100, Min: 1, Max: 1000}
 )
 
@@ -59,7 +59,7 @@ func init() {
 		Params: []settings.Param{
 			{Name: "context", Unit: "tokens", Doc: "context tokens in front of the class name", Default: 4, Min: 1, Max: 64},
 			perClassN,
-			{Name: "per-image", Unit: "prompts", Doc: "visual prompts, with each of which the image passes the tower, the authors' M", Default: 4, Min: 1, Max: 64},
+			{Name: "per-image", Unit: "prompts", Doc: "visual prompts, with each of which the image passes the tower, the authors' M", Default: 4, Min: 1, Max: 16},
 			{Name: "visual", Unit: "tokens", Doc: "tokens of a visual prompt", Default: 2, Min: 1, Max: 256},
 			iterations,
 			{Name: "init", Doc: "words in front of the class name, of which the first tokens start a context and the others stay: one text for all prompts of a class, " +
