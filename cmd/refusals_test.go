@@ -13,6 +13,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/internal/dense"
+	"clipinspector/internal/torchfile"
 )
 
 // What is refused is refused in one line, the same in every run, within a second of the processor and 100 MB of memory.
@@ -54,6 +59,45 @@ func TestRefusalsAreCheap(t *testing.T) {
 	if err := os.Truncate(files[len(files)-1], 99<<20+8); err != nil {
 		t.Fatal(err)
 	}
+	torch := func(name string, e torchfile.Entries) {
+		path := filepath.Join(dir, name)
+		if err := torchfile.Write(path, e); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, path)
+	}
+	zeros := func(shape ...int) *tensor.Dense {
+		return dense.New(make([]float32, tensor.Shape(shape).TotalSize()), shape...)
+	}
+	for name, e := range map[string]torchfile.Entries{
+		"plot-of-whom.pt":             {{Key: "ctx", Value: zeros(4, 16, 128)}},
+		"plot-of-17-prompts.pt":       {{Key: "ctx", Value: zeros(17, 2, 128)}, {Key: "token_prefix", Value: zeros(17*3, 1, 128)}},
+		"plotpp-of-17-prompts.pt":     {{Key: "ctx", Value: zeros(4, 2, 128)}, {Key: "ctx_vision", Value: zeros(17, 2, 96)}},
+		"plotpp-of-another-width.pt":  {{Key: "ctx", Value: zeros(4, 2, 128)}, {Key: "ctx_vision", Value: zeros(2, 2, 768)}},
+		"plot-with-more-than-that.pt": {{Key: "ctx", Value: zeros(4, 2, 128)}, {Key: "ctx_vision", Value: zeros(2, 2, 96)}, {Key: "trade_off", Value: zeros(1)}},
+	} {
+		torch(name, e)
+	}
+	slices.Sort(files[len(files)-5:])
+	// weights of ResNets, each in a folder with what tells the rest
+	resNet := func(name string, more ...torchfile.Entry) {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{"open_clip_config.json": `{"model_cfg": {"quick_gelu": true}}`, "bpe.txt": "#version: 0.2\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name, file), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		state := torchfile.Entries{{Key: "visual.conv1.weight", Value: zeros(2, 3, 3, 3)}, {Key: "visual.layer1.0.conv1.weight", Value: zeros(4, 4, 1, 1)},
+			{Key: "visual.layer2.0.conv1.weight", Value: zeros(8, 16, 1, 1)}, {Key: "visual.layer3.0.conv1.weight", Value: zeros(16, 32, 1, 1)},
+			{Key: "visual.layer4.0.conv1.weight", Value: zeros(32, 64, 1, 1)}, {Key: "token_embedding.weight", Value: zeros(514, 8)},
+			{Key: "positional_embedding", Value: zeros(16, 8)}, {Key: "transformer.resblocks.0.mlp.c_fc.weight", Value: zeros(32, 8)}, {Key: "text_projection", Value: zeros(8, 8)}}
+		torch(filepath.Join(name, "encoder.pt"), append(state, more...))
+	}
+	resNet("resnet-of-a-million-blocks", torchfile.Entry{Key: "visual.attnpool.positional_embedding", Value: zeros(2, 128)}, torchfile.Entry{Key: "visual.layer3.999999.conv1.weight", Value: zeros(1)})
+	resNet("resnet-of-half-a-block", torchfile.Entry{Key: "visual.attnpool.positional_embedding", Value: zeros(2, 128)})
+	resNet("resnet-for-no-square", torchfile.Entry{Key: "visual.attnpool.positional_embedding", Value: zeros(4, 128)})
 	pipe := filepath.Join(dir, "pipe.pt")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -78,7 +122,11 @@ func TestRefusalsAreCheap(t *testing.T) {
 	for _, path := range files {
 		first, memory, took := "", int64(0), []time.Duration{}
 		for range runs {
-			c := exec.Command(self, "inspect", "--checkpoint", path, "--classes", classes, "--ood", "builtin:mini")
+			args := []string{"inspect", "--checkpoint", path, "--classes", classes, "--ood", "builtin:mini"}
+			if filepath.Base(path) == "encoder.pt" {
+				args = append(args, "--clip", path)
+			}
+			c := exec.Command(self, args...)
 			c.Env = append(os.Environ(), asCommand+"=1", measuring+"="+cost)
 			out, _ := c.CombinedOutput()
 			line := strings.TrimSpace(string(out))
@@ -103,7 +151,8 @@ func TestRefusalsAreCheap(t *testing.T) {
 			t.Errorf("%s: %v and %d MB, want at most 1 s and 100 MB", path, took[runs/2], memory)
 		}
 		first = strings.TrimPrefix(strings.ReplaceAll(first, filepath.Dir(path)+"/", ""), "clip-inspector: ")
-		fmt.Fprintf(&table, "| %s | %d | %.2f | %s |\n", filepath.Base(path), memory, took[runs/2].Seconds(), strings.ReplaceAll(first, "|", `\|`))
+		name := strings.TrimPrefix(path, dir+"/")
+		fmt.Fprintf(&table, "| %s | %d | %.2f | %s |\n", name, memory, took[runs/2].Seconds(), strings.ReplaceAll(first, "|", `\|`))
 	}
 	t.Logf("%d runs each\n| file | MB at most | s of the processor, median | what is said |\n| --- | --- | --- | --- |\n%s", runs, table.String())
 }
