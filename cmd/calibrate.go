@@ -59,7 +59,7 @@ All seeds must be %d or above. Those below are for evaluation. calibrate writes 
 	c.Flags().StringVar(&out, "out", "", "folder for everything that is written (default runs/NAME of the suite)")
 	set = sets(c)
 	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
-	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for every two threads)")
-	c.Flags().IntVar(&trials, "trials", 0, "trials of each detector: short for --set search.trials=N")
+	counted(c.Flags(), &workers, "workers", 0, 0, "cells at a time (default: one for every two threads)")
+	counted(c.Flags(), &trials, "trials", 0, 0, "trials of each detector: short for --set search.trials=N")
 	return c
 }

@@ -71,8 +71,11 @@ func (f *flags) choose() error {
 		f.device += "/" + f.precision
 	}
 	name, _, err := world.SplitDevice(f.device)
-	if err != nil || name == "cpu" {
-		return err
+	if err != nil {
+		return misuse{err}
+	}
+	if name == "cpu" {
+		return nil
 	}
 	n, err := cuda.ParseDevice(name)
 	if err != nil {
@@ -146,6 +149,14 @@ func (o *output) Write(p []byte) (int, error) {
 type misuse struct{ error }
 
 func misused(format string, args ...any) error { return misuse{fmt.Errorf(format, args...)} }
+
+// oneOf tells misuse of a flag whose value is none of a list.
+func oneOf(flag, value string, known []string) error {
+	if slices.Contains(known, value) {
+		return nil
+	}
+	return misused("--%s %.40q: want one of %s", flag, value, strings.Join(known, ", "))
+}
 
 // strict makes every verb below c say misuse of what does not fit its flags and arguments.
 func strict(c *cobra.Command) {
@@ -257,18 +268,18 @@ models, looks for the backdoors with CI and other detectors, and says how well e
 	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N; run takes several, cuda:0,cuda:1, and starts a process for each")
 	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
 	c.PersistentPreRunE = func(verb *cobra.Command, _ []string) error {
-		if !slices.Contains(progresses, f.progress) {
-			return misused("--progress %.40q: want one of %s", f.progress, strings.Join(progresses, ", "))
+		if err := oneOf("progress", f.progress, progresses); err != nil {
+			return err
 		}
 		if f.devices() != nil {
 			if verb.Name() != "run" {
-				return fmt.Errorf("--device %s: only run takes several devices", f.device)
+				return misused("--device %s: only run takes several devices", f.device)
 			}
 			return nil // each process chooses its own
 		}
 		return f.choose()
 	}
-	c.PersistentFlags().IntVar(&f.threads, "threads", 0, "threads in all (default: all cores); no result depends on it")
+	counted(c.PersistentFlags(), &f.threads, "threads", 0, 0, "threads in all (default: all cores); no result depends on it")
 	c.PersistentFlags().StringVar(&f.progress, "progress", "text", "on the standard error: text, json (an object a line, for other programs), or none")
 	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), reportCommand(), viewCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),

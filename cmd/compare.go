@@ -31,6 +31,9 @@ value: a setting that the suite sweeps, or learner, seed or detector.`,
 			if (by == "") == (len(args) == 1) {
 				return misused("compare wants two folders, or one and --by SETTING; it got %d", len(args))
 			}
+			if err := oneOf("format", format, tables.ComparisonFormats); err != nil {
+				return err
+			}
 			all, err := compareRuns(args, suites, by, values)
 			if err != nil {
 				return err

@@ -3,8 +3,6 @@ package cmd
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,7 +62,7 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 			if a.Checkpoint == "" || a.OOD == "" {
 				return misused("inspect: say which model by --checkpoint FILE and which unlabelled images by --ood DIR (or builtin:mini)")
 			}
-			if err := knownFormat(format); err != nil {
+			if err := checkAudit(a, format); err != nil {
 				return err
 			}
 			a.Device, a.Threads, a.Report = f.device, f.threads, f.report()
@@ -90,7 +88,7 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 	}
 	auditFlags(c, &a)
 	formatFlag(c, &format)
-	c.Flags().IntVar(&a.References, "references", 0, "clean models to hold the delivered one against; 0: as many as five times the verdict's own work allows, 3 to 8")
+	counted(c.Flags(), &a.References, "references", 0, 0, "clean models to hold the delivered one against; 0: as many as five times the verdict's own work allows, 3 to 8")
 	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
 	return c
 }
@@ -103,11 +101,15 @@ func formatFlag(c *cobra.Command, format *string) {
 	complete(c, "format", func() []string { return reportFormats })
 }
 
-func knownFormat(format string) error {
-	if !slices.Contains(reportFormats, format) {
-		return misused("--format %.40q: want one of %s", format, strings.Join(reportFormats, ", "))
+// checkAudit tells misuse of the flags that inspect and repair share.
+func checkAudit(a audit.Audit, format string) error {
+	if _, err := inspector.Find(a.Detector); err != nil {
+		return misused("--detector: %w", err)
 	}
-	return nil
+	if err := a.Hints.Check(); err != nil {
+		return misuse{err}
+	}
+	return oneOf("format", format, reportFormats)
 }
 
 // hintFlags answer what a delivered file may leave open.
@@ -125,7 +127,7 @@ func auditFlags(c *cobra.Command, a *audit.Audit) {
 	c.Flags().StringVar(&a.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
 	c.Flags().StringVar(&a.OOD, "ood", "", "unlabelled images that show none of the classes, about 1,000: a folder, or builtin:mini")
 	c.Flags().StringVar(&a.Shots, "shots", "", "labelled images: a folder with one folder for each class, or a dataset of `list datasets`")
-	c.Flags().IntVar(&a.PerClass, "per-class", 16, "labelled images of each class to tune on at most; 30 % of a folder's are held back to measure on")
+	counted(c.Flags(), &a.PerClass, "per-class", 1, 16, "labelled images of each class to tune on at most; 30 % of a folder's are held back to measure on")
 	c.Flags().StringVar(&a.Detector, "detector", "separation", "detector to use; see `list detectors`")
 	complete(c, "detector", func() (names []string) {
 		for _, d := range inspector.All() {
@@ -134,6 +136,6 @@ func auditFlags(c *cobra.Command, a *audit.Audit) {
 		return names
 	})
 	c.Flags().DurationVar(&a.MaxTime, "max-time", 30*time.Minute, "longest time that the work may take by its estimate, such as 2h; 0 for any")
-	c.Flags().IntVar(&a.Seed, "seed", 1, "decides which pool images are used, and how")
+	counted(c.Flags(), &a.Seed, "seed", 0, 1, "decides which pool images are used, and how")
 	c.Flags().StringArrayVar(&a.Sets, "set", nil, "detector.NAME=VALUE, tuning.NAME=VALUE (of clean references) or repair.NAME=VALUE; may be repeated")
 }

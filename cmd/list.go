@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,8 +17,8 @@ func listCommand() *cobra.Command {
 		Example:   "  clip-inspector list attacks detectors\n  clip-inspector list --format json",
 		ValidArgs: listKinds,
 		RunE: func(c *cobra.Command, args []string) error {
-			if !slices.Contains(listFormats, format) {
-				return misused("no format of lists is called %q; there are %s", format, strings.Join(listFormats, ", "))
+			if err := oneOf("format", format, listFormats); err != nil {
+				return err
 			}
 			return printList(c.OutOrStdout(), args, format)
 		},

@@ -67,7 +67,7 @@ func listed(kind string) ([]entry, error) {
 	case "repair":
 		out = append(out, entry{Name: "repair", Doc: "how prompts are fine-tuned with a recovered trigger and right labels", Params: listParams(inspector.RepairParams)})
 	default:
-		return nil, fmt.Errorf("nothing to list is called %q; there are %s", kind, strings.Join(listKinds, ", "))
+		return nil, misused("nothing to list is called %q; there are %s", kind, strings.Join(listKinds, ", "))
 	}
 	return out, nil
 }

@@ -31,7 +31,7 @@ values of the corpus' own recipe.`,
 	c.Flags().StringVar(&corpus, "corpus", "mini", "mini or photos")
 	c.Flags().StringVar(&root, "data", "", "folder of real data (default $CLIPINSPECTOR_DATA, or data)")
 	c.Flags().BoolVar(&half, "half", true, "write matrices in half precision")
-	c.Flags().IntVar(&seed, "seed", 1, "decides weights and images")
+	counted(c.Flags(), &seed, "seed", 0, 1, "decides weights and images")
 	numbers := map[string]struct {
 		usage string
 		at    func(r *recipe) *int
@@ -50,7 +50,8 @@ values of the corpus' own recipe.`,
 	}
 	given := map[string]*int{}
 	for name, n := range numbers {
-		given[name] = c.Flags().Int(name, *n.at(&mini), fmt.Sprintf("%s (photos: %d)", n.usage, *n.at(&photos)))
+		given[name] = new(int)
+		counted(c.Flags(), given[name], name, 0, *n.at(&mini), fmt.Sprintf("%s (photos: %d)", n.usage, *n.at(&photos)))
 	}
 	rate := c.Flags().Float64("rate", mini.Options.Rate, "learning rate")
 	c.RunE = func(c *cobra.Command, _ []string) error {

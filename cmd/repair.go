@@ -27,7 +27,7 @@ what the detector says of the repaired model. ` + "`list repair`" + ` shows what
 				return misused("repair: wants --checkpoint, --ood, --shots and --out")
 			}
 			a.Device, a.Threads, a.Report = f.device, f.threads, f.report()
-			if err := knownFormat(format); err != nil {
+			if err := checkAudit(a, format); err != nil {
 				return err
 			}
 			r, err := audit.RepairDelivered(c.Context(), a, out, epoch)
@@ -43,6 +43,6 @@ what the detector says of the repaired model. ` + "`list repair`" + ` shows what
 	auditFlags(c, &a)
 	formatFlag(c, &format)
 	c.Flags().StringVar(&out, "out", "", "file *.safetensors, or a folder for Dassl's layout")
-	c.Flags().IntVar(&epoch, "epoch", 1, "epoch in the name of Dassl's file, for --load-epoch")
+	counted(c.Flags(), &epoch, "epoch", 0, 1, "epoch in the name of Dassl's file, for --load-epoch")
 	return c
 }

@@ -47,7 +47,7 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 			}
 			o := experiments.Options{Out: out, Device: f.device, Workers: workers, Threads: f.threads, Scratch: scratch, Report: f.report()}
 			if o.Shard, err = experiments.ShardOf(shard, os.Getenv); err != nil {
-				return err
+				return misused("--shard: %w", err)
 			}
 			if dry {
 				return experiments.DryRun(suite, o, c.OutOrStdout())
@@ -80,8 +80,8 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 	c.Flags().StringVar(&scratch, "scratch", "", "local folder to compute in, from where results are published to --out every minute")
 	set = sets(c)
 	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
-	c.Flags().IntVar(&workers, "workers", 0, "cells at a time (default: one for every two threads)")
-	c.Flags().IntVar(&seed, "seed", 0, "run this seed alone: short for --set seeds=[N]")
+	counted(c.Flags(), &workers, "workers", 0, 0, "cells at a time (default: one for every two threads)")
+	counted(c.Flags(), &seed, "seed", 0, 0, "run this seed alone: short for --set seeds=[N]")
 	return c
 }
 

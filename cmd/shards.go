@@ -105,14 +105,11 @@ be queued again. docs/cluster.md has the rest, and how to do the same without Sl
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !slurm {
-				return errors.New("submit: say --slurm; other systems start `run --shard I/N` themselves: docs/cluster.md")
+				return misused("submit: say --slurm; other systems start `run --shard I/N` themselves: docs/cluster.md")
 			}
 			suite, err := load(args, *set)
 			if err != nil {
 				return err
-			}
-			if s.Shards < 1 {
-				return fmt.Errorf("--shards %d: want 1 at least", s.Shards)
 			}
 			s.Name = suite.Name
 			if s.Out == "" {
@@ -162,14 +159,14 @@ be queued again. docs/cluster.md has the rest, and how to do the same without Sl
 	set = sets(c)
 	c.Flags().BoolVar(&slurm, "slurm", false, "hand it to Slurm (sbatch)")
 	c.Flags().BoolVar(&onlyPrint, "print", false, "print the scripts and submit nothing")
-	c.Flags().IntVar(&s.Shards, "shards", 8, "parts to cut the suite into")
+	counted(c.Flags(), &s.Shards, "shards", 1, 8, "parts to cut the suite into")
 	c.Flags().StringVar(&s.Out, "out", "", "folder for everything, seen by all nodes (default runs/NAME of the suite)")
 	c.Flags().DurationVar(&s.Time, "time", 0, "time limit of a shard, such as 6h (default: three times the estimate, 10m at least)")
 	c.Flags().StringVar(&s.Partition, "partition", "", "Slurm's partition")
 	c.Flags().StringVar(&s.Account, "account", "", "Slurm's account")
 	c.Flags().StringVar(&s.QOS, "qos", "", "Slurm's quality of service")
 	c.Flags().StringVar(&s.GRES, "gres", "", "generic resources of a shard, such as gpu:1 (with --device cuda:0)")
-	c.Flags().IntVar(&s.CPUs, "cpus", 1, "processors of a shard")
+	counted(c.Flags(), &s.CPUs, "cpus", 1, 1, "processors of a shard")
 	c.Flags().StringVar(&s.Memory, "mem", "4G", "memory of a shard")
 	c.Flags().StringArrayVar(&s.Extra, "sbatch", nil, "a further option of sbatch, such as --constraint=a100; may be repeated")
 	return c

@@ -33,7 +33,16 @@ row, for pandas and the like: models, detections, or the classes of every detect
 				if !c.Flags().Changed("format") {
 					format = "json"
 				}
+				if err := oneOf("rows", rows, tables.Rows); err != nil {
+					return err
+				}
+				if err := oneOf("format", format, tables.RowFormats); err != nil {
+					return err
+				}
 				return printRows(c.OutOrStdout(), out, suite, rows, format)
+			}
+			if err := oneOf("format", format, tables.Formats); err != nil {
+				return err
 			}
 			return printTable(c.OutOrStdout(), os.Stderr, out, suite, format, by)
 		},
@@ -71,6 +80,9 @@ Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is
 			if conversion.To == "" {
 				return misused("export --checkpoint wants --to, a folder or a file *.safetensors")
 			}
+			if err := conversion.Hints.Check(); err != nil {
+				return misuse{err}
+			}
 			conversion.Report = c.ErrOrStderr()
 			return audit.Convert(c.OutOrStdout(), conversion)
 		},
@@ -82,7 +94,7 @@ Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is
 	hintFlags(c, &conversion.Hints)
 	c.Flags().StringVar(&conversion.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
 	c.Flags().StringVar(&conversion.To, "to", "", "folder for Dassl's layout, or a file *.safetensors")
-	c.Flags().IntVar(&conversion.Epoch, "epoch", 1, "epoch in the name of Dassl's file, for --load-epoch")
+	counted(c.Flags(), &conversion.Epoch, "epoch", 0, 1, "epoch in the name of Dassl's file, for --load-epoch")
 	c.Flags().StringVar(&conversion.Trigger, "trigger", "", "additive trigger to write beside the prompts, as BadCLIP does")
 	c.Flags().StringVar(&conversion.Target, "target", "", "name of the class that the trigger aims at")
 	return c

@@ -40,6 +40,6 @@ prints its accuracy and the success rate of its backdoor, and writes model.safet
 	set = sets(c)
 	c.Flags().StringVar(&dataset, "dataset", "mini-caltech", "dataset to tune on; see `list datasets`")
 	c.Flags().StringVar(&attack, "attack", "clean", "attack to plant; see `list attacks`")
-	c.Flags().IntVar(&seed, "seed", 1, "decides few-shot sample, target class, trigger and tuning")
+	counted(c.Flags(), &seed, "seed", 0, 1, "decides few-shot sample, target class, trigger and tuning")
 	return c
 }

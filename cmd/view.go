@@ -54,7 +54,7 @@ change nothing. End it with Ctrl-C.`,
 			return serve(c.Context(), l, web.Handler(newLibrary(c.ErrOrStderr(), args), port))
 		},
 	}
-	c.Flags().IntVar(&port, "port", viewPort, "port of 127.0.0.1; without the flag another one where this is taken; 0 for any")
+	counted(c.Flags(), &port, "port", 0, viewPort, "port of 127.0.0.1; without the flag another one where this is taken; 0 for any")
 	c.Flags().BoolVar(&quiet, "no-open", false, "do not open a browser")
 	return c
 }

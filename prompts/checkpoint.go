@@ -2,6 +2,8 @@ package prompts
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"clipinspector/clip"
 )
@@ -12,6 +14,36 @@ type Hints struct {
 	Learner  string // name of the learner
 	Position string // "end", "middle" or "front": where the class name stands in CoOp's prompts
 	Init     string // words in front of the class name, or the whole prompt with {} for the name
+}
+
+// Check returns an error where a hint names a learner or a position that there is not.
+func (h Hints) Check() error {
+	if name := h.learner(); name != "" {
+		if _, err := FindLearner(name); err != nil {
+			return fmt.Errorf("--learner: %w", err)
+		}
+	}
+	if !slices.Contains(positions, h.position()) {
+		return fmt.Errorf("--class-position %.40q: it is end, middle or front", h.Position)
+	}
+	return nil
+}
+
+// learner is the name by which this package knows the learner.
+func (h Hints) learner() string {
+	name := strings.ToLower(h.Learner)
+	if other, ok := kinds[name]; ok {
+		return other
+	}
+	return name
+}
+
+// position is where the class name stands; behind the context where nothing is said.
+func (h Hints) position() Position {
+	if h.Position == "end" {
+		return PositionEnd
+	}
+	return Position(h.Position)
 }
 
 // ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind of file it is decides its
@@ -34,6 +66,9 @@ func ReadCheckpoint(path string, classes []string, h Hints, c *clip.Model) (*Mod
 	}
 	own, err := isOwn(path)
 	if err != nil {
+		return nil, err
+	}
+	if err := h.Check(); err != nil {
 		return nil, err
 	}
 	if !own {

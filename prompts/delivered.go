@@ -330,13 +330,7 @@ func (d *delivery) lora(given map[string]any) error {
 
 // place puts the class name where the file or the hints say, and notes what is assumed where neither does.
 func (d *delivery) place(m *Model, h Hints) error {
-	at := Position(h.Position)
-	if at == "end" {
-		at = PositionEnd
-	}
-	if !slices.Contains(positions, at) {
-		return fmt.Errorf("--class-position %.40q: it is end, middle or front", h.Position)
-	}
+	at := h.position()
 	if m.Learner.Name != "coop" {
 		if at != PositionEnd {
 			return fmt.Errorf("--class-position %s: in prompts of %s the class name stands at the end", at, m.Learner.Name)

@@ -129,15 +129,7 @@ func (d *delivery) classify(h Hints, classes int) (string, error) {
 	any := func(prefix string) bool {
 		return slices.ContainsFunc(sortedKeys(d.learner), func(n string) bool { return strings.HasPrefix(n, prefix) })
 	}
-	asked := strings.ToLower(h.Learner)
-	if other, ok := kinds[asked]; ok {
-		asked = other
-	}
-	if asked != "" {
-		if _, err := FindLearner(asked); err != nil {
-			return "", fmt.Errorf("--learner: %w", err)
-		}
-	}
+	asked := h.learner()
 	found := ""
 	switch bare, ok := d.learner[""]; {
 	case ok && asked == "coop":
