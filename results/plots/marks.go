@@ -22,6 +22,9 @@ type curve struct {
 	marked float64 // radius of the glyphs in points; 0 for none
 }
 
+// crowd is how many marks of a curve are all drawn; of more, one a place.
+const crowd = 10_000
+
 // Plot implements plot.Plotter.
 func (s curve) Plot(c draw.Canvas, p *plot.Plot) {
 	tx, ty := p.Transforms(&c)
@@ -40,12 +43,20 @@ func (s curve) Plot(c draw.Canvas, p *plot.Plot) {
 		run = append(run, vg.Point{X: tx(q.x) + s.shift, Y: ty(q.y)})
 	}
 	flush()
+	drawn := map[[2]int]bool{} // places of marks, where there are so many that most hide behind others
 	for _, q := range s.points {
 		if !finite(q.y) {
 			continue
 		}
 		x := tx(q.x) + s.shift
 		whisker(&c, x, ty(q.lo), ty(q.hi), finite(q.lo) && finite(q.hi), s.colour, 0.8)
+		if s.marked > 0 && len(s.points) > crowd {
+			at := [2]int{int(float64(x) / s.marked), int(float64(ty(q.y)) / s.marked)}
+			if drawn[at] {
+				continue
+			}
+			drawn[at] = true
+		}
 		if s.marked > 0 {
 			c.DrawGlyphNoClip(s.mark(s.marked), vg.Point{X: x, Y: ty(q.y)})
 		}

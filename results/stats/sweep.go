@@ -2,6 +2,7 @@ package stats
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -168,12 +169,36 @@ func (x swept) counts(c variant, value any, backdoored bool) bool {
 	return ValueText(own) == ValueText(value)
 }
 
+// distinct leaves out what has the group and, being shared, the settings of one before it.
+func distinct(cells []variant) (out []variant) {
+	type sort struct {
+		group    string
+		settings uintptr
+	}
+	seen := map[sort]bool{}
+	for _, c := range cells {
+		s := sort{c.group, reflect.ValueOf(c.settings).Pointer()}
+		if !seen[s] {
+			seen[s] = true
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // findSwept returns the settings that vary within groups, by path.
 func findSwept(cells []variant) []swept {
+	cells = distinct(cells)
 	leaves := make([]map[string]string, len(cells))
 	paths := map[string]bool{}
+	flat := map[uintptr]map[string]string{}
 	for i, c := range cells {
+		settings := reflect.ValueOf(c.settings).Pointer()
+		if leaves[i] = flat[settings]; leaves[i] != nil {
+			continue
+		}
 		leaves[i] = Flatten(c.settings)
+		flat[settings] = leaves[i]
 		for p := range leaves[i] {
 			last := p[strings.LastIndexByte(p, '.')+1:]
 			if last != "fingerprint" && last != "version" && last != "engine" {

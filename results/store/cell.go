@@ -13,7 +13,7 @@ import (
 )
 
 // Row is a cell with its state. Result is meaningful when State is Finished, Message when it is or
-// was Failed.
+// was Failed. Rows that are read together may share their settings, which nobody changes.
 type Row[C, R any] struct {
 	Cell     C
 	State    State
@@ -222,10 +222,11 @@ func (d *declaration[C, R]) query(where string) string {
 	return d.columns() + fmt.Sprintf(`FROM %[1]s c LEFT JOIN suite_%[1]s l ON l.key=c.key WHERE `, d.kind) + where
 }
 
-func (d *declaration[C, R]) scan(row scanner) (Row[C, R], error) {
+// scan reads a row; one with settings that are known already shares them.
+func (d *declaration[C, R]) scan(row scanner, known map[string]map[string]any) (Row[C, R], error) {
 	var r Row[C, R]
 	h := d.head(&r.Cell)
-	to := []any{h.key, h.suite, h.order, (*settingsText)(h.settings), &r.State, &r.Attempts, &r.Failures, &r.Message}
+	to := []any{h.key, h.suite, h.order, sharedSettings{h.settings, known}, &r.State, &r.Attempts, &r.Failures, &r.Message}
 	to = append(append(to, targets(d.own, &r.Cell)...), targets(d.result, &r.Result)...)
 	if err := row.Scan(to...); err != nil {
 		if *h.key != "" {
@@ -244,8 +245,9 @@ func (d *declaration[C, R]) read(q queryer, where string, args ...any) ([]Row[C,
 	}
 	defer rows.Close()
 	var out []Row[C, R]
+	known := map[string]map[string]any{}
 	for rows.Next() {
-		r, err := d.scan(rows)
+		r, err := d.scan(rows, known)
 		if err != nil {
 			return nil, err
 		}
@@ -428,7 +430,7 @@ func (d *declaration[C, R]) lease(s *Store, suite, worker string, ttl time.Durat
 		if err != nil || key == "" {
 			return err
 		}
-		row, err := d.scan(tx.QueryRow(d.query(`c.key=? AND (?2='' OR l.suite=?2) ORDER BY l.suite LIMIT 1`), key, suite))
+		row, err := d.scan(tx.QueryRow(d.query(`c.key=? AND (?2='' OR l.suite=?2) ORDER BY l.suite LIMIT 1`), key, suite), map[string]map[string]any{})
 		if err != nil {
 			return err
 		}
@@ -744,6 +746,26 @@ func (m *settingsText) Scan(src any) error {
 	v, err := decodeSettings(text)
 	*m = v
 	return err
+}
+
+// sharedSettings reads settings that many cells have alike: tens of thousands differ in a few.
+type sharedSettings struct {
+	to    *map[string]any
+	known map[string]map[string]any // by their text
+}
+
+// Scan implements sql.Scanner.
+func (s sharedSettings) Scan(src any) error {
+	text, _ := src.(string)
+	m, ok := s.known[text]
+	if !ok {
+		if err := (*settingsText)(&m).Scan(src); err != nil {
+			return err
+		}
+		s.known[text] = m
+	}
+	*s.to = m
+	return nil
 }
 
 // Scan implements sql.Scanner.
