@@ -107,7 +107,17 @@ func sameFolder(a, b string) bool {
 // Merge puts the suites of several output folders, shards of one run above all, into one below out: first the files of finished cells, then the rows that
 // name them. The same cell with different results is refused and named (store.ErrConflict), and so are cells that differ in method version, engine or data
 // alone. What is not finished yet is pending in the merged store, which says that it is partial. Merging again takes over what has come since.
+//
+// On a network file system the merged store is written to the folder for temporary files, and put in its place when it is whole.
 func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (merged []Merged, err error) {
+	scratch := ""
+	if store.NetworkFS(out) != "" && os.Getenv(store.NetworkVariable) != "1" {
+		scratch = os.TempDir()
+	}
+	return mergeInto(ctx, dirs, out, scratch, report)
+}
+
+func mergeInto(ctx context.Context, dirs []string, out, scratch string, report io.Writer) (merged []Merged, err error) {
 	from, err := sources(dirs, out)
 	if err != nil {
 		return nil, err
@@ -115,7 +125,16 @@ func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (me
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return nil, fmt.Errorf("making the output folder: %w", err)
 	}
-	to, err := store.Open(filepath.Join(out, StoreFile))
+	folder, alive, publish := out, func() {}, func() error { return nil }
+	if scratch != "" {
+		staged, serr := openStage(out, scratch, false)
+		if serr != nil {
+			return nil, serr
+		}
+		defer func() { err = errors.Join(err, staged.close()) }()
+		folder, alive, publish = staged.local, staged.live, staged.publish
+	}
+	to, err := store.Open(filepath.Join(folder, StoreFile))
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +155,7 @@ func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (me
 		if err := mergeOne(merging, s, out, at, there); err != nil {
 			return nil, err
 		}
+		alive()
 		step(i+1, len(from))
 	}
 	if err := merging.End(); err != nil {
@@ -160,7 +180,7 @@ func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (me
 		}
 		merged = append(merged, *m)
 	}
-	return merged, nil
+	return merged, publish()
 }
 
 // nonEmpty is nil for an empty text.

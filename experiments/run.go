@@ -73,7 +73,7 @@ func Run(ctx context.Context, f *suite.File, o Options) (done store.Progress, er
 	}
 	var staged *stage
 	if o.Scratch != "" {
-		if staged, err = openStage(o.Out, o.Scratch); err != nil {
+		if staged, err = openStage(o.Out, o.Scratch, true); err != nil {
 			return none, err
 		}
 		o.Out = staged.local

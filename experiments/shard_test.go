@@ -152,6 +152,22 @@ func TestMergedShardsHaveTheBytesOfOneRun(t *testing.T) {
 	if err != nil || !p.Done() {
 		t.Fatalf("a run into the merged folder: %+v, %v", p, err)
 	}
+	network := t.TempDir() // merged as on a network file system, into nothing and into what is there
+	for range 2 {
+		whole, err := mergeInto(context.Background(), []string{out}, network, t.TempDir(), nil)
+		if err != nil || len(whole) != 1 || whole[0].Partial() != "" {
+			t.Fatalf("merged by way of another folder: %+v, %v", whole, err)
+		}
+		if got := exported(t, network, f.Name); !bytes.Equal(got, want) {
+			t.Errorf("merged by way of another folder: %s", experimentstest.FirstDifference(got, want))
+		}
+		if p, err := Run(context.Background(), f, Options{Out: network}); err != nil || !p.Done() {
+			t.Fatalf("a run into it: %+v, %v", p, err)
+		}
+		if _, err := os.Stat(filepath.Join(network, ownerFile)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after the merge the folder is still claimed: %v", err)
+		}
+	}
 	elsewhere := t.TempDir()
 	if m = merged(t, []string{Shard{1, 3}.Folder(out), Shard{2, 3}.Folder(out), Shard{3, 3}.Folder(out)}, elsewhere); m.Partial() != "" {
 		t.Errorf("shards by their own folders: %q", m.Partial())
@@ -214,17 +230,17 @@ func TestMergeRefusesAnotherResult(t *testing.T) {
 // A shard that another process computes is left to it.
 func TestStagedFoldersHaveOneOwner(t *testing.T) {
 	out := t.TempDir()
-	s, err := openStage(out, t.TempDir())
+	s, err := openStage(out, t.TempDir(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openStage(out, t.TempDir()); err == nil {
+	if _, err := openStage(out, t.TempDir(), true); err == nil {
 		t.Error("a second process staged the same folder")
 	}
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = openStage(out, t.TempDir()); err != nil {
+	if s, err = openStage(out, t.TempDir(), true); err != nil {
 		t.Fatalf("after the first one ended: %v", err)
 	}
 	if err := s.close(); err != nil {

@@ -17,6 +17,7 @@ import (
 // has come is published again and again: files first, then the store, as a whole and renamed into place.
 type stage struct {
 	out, local string
+	files      bool       // whether the cells' files are staged as well, or only the store
 	owner      string     // path of the lock
 	mu         sync.Mutex // one publication at a time
 }
@@ -34,12 +35,13 @@ type owner struct {
 	Seen time.Time `json:"seen"`
 }
 
-// openStage brings what lies in the output folder to a folder of its own below scratch. One process at a time may stage a folder.
-func openStage(out, scratch string) (*stage, error) {
+// openStage brings what lies in the output folder, the store alone or its cells' files as well, to a folder of its own below scratch. One process at a time
+// may stage a folder.
+func openStage(out, scratch string, files bool) (*stage, error) {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return nil, fmt.Errorf("making the output folder: %w", err)
 	}
-	s := &stage{out: out}
+	s := &stage{out: out, files: files}
 	if err := s.claim(); err != nil {
 		return nil, err
 	}
@@ -103,6 +105,9 @@ func (s *stage) fetch() error {
 
 // move makes the files of all finished cells that lie in one folder lie in the other.
 func (s *stage) move(from, to string) error {
+	if !s.files {
+		return nil
+	}
 	r, err := store.OpenExisting(filepath.Join(s.local, StoreFile))
 	if err != nil {
 		return err
@@ -124,6 +129,12 @@ func (s *stage) move(from, to string) error {
 	return nil
 }
 
+// live gives a sign of life to others who want the folder.
+func (s *stage) live() {
+	now := time.Now()
+	_ = os.Chtimes(s.owner, now, now) // the next one may do
+}
+
 // publish brings what has come to the output folder, the store last.
 func (s *stage) publish() error {
 	s.mu.Lock()
@@ -131,8 +142,7 @@ func (s *stage) publish() error {
 	if _, err := os.Stat(filepath.Join(s.local, StoreFile)); err != nil {
 		return nil // nothing yet
 	}
-	now := time.Now()
-	_ = os.Chtimes(s.owner, now, now) // a sign of life
+	s.live()
 	// The store is copied before the files are brought, so that it names none that are not there.
 	r, err := store.OpenExisting(filepath.Join(s.local, StoreFile))
 	if err != nil {
