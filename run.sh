@@ -128,6 +128,7 @@ run_tests() {
         say "staticcheck cannot be had here (no network, or Go is too old for it): skipped"
     fi
     test_cuda || status=1
+    experiments/cluster/slurm.sh install || true # one line says why the test with a real Slurm is skipped
     # Packages whose goroutines share memory run under the race detector.
     local racy='^clipinspector/(results/store|experiments|engine/cpu)$'
     packages=$(go list ./...)
