@@ -93,7 +93,7 @@ func TestUnfinishedCellsAreMerged(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err := to.Progress("grid")
-	if err != nil || p.Models != (Counts{Planned: 4, Finished: 3, Failed: 1}) || p.Detections != (Counts{Planned: 8, Pending: 8, Blocked: 2}) {
+	if err != nil || p.Models != (Counts{Planned: 4, Finished: 3, Failed: 1, Seconds: 3}) || p.Detections != (Counts{Planned: 8, Pending: 8, Blocked: 2}) {
 		t.Errorf("%+v, %v, want 3 models finished, one failed, and 8 detections pending of which 2 wait for it", p, err)
 	}
 	whole := grid(t)
