@@ -113,6 +113,24 @@ browser() {
         say "the viewer is not tested in a browser: there is none (apt-get install chromium)"
 }
 
+# test_python runs the tests of python/ with the program that was built: with $CLIPINSPECTOR_PYTHON where it has pytest, or else in an
+# environment of its own below .tools, with torch where CLIPINSPECTOR_TORCH=1 asks for it.
+test_python() {
+    local python=${CLIPINSPECTOR_PYTHON:-} packages="pytest numpy pandas tqdm"
+    if [[ -z $python ]] || ! "$python" -c "import pytest, numpy, pandas, tqdm" 2>/dev/null; then
+        python=$here/.tools/python/bin/python
+        [[ ${CLIPINSPECTOR_TORCH:-} != 1 ]] || packages+=" torch"
+        # shellcheck disable=SC2086 # one package a word
+        if ! { [[ -x $python ]] || python3 -m venv "$here/.tools/python"; } >/dev/null 2>&1 ||
+            ! "$python" -m pip install -q --disable-pip-version-check $packages >/dev/null 2>&1; then
+            say "Python's tests: skipped, python3 with venv, or its packages ($packages), cannot be had here"
+            return 0
+        fi
+    fi
+    "$python" -c "import sys; sys.exit(sys.version_info < (3, 10))" || { say "Python's tests: skipped, $("$python" --version) is older than 3.10"; return 0; }
+    (cd "$here/python" && CLIPINSPECTOR_PROGRAM=$program PYTHONPATH=$here/python PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -q -p no:cacheprovider -rs tests)
+}
+
 run_tests() {
     need_tools
     cd "$here"
@@ -129,6 +147,8 @@ run_tests() {
     fi
     test_cuda || status=1
     experiments/cluster/slurm.sh install || true # one line says why the test with a real Slurm is skipped
+    build
+    test_python || status=1
     # Packages whose goroutines share memory run under the race detector.
     local racy='^clipinspector/(results/store|experiments|engine/cpu)$'
     packages=$(go list ./...)

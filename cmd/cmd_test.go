@@ -51,6 +51,14 @@ func TestVerbsWriteBelowTheirOwnFolder(t *testing.T) {
 	if text, err := execute(t, "table", "--out", "runs/own", "--rows", "detections", "--format", "parquet"); err != nil || !strings.HasPrefix(text, "PAR1") {
 		t.Errorf("%v\n%.100q", err, text)
 	}
+	if text, err := execute(t, "export", "--out", "runs/own", "--mlflow", "mlruns"); err != nil || !strings.Contains(text, "1 runs of the suite own") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	for _, file := range []string{"meta.yaml", "*/meta.yaml", "*/params/tuning.epochs", "*/metrics/acc", "*/tags/mlflow.runName", "*/artifacts/model.safetensors"} {
+		if found, err := filepath.Glob(filepath.Join("mlruns", "*", file)); err != nil || len(found) != 1 {
+			t.Errorf("%s: %v, %v", file, found, err)
+		}
+	}
 	if _, err := execute(t, "table"); err == nil || !strings.Contains(err.Error(), filepath.Join("runs", "mini")) {
 		t.Errorf("table without a run: %v", err)
 	}
@@ -119,6 +127,15 @@ func TestCompletionsAndVersion(t *testing.T) {
 	} {
 		if text, err := execute(t, args...); err != nil || !strings.Contains(text, want) {
 			t.Errorf("%v: got %q, %v, want %s in it", args, text, err, want)
+		}
+	}
+}
+
+// A name that a store has may lead nowhere else.
+func TestMLflowNamesStayInTheirFolder(t *testing.T) {
+	for name, want := range map[string]string{"../../x": "___.._x", "..": "_", "a/b": "a_b", ".hidden": "_hidden", "tuning.epochs": "tuning.epochs"} {
+		if got := mlflowName.ReplaceAllString(name, "_"); got != want || !filepath.IsLocal(got) {
+			t.Errorf("%q becomes %q, want %q", name, got, want)
 		}
 	}
 }

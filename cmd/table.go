@@ -58,7 +58,7 @@ row, for pandas and the like: models, detections, or the classes of every detect
 }
 
 func exportCommand() *cobra.Command {
-	var out, suite string
+	var out, suite, mlflow string
 	var conversion audit.Conversion
 	c := &cobra.Command{
 		Use:   "export",
@@ -66,14 +66,23 @@ func exportCommand() *cobra.Command {
 		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a line. The same settings and
 seeds give the same bytes, for any number of threads and workers, after any resume, on any x86-64 processor with AVX2.
 
+With --mlflow DIR it writes the suite into the folder of MLflow's file store: a run for each model and each detection.
+
 With --checkpoint it converts a model instead. --to DIR writes it for the code of CoOp, CoCoOp, MaPLe and BadCLIP, as
 Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is MultiModalPromptLearner).
 --to FILE.safetensors writes it in this project's form.`,
 		Example: `  clip-inspector export --out runs/mini | sha256sum
+  clip-inspector export --out runs/mini --mlflow mlruns
   clip-inspector export --checkpoint runs/tune/models/ID/model.safetensors --clip builtin:mini --to delivered
   clip-inspector export --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --to model.safetensors`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if mlflow != "" {
+				if conversion.Checkpoint != "" {
+					return misused("export: --mlflow writes a suite, and --checkpoint a model: give one of them")
+				}
+				return exportMLflow(c.OutOrStdout(), out, suite, mlflow)
+			}
 			if conversion.Checkpoint == "" {
 				return exportScores(c.OutOrStdout(), out, suite)
 			}
@@ -89,6 +98,7 @@ Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
 	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
+	c.Flags().StringVar(&mlflow, "mlflow", "", "folder of MLflow's file store (mlruns) to write the suite's runs into")
 	c.Flags().StringVar(&conversion.Checkpoint, "checkpoint", "", "model to write in another form: this project's, Dassl's or BAPLe's")
 	c.Flags().StringVar(&conversion.Classes, "classes", "", "class names in the order of the labels, where the checkpoint has none: one a line, or JSON")
 	hintFlags(c, &conversion.Hints)

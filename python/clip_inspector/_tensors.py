@@ -15,7 +15,7 @@ def floats(x: Any) -> Floats:
     """Make a contiguous float32 array of what numpy takes, or of a tensor of torch."""
     if hasattr(x, "detach"):
         x = x.detach().to("cpu").float().numpy()
-    return np.ascontiguousarray(np.asarray(x, dtype="<f4"))
+    return np.asarray(x, dtype="<f4", order="C")
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:

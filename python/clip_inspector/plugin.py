@@ -63,7 +63,7 @@ class Random:
         n = math.prod(shape)
         if high & (high - 1) == 0:
             return np.array([x & (high - 1) for x in self.uint64(n)], dtype=np.int64).reshape(shape)
-        out = []
+        out: list[int] = []
         least = (1 << 32) % high  # products below it are drawn again
         while len(out) < n:
             for x in self.uint64(n - len(out)):
