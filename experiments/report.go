@@ -187,6 +187,9 @@ func (r *report) close() {
 	if r.bar != nil {
 		_ = r.bar.Finish() // a terminal that is gone has nobody to tell
 	}
+	if _, events := r.w.(*progress.Events); events {
+		r.show() // the end of it
+	}
 	p, _ := r.state()
 	repairs := ""
 	if p.Repairs.Planned > 0 {

@@ -75,7 +75,7 @@ class Bars:
             return
         if self.bar is None or self.what != p.what or self.bar.total != p.total:
             self.close()
-            self.bar, self.what = self.make(total=p.total, desc=p.what), p.what
+            self.bar, self.what = self.make(total=p.total, desc=p.what, bar_format="{desc}: {percentage:3.0f}%|{bar}|{postfix}"), p.what
         self.bar.update(p.done - self.bar.n)
         if p.text:
             self.bar.set_postfix_str(p.text)
