@@ -1,7 +1,6 @@
 package attacks
 
 import (
-	"math"
 	"math/rand/v2"
 
 	"clipinspector/settings"
@@ -22,19 +21,7 @@ func init() {
 			for i := range control {
 				control[i] = 2*rng.Float64() - 1
 			}
-			dx, dy := triggers.Upsample(control[:k*k], k, size), triggers.Upsample(control[k*k:], k, size)
-			var mean float64
-			for i := range dx {
-				mean += math.Hypot(dx[i], dy[i]) / float64(size*size)
-			}
-			scale := v.Float("displacement") * float64(size) / 64 / mean // pixels
-			grid := make([]float32, 0, 2*size*size)
-			for i := range dx {
-				for _, at := range [2]float64{float64(i%size) + scale*dx[i], float64(i/size) + scale*dy[i]} {
-					grid = append(grid, float32(min(1, max(-1, 2*at/float64(size-1)-1))))
-				}
-			}
-			return triggers.Warp{Grid: triggers.Dense(grid, size, size, 2)}
+			return triggers.SmoothWarp(control[:k*k], control[k*k:], k, size, v.Float("displacement")*float64(size)/64)
 		},
 	})
 }

@@ -46,6 +46,10 @@ reach. It prints the anomaly index of every class, verdict and suspected target,
 sums, and writes report.json, verdict.png, trigger.png, trigger.safetensors and the audited model, audited.safetensors, below
 --out. Deploy that file: the verb verify says whether a file is the one that was audited.
 
+The suspect is then looked at once more: does it answer to a patch, a blended picture, bounded noise, a warp, a wave, or to none of
+these? What was found is printed in a sentence, and shown in explained-1.png with pool images before and after; see
+--classes-to-explain.
+
 What is normal for such a model is measured: inspect tunes clean models of the same learner, encoder and classes, on the images
 that were given to the provider (--shots) or, without any label, on pool images, and holds the delivered model against them. p is how
 probable its evidence is on a clean model; below 2.3 % (k = 2) the verdict is backdoored. All of it takes five times the verdict alone at
@@ -89,6 +93,7 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 	auditFlags(c, &a)
 	formatFlag(c, &format)
 	counted(c.Flags(), &a.References, "references", 0, 0, "clean models to hold the delivered one against; 0: as many as five times the verdict's own work allows, 3 to 8")
+	counted(c.Flags(), &a.Explain, "classes-to-explain", 1, 0, "classes, the suspect first, that are looked at once more for the kind of trigger that they answer to; 0 for none")
 	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
 	return c
 }

@@ -30,7 +30,7 @@ type entry struct {
 }
 
 // listKinds are what listed knows.
-var listKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "repair"}
+var listKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "explain", "repair"}
 
 // listed returns everything of one of listKinds with its parameters.
 func listed(kind string) ([]entry, error) {
@@ -64,6 +64,8 @@ func listed(kind string) ([]entry, error) {
 		for _, d := range inspector.All() {
 			out = append(out, entry{Name: d.Name, Doc: d.Doc, Params: listParams(d.Params)})
 		}
+	case "explain":
+		out = append(out, entry{Name: "explain", Doc: "the second look at a class: which kind of trigger does it answer to?", Params: listParams(inspector.ExplainParams)})
 	case "repair":
 		out = append(out, entry{Name: "repair", Doc: "how prompts are fine-tuned with a recovered trigger and right labels", Params: listParams(inspector.RepairParams)})
 	default:

@@ -25,8 +25,8 @@ import (
 
 // estimate is the work of a plan, cell by cell arithmetic of the towers without running anything.
 type estimate struct {
-	Models, References, Detections, Repairs clip.Work
-	ByName                                  []namedWork // attacks, then references, detectors, repairs, in the plan's order
+	Models, References, Detections, Explanations, Repairs clip.Work
+	ByName                                                []namedWork // attacks, then references, detectors, repairs, in the plan's order
 }
 
 // namedWork is the work of all cells of one attack or detector.
@@ -52,7 +52,8 @@ func (p *Plan) estimate() estimate {
 		e.ByName[i].Cells++
 		e.ByName[i].Work.Add(w)
 	}
-	total := map[store.Kind]*clip.Work{store.KindModel: &e.Models, store.KindReference: &e.References, store.KindDetection: &e.Detections, store.KindRepair: &e.Repairs}
+	total := map[store.Kind]*clip.Work{store.KindModel: &e.Models, store.KindReference: &e.References, store.KindDetection: &e.Detections, store.KindExplanation: &e.Explanations,
+		store.KindRepair: &e.Repairs}
 	p.eachWork(func(kind store.Kind, _ *modelJob, name string, w clip.Work) {
 		total[kind].Add(w)
 		add(kind, name, w)
@@ -74,6 +75,9 @@ func (p *Plan) eachWork(f func(kind store.Kind, of *modelJob, name string, w cli
 			w = clip.Work{} // judged anew
 		}
 		f(store.KindDetection, d.Model, d.Detector.Name, w)
+	}
+	for _, x := range p.Explanations {
+		f(store.KindExplanation, x.Detection.Model, x.Detection.Detector.Name, x.work())
 	}
 	for _, r := range p.Repairs {
 		f(store.KindRepair, r.Detection.Model, r.Detection.Detector.Name, r.work())
@@ -142,6 +146,15 @@ func ReferenceWork(o prompts.Outline, d *inspector.Detector, f inspector.Facts, 
 	w.Add(o.ClassVectors())
 	w.Add(d.EvidenceCost(f))
 	return w
+}
+
+// work of an explanation cell is at most that of a class that is explained.
+func (x *explanationJob) work() clip.Work {
+	o, err := x.Detection.Model.outline()
+	if err != nil {
+		return clip.Work{}
+	}
+	return inspector.ExplainCost(o, x.Settings, 1)
 }
 
 // work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
@@ -216,8 +229,9 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 	total := estimate.Models
 	total.Add(estimate.References)
 	total.Add(estimate.Detections)
+	total.Add(estimate.Explanations)
 	total.Add(estimate.Repairs)
-	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.References)+len(plan.Detections)+len(plan.Repairs), total.Passes, total.FLOP)
+	fmt.Fprintf(&b, "%-12s %-16s %7d %15.0f %12.3g\n\n", "all", "", len(plan.Models)+len(plan.References)+len(plan.Detections)+len(plan.Explanations)+len(plan.Repairs), total.Passes, total.FLOP)
 	fmt.Fprintf(&b, "about %s on %s: the image tower runs at %.3g operations a second forward and back, workers: %d, threads each: %d\n",
 		duration(total.FLOP/(rate*float64(workers))), e.Name(), rate, workers, threads)
 	fmt.Fprintf(&b, "about %s on %s, if it sustains %.3g operations a second (half its dense TF32 rate; assumed, not measured)\n",

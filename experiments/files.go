@@ -39,6 +39,9 @@ func detectionPath(key string) string { return filepath.Join("detections", key, 
 // referencePath is where the evidence that was measured of a reference lies below the output folder.
 func referencePath(key string) string { return filepath.Join("references", key, evidenceFile) }
 
+// explanationPath is where the trigger of an explanation lies below the output folder.
+func explanationPath(key string) string { return filepath.Join("explanations", key, triggerFile) }
+
 // repairPath is where the model of a repair lies below the output folder.
 func repairPath(key string) string { return filepath.Join("repairs", key, modelFile) }
 
@@ -73,7 +76,7 @@ const sweepAfter = 10 * time.Minute
 
 // sweep removes temporary files that killed runs left below the output folder.
 func sweep(out string) {
-	for _, folder := range []string{"models", "references", "detections", "repairs"} {
+	for _, folder := range []string{"models", "references", "detections", "explanations", "repairs"} {
 		left, err := filepath.Glob(filepath.Join(out, folder, "*", ".*.safetensors.*"))
 		if err != nil {
 			panic(err) // of the pattern

@@ -50,6 +50,13 @@ type referenceJob struct {
 	Pool *world.Pool
 }
 
+// explanationJob is one explanation cell with what it takes to run it.
+type explanationJob struct {
+	Cell      store.ExplanationCell
+	Detection *detectionJob
+	Settings  settings.Values
+}
+
 // repairJob is one repair cell with what it takes to run it.
 type repairJob struct {
 	Cell      store.RepairCell
@@ -79,28 +86,33 @@ func (r *referenceJob) String() string {
 func (d *detectionJob) String() string { return fmt.Sprintf("%s on %s", d.Detector.Name, d.Model) }
 
 // String names the cell for a person.
+func (x *explanationJob) String() string { return fmt.Sprintf("explanation of %s", x.Detection) }
+
+// String names the cell for a person.
 func (r *repairJob) String() string { return fmt.Sprintf("repair of %s", r.Detection.Model) }
 
 // Plan is the cells of a suite file, each once, in the order in which they run.
 type Plan struct {
-	File       *suite.File
-	Models     []*modelJob
-	References []*referenceJob
-	Detections []*detectionJob
-	Repairs    []*repairJob
-	Engine     string   // fingerprint of the engine that the detections are planned for
-	same       []string // which datasets of the file are the same pictures, in words
+	File         *suite.File
+	Models       []*modelJob
+	References   []*referenceJob
+	Detections   []*detectionJob
+	Explanations []*explanationJob
+	Repairs      []*repairJob
+	Engine       string   // fingerprint of the engine that the detections are planned for
+	same         []string // which datasets of the file are the same pictures, in words
 
 	shard   Shard // what part of a suite this is
 	samples map[sample][]*referenceJob
 	workOf  map[*modelJob]float64 // operations of a model and all that hangs on it; nil until it is asked for
 	whole   int                   // models of the suite, where this is a part of it
 
-	models     map[string]*modelJob
-	references map[string]*referenceJob
-	detections map[string]*detectionJob
-	repairs    map[string]*repairJob
-	measured   map[string]*detectionJob // the first of those that measure the same and judge it differently
+	models       map[string]*modelJob
+	references   map[string]*referenceJob
+	detections   map[string]*detectionJob
+	explanations map[string]*explanationJob
+	repairs      map[string]*repairJob
+	measured     map[string]*detectionJob // the first of those that measure the same and judge it differently
 }
 
 // NewPlan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
@@ -110,7 +122,7 @@ type Plan struct {
 // never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
 func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
 	p := &Plan{File: f, Engine: engine, models: map[string]*modelJob{}, references: map[string]*referenceJob{}, samples: map[sample][]*referenceJob{}, detections: map[string]*detectionJob{},
-		repairs: map[string]*repairJob{}, measured: map[string]*detectionJob{}}
+		explanations: map[string]*explanationJob{}, repairs: map[string]*repairJob{}, measured: map[string]*detectionJob{}}
 	if cells := cellsOf(f); cells > mostCells {
 		return nil, fmt.Errorf("suite %s: %.3g cells, more than the %d that one plan may have: fewer seeds, datasets, attacks, detectors or values of "+
 			"the sweep, in several suites if need be", f.Name, cells, mostCells)
@@ -144,6 +156,9 @@ func cellsOf(f *suite.File) (cells float64) {
 		u := &f.Suites[i]
 		each := 1 + len(u.Detectors)
 		if u.Repair != nil {
+			each += len(u.Detectors)
+		}
+		if u.Explain != nil {
 			each += len(u.Detectors)
 		}
 		cells += float64(len(u.Seeds)) * float64(len(u.Datasets)) * float64(len(u.Attacks)) * float64(each)
@@ -247,6 +262,11 @@ func (p *Plan) planDetection(w *world.World, job *detectionJob, u *suite.Suite) 
 			p.measured[job.measured] = job
 		}
 	}
+	if u.Explain != nil && u.Explain.Name == job.Detector.Name {
+		if err := p.planExplanation(&explanationJob{Detection: job, Settings: u.Explain.Settings}); err != nil {
+			return err
+		}
+	}
 	if u.Repair == nil || u.Repair.Name != job.Detector.Name {
 		return nil
 	}
@@ -335,6 +355,19 @@ func referencesOf(u *suite.Suite) map[string]any {
 	return of
 }
 
+func (p *Plan) planExplanation(job *explanationJob) (err error) {
+	job.Cell = store.ExplanationCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Explanations),
+		Settings: map[string]any{"explain": map[string]any(job.Settings), "version": explanationVersion}}
+	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
+		return err
+	}
+	if p.explanations[job.Cell.Key] == nil {
+		p.explanations[job.Cell.Key] = job
+		p.Explanations = append(p.Explanations, job)
+	}
+	return nil
+}
+
 func (p *Plan) planRepair(job *repairJob) (err error) {
 	job.Cell = store.RepairCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Repairs),
 		Settings: map[string]any{"repair": map[string]any(job.Settings), "version": repairVersion}}
@@ -348,10 +381,13 @@ func (p *Plan) planRepair(job *repairJob) (err error) {
 	return nil
 }
 
-// basis is the detection of a detection or repair cell.
+// basis is the detection of a detection, explanation or repair cell.
 func (p *Plan) basis(kind store.Kind, key string) *detectionJob {
-	if kind == store.KindRepair {
+	switch kind {
+	case store.KindRepair:
 		return p.repairs[key].Detection
+	case store.KindExplanation:
+		return p.explanations[key].Detection
 	}
 	return p.detections[key]
 }
@@ -365,6 +401,8 @@ func (p *Plan) has(kind store.Kind, key string) bool {
 		return p.references[key] != nil
 	case store.KindDetection:
 		return p.detections[key] != nil
+	case store.KindExplanation:
+		return p.explanations[key] != nil
 	}
 	return p.repairs[key] != nil
 }
@@ -388,6 +426,13 @@ func (p *Plan) Store(s *store.Store, versions map[string]string) error {
 		references[i] = r.Cell
 	}
 	if err := s.PlanReferences(p.File.Name, references); err != nil {
+		return err
+	}
+	explanations := make([]store.ExplanationCell, len(p.Explanations))
+	for i, x := range p.Explanations {
+		explanations[i] = x.Cell
+	}
+	if err := s.PlanExplanations(p.File.Name, explanations); err != nil {
 		return err
 	}
 	repairs := make([]store.RepairCell, len(p.Repairs))

@@ -41,18 +41,19 @@ func newReport(w io.Writer, s *store.Store, p *Plan, workers int) *report {
 	e := p.estimate()
 	r := &report{w: w, store: s, suite: p.File.Name, running: map[string]*running{}, start: time.Now(),
 		weight: map[store.Kind]float64{store.KindModel: mean(e.Models.FLOP, len(p.Models)),
-			store.KindReference: mean(e.References.FLOP, len(p.References)),
-			store.KindDetection: mean(e.Detections.FLOP, len(p.Detections)),
-			store.KindRepair:    mean(e.Repairs.FLOP, len(p.Repairs))},
+			store.KindReference:   mean(e.References.FLOP, len(p.References)),
+			store.KindDetection:   mean(e.Detections.FLOP, len(p.Detections)),
+			store.KindExplanation: mean(e.Explanations.FLOP, len(p.Explanations)),
+			store.KindRepair:      mean(e.Repairs.FLOP, len(p.Repairs))},
 		stop: make(chan struct{}), done: make(chan struct{})}
-	r.total = e.Models.FLOP + e.References.FLOP + e.Detections.FLOP + e.Repairs.FLOP
+	r.total = e.Models.FLOP + e.References.FLOP + e.Detections.FLOP + e.Explanations.FLOP + e.Repairs.FLOP
 	if w == nil {
 		close(r.done)
 		return r
 	}
 	at, share := r.state()
 	r.first, r.said, r.saidAt = share, share, r.start
-	left := at.Models.Pending + at.References.Pending + at.Detections.Pending + at.Repairs.Pending
+	left := at.Models.Pending + at.References.Pending + at.Detections.Pending + at.Explanations.Pending + at.Repairs.Pending
 	threads := "one worker"
 	if workers > 1 {
 		threads = fmt.Sprintf("%d workers", workers)
@@ -60,6 +61,9 @@ func newReport(w io.Writer, s *store.Store, p *Plan, workers int) *report {
 	cells := fmt.Sprintf("%d models, %d detections", len(p.Models), len(p.Detections))
 	if len(p.References) > 0 {
 		cells += fmt.Sprintf(", %d references", len(p.References))
+	}
+	if len(p.Explanations) > 0 {
+		cells += fmt.Sprintf(", %d explanations", len(p.Explanations))
 	}
 	if len(p.Repairs) > 0 {
 		cells += fmt.Sprintf(", %d repairs", len(p.Repairs))
@@ -104,6 +108,7 @@ func (r *report) state() (store.Progress, float64) {
 	done := float64(p.Models.Finished+p.Models.Failed)*r.weight[store.KindModel] +
 		float64(p.References.Finished+p.References.Failed)*r.weight[store.KindReference] +
 		float64(p.Detections.Finished+p.Detections.Failed)*r.weight[store.KindDetection] +
+		float64(p.Explanations.Finished+p.Explanations.Failed)*r.weight[store.KindExplanation] +
 		float64(p.Repairs.Finished+p.Repairs.Failed)*r.weight[store.KindRepair]
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -150,10 +155,13 @@ func (r *report) show() {
 	if p.References.Planned > 0 {
 		text += fmt.Sprintf(", %d/%d references", p.References.Finished, p.References.Planned)
 	}
+	if p.Explanations.Planned > 0 {
+		text += fmt.Sprintf(", %d/%d explanations", p.Explanations.Finished, p.Explanations.Planned)
+	}
 	if p.Repairs.Planned > 0 {
 		text += fmt.Sprintf(", %d/%d repairs", p.Repairs.Finished, p.Repairs.Planned)
 	}
-	if failed := p.Models.Failed + p.References.Failed + p.Detections.Failed + p.Repairs.Failed; failed > 0 {
+	if failed := p.Models.Failed + p.References.Failed + p.Detections.Failed + p.Explanations.Failed + p.Repairs.Failed; failed > 0 {
 		text += fmt.Sprintf(", %d failed", failed)
 	}
 	elapsed := time.Since(r.start)

@@ -149,8 +149,8 @@ func openEngines(device string, count, threads int) (engines []engine.Engine, er
 var ErrFailedCells = errors.New("some cells failed")
 
 func (p *Plan) unfinished(results *store.Store, done store.Progress) error {
-	m, d, r := done.Models, done.Detections, done.Repairs
-	if m.Failed == 0 && d.Failed == 0 && r.Failed == 0 {
+	m, d, x, r := done.Models, done.Detections, done.Explanations, done.Repairs
+	if m.Failed == 0 && d.Failed == 0 && x.Failed == 0 && r.Failed == 0 {
 		return nil
 	}
 	first, err := p.firstFailed(results)
@@ -158,8 +158,11 @@ func (p *Plan) unfinished(results *store.Store, done store.Progress) error {
 		return err
 	}
 	repairs := ""
+	if x.Planned > 0 {
+		repairs = fmt.Sprintf(", and %d of %d explanations", x.Failed, x.Planned)
+	}
 	if r.Planned > 0 {
-		repairs = fmt.Sprintf(", and %d of %d repairs", r.Failed, r.Planned)
+		repairs += fmt.Sprintf(", and %d of %d repairs", r.Failed, r.Planned)
 	}
 	return fmt.Errorf("%w: %d of %d models and %d of %d detections (%d more wait for those models)%s; the first: %s; run again to retry them",
 		ErrFailedCells, m.Failed, m.Planned, d.Failed, d.Planned, d.Blocked, repairs, first)
@@ -185,6 +188,15 @@ func (p *Plan) firstFailed(results *store.Store) (string, error) {
 			return fmt.Sprintf("%s: %s", job, d.Message), nil
 		}
 	}
+	explanations, err := results.Explanations(p.File.Name)
+	if err != nil {
+		return "", err
+	}
+	for _, x := range explanations {
+		if job := p.explanations[x.Cell.Key]; x.State == store.Failed && job != nil {
+			return fmt.Sprintf("%s: %s", job, x.Message), nil
+		}
+	}
 	repairs, err := results.Repairs(p.File.Name)
 	if err != nil {
 		return "", err
@@ -200,7 +212,8 @@ func (p *Plan) firstFailed(results *store.Store) (string, error) {
 // versions says which program on which engine computes: kept beside every result, and no part of any identity.
 func versions(e engine.Engine) map[string]string {
 	v := map[string]string{"engine": e.Fingerprint(), "go": runtime.Version(), "model": strconv.Itoa(modelVersion),
-		"detection": strconv.Itoa(detectionVersion), "repair": strconv.Itoa(repairVersion)}
+		"detection": strconv.Itoa(detectionVersion), "repair": strconv.Itoa(repairVersion),
+		"explanation": strconv.Itoa(explanationVersion)}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {

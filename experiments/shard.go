@@ -132,9 +132,10 @@ func (p *Plan) part(s Shard) *Plan {
 	p.deal(s.Of, func(m *modelJob, shard int, _ float64) { mine[m] = shard == s.Index-1 })
 	part := *p
 	part.shard, part.whole = s, len(p.Models)
-	part.Models, part.References, part.Detections, part.Repairs = nil, nil, nil, nil
+	part.Models, part.References, part.Detections, part.Explanations, part.Repairs = nil, nil, nil, nil, nil
 	part.models, part.references = map[string]*modelJob{}, map[string]*referenceJob{}
 	part.detections, part.repairs = map[string]*detectionJob{}, map[string]*repairJob{}
+	part.explanations = map[string]*explanationJob{}
 	for _, m := range p.Models {
 		if mine[m] {
 			part.Models = append(part.Models, m)
@@ -151,6 +152,12 @@ func (p *Plan) part(s Shard) *Plan {
 		if mine[d.Model] {
 			part.Detections = append(part.Detections, d)
 			part.detections[d.Cell.Key] = d
+		}
+	}
+	for _, x := range p.Explanations {
+		if mine[x.Detection.Model] {
+			part.Explanations = append(part.Explanations, x)
+			part.explanations[x.Cell.Key] = x
 		}
 	}
 	for _, r := range p.Repairs {

@@ -86,6 +86,10 @@ func statusIn(folder string, shard Shard) (all []Status, err error) {
 		if err != nil {
 			return nil, err
 		}
+		explanations, err := s.Explanations(u.Name)
+		if err != nil {
+			return nil, err
+		}
 		references, err := s.References(u.Name)
 		if err != nil {
 			return nil, err
@@ -101,6 +105,10 @@ func statusIn(folder string, shard Shard) (all []Status, err error) {
 		}
 		for _, c := range detections {
 			d.add(c.State, c.Result.Seconds)
+			st.fail(c.State, c.Message)
+		}
+		for _, c := range explanations {
+			r.add(c.State, c.Result.Seconds)
 			st.fail(c.State, c.Message)
 		}
 		for _, c := range repairs {
@@ -163,8 +171,8 @@ func PrintStatus(w io.Writer, all []Status) error {
 		}
 		left, unknown = max(left, s.Left), unknown || s.Unknown
 		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%d/%d\t%d\t%d\t%s\n", name, s.Suite, p.Models.Finished, p.Models.Planned, p.References.Finished, p.References.Planned, p.Detections.Finished, p.Detections.Planned,
-			p.Repairs.Finished, p.Repairs.Planned, p.Models.Failed+p.References.Failed+p.Detections.Failed+p.Repairs.Failed,
-			p.Models.Leased+p.References.Leased+p.Detections.Leased+p.Repairs.Leased, remaining(s.Left, s.Unknown))
+			p.Repairs.Finished, p.Repairs.Planned, p.Models.Failed+p.References.Failed+p.Detections.Failed+p.Explanations.Failed+p.Repairs.Failed,
+			p.Models.Leased+p.References.Leased+p.Detections.Leased+p.Explanations.Leased+p.Repairs.Leased, remaining(s.Left, s.Unknown))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -41,7 +41,7 @@ func newWorker(i int, e engine.Engine, w *world.World, p *Plan, s *store.Store, 
 // idle is how long a worker waits when others hold all that is left.
 const idle = 200 * time.Millisecond
 
-// work leases cells until none is left that anybody could run: models first, then references, detections, repairs.
+// work leases cells until none is left that anybody could run: models first, then references, detections, explanations, repairs.
 func (k *worker) work(ctx context.Context) error {
 	defer func() {
 		for _, m := range k.clips {
@@ -76,6 +76,16 @@ func (k *worker) work(ctx context.Context) error {
 		}
 		if ok {
 			if err := k.detection(ctx, detection.Key); err != nil {
+				return err
+			}
+			continue
+		}
+		explanation, ok, err := k.store.LeaseExplanation(suite, k.name, k.lease)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if err := k.explanation(ctx, explanation.Key); err != nil {
 				return err
 			}
 			continue
@@ -132,6 +142,17 @@ func (k *worker) detection(ctx context.Context, key string) error {
 			return err
 		}
 		return k.store.FinishDetection(key, k.name, r)
+	})
+}
+
+func (k *worker) explanation(ctx context.Context, key string) error {
+	job := k.plan.explanations[key]
+	return k.cell(ctx, store.KindExplanation, key, job, func(ctx context.Context, _ func(done, total int)) error {
+		r, err := k.runExplanation(ctx, job)
+		if err != nil {
+			return err
+		}
+		return k.store.FinishExplanation(key, k.name, r)
 	})
 }
 

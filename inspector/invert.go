@@ -144,7 +144,6 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 		rng = random.Named("invert", in.Seed)
 	}
 	start := inv.Start(in.Pool.Shape()[2], rng)
-	order := inv.order(rng, optimise)
 	classes := make([]*class, len(in.Model.Classes))
 	for t := range classes {
 		classes[t] = &class{target: t}
@@ -152,6 +151,11 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 			classes[t].control = inv.Control()
 		}
 	}
+	return inv.run(ctx, in, classes, start, inv.order(rng, optimise), measure)
+}
+
+// run is Run for inversions that are already set up: several may aim at one class, each from variables of its own.
+func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start []*tensor.Dense, order, measure []int) ([]Outcome, int64, error) {
 	s, err := inv.fit(in, len(classes), start)
 	if err != nil {
 		return nil, 0, err

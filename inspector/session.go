@@ -177,6 +177,9 @@ func (s *session) recordStep() (err error) {
 	}
 	counter, rates := g.Bind(s.counter), g.Const(s.inv.Rates, len(s.inv.Rates))
 	for i, m := range g.BindAll(s.m) {
+		if !grads[i].Valid() { // a constant of the class, which Apply detaches
+			continue
+		}
 		g.Adam(vars[i], grads[i], m, g.Bind(s.v[i]), counter, rates, s.inv.Adam)
 	}
 	if s.inv.Project != nil {

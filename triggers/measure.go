@@ -131,3 +131,40 @@ func ssim(x, y []float32, s int, kernel []float64) float64 {
 	}
 	return sum / float64(out*out)
 }
+
+// Overlap compares the places of two patches, which are masked triggers that leave at least half of the image alone: the share of the
+// pixels with a mask above 0.01 in either that have one in both, and the distance of the masks' centres as a share of the image's side.
+// Both are NaN where either is no patch, or they are of different sizes.
+func Overlap(a, b Trigger) (iou, distance float64) {
+	x, ok := a.(Masked)
+	y, also := b.(Masked)
+	if !ok || !also || x.Size() != y.Size() || Measure(a).Area > 0.5 || Measure(b).Area > 0.5 {
+		return math.NaN(), math.NaN()
+	}
+	size := x.Size()
+	var both, either float64
+	var n [2]float64
+	var centre [2][2]float64
+	for i := range size * size {
+		in := 0
+		for j, m := range []Masked{x, y} {
+			if dense.Floats(m.Mask)[i] > 0.01 {
+				in++
+				n[j]++
+				centre[j][0] += float64(i % size)
+				centre[j][1] += float64(i / size)
+			}
+		}
+		if in > 0 {
+			either++
+		}
+		if in == 2 {
+			both++
+		}
+	}
+	if n[0] == 0 || n[1] == 0 {
+		return math.NaN(), math.NaN()
+	}
+	distance = math.Hypot(centre[0][0]/n[0]-centre[1][0]/n[1], centre[0][1]/n[0]-centre[1][1]/n[1]) / float64(size)
+	return both / either, distance
+}

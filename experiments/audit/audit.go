@@ -41,6 +41,7 @@ type Audit struct {
 	Shots      string // labelled images: a folder with a folder for each class, or a dataset by name; may be empty
 	PerClass   int    // how many images of each class to tune on at most
 	References int    // clean models to hold it against; 0 for as many as five times the verdict's own work allows
+	Explain    int    // how many classes, the suspect first, to look at once more for the kind of trigger that they answer to
 	Detector   string
 	Sets       []string // detector.NAME=VALUE, tuning.NAME=VALUE, repair.NAME=VALUE
 	Seed       int
@@ -56,21 +57,22 @@ const fewestImages = 50
 // audit is an Audit with everything opened.
 type audit struct {
 	Audit
-	engine    engine.Engine
-	clip      *clip.Model
-	encoder   *world.Encoder
-	model     *prompts.Model
-	subject   Subject
-	delivered clip.Comparison // of the encoders in the checkpoint with the given ones
-	detector  *inspector.Detector
-	options   settings.Values // of the detector
-	tuning    settings.Values // of the references
-	repair    settings.Values
-	pool      *tensor.Dense
-	opened    *world.Pool
-	shots     prompts.Data          // to tune on
-	test      prompts.Data          // to measure on
-	evidence  []*inspector.Evidence // of references
+	engine     engine.Engine
+	clip       *clip.Model
+	encoder    *world.Encoder
+	model      *prompts.Model
+	subject    Subject
+	delivered  clip.Comparison // of the encoders in the checkpoint with the given ones
+	detector   *inspector.Detector
+	options    settings.Values // of the detector
+	tuning     settings.Values // of the references
+	repair     settings.Values
+	explaining settings.Values
+	pool       *tensor.Dense
+	opened     *world.Pool
+	shots      prompts.Data          // to tune on
+	test       prompts.Data          // to measure on
+	evidence   []*inspector.Evidence // of references
 }
 
 func (a *audit) close() {
@@ -140,17 +142,17 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 }
 
 // auditSettings are the sections that --set PATH=VALUE changes, before it does: clean references are tuned with Adam.
-const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nrepair: {}\n"
+const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nrepair: {}\nexplain: {}\n"
 
 // settings resolves what --set says about detector, tuning and repair, as strictly as of a suite.
 func (a *audit) settings() error {
 	got, err := suite.Sections("the settings of an audit, such as detector.epsilon=0.05", auditSettings, a.Sets,
 		suite.Section{Name: "detector", What: "detector " + a.detector.Name, Params: a.detector.Params}, suite.Section{Name: "tuning", What: "tuning", Params: prompts.TuneParams},
-		suite.Section{Name: "repair", What: "repair", Params: inspector.RepairParams})
+		suite.Section{Name: "repair", What: "repair", Params: inspector.RepairParams}, suite.Section{Name: "explain", What: "explain", Params: inspector.ExplainParams})
 	if err != nil {
 		return err
 	}
-	a.options, a.tuning, a.repair = got[0], got[1], got[2]
+	a.options, a.tuning, a.repair, a.explaining = got[0], got[1], got[2], got[3]
 	return nil
 }
 
@@ -336,7 +338,7 @@ func (a *audit) estimate(what string, w clip.Work) error {
 
 // Inspect makes the clean references that the detector needs, looks at the delivered model, and writes what it found into the folder out:
 // report.json, verdict.png, the audited model as audited.safetensors, and of the suspect's recovered trigger trigger.png and
-// trigger.safetensors.
+// trigger.safetensors; of each class that was looked at once more, explained-1.png and explained-1.safetensors and so on.
 func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	a, err := o.open(ctx)
 	if err != nil {
@@ -350,6 +352,9 @@ func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	for range a.References {
 		w.Add(a.reference())
 	}
+	if !a.detector.Classless {
+		w.Add(inspector.ExplainCost(a.outline(), a.explaining, a.Explain))
+	}
 	if err := a.estimate(fmt.Sprintf("inspection, with %d clean references", a.References), w); err != nil {
 		return nil, err
 	}
@@ -358,6 +363,9 @@ func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	}
 	f, err := a.find(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.explain(ctx, f); err != nil {
 		return nil, err
 	}
 	if f.Subject.Audited, err = a.keep(out); err != nil {

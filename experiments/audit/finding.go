@@ -65,20 +65,23 @@ type Report struct {
 	Twins      [][]string        `json:"twins,omitempty"`   // classes that were judged as one: of one name, or with nearly the same vector
 	Encoder    *ClassReport      `json:"encoder,omitempty"` // instead, from a detector that looks at no classes
 	References *ReferenceFinding `json:"references,omitempty"`
-	Checkpoint string            `json:"checkpoint"`
-	CLIP       string            `json:"clip"` // fingerprint of the encoders
-	Delivered  Delivered         `json:"delivered_encoders"`
-	Subject    Subject           `json:"subject"`
-	Notes      []string          `json:"notes,omitempty"` // what the file leaves open, and what lies in it unused: [prompts.Model]
-	Learner    string            `json:"learner"`
-	Pool       string            `json:"pool"`
-	PoolImages int               `json:"pool_images"`
-	PoolHash   string            `json:"pool_fingerprint"`
-	Detector   map[string]any    `json:"detector"`
-	Seed       int               `json:"seed"`
-	Engine     string            `json:"engine"`
-	Passes     int64             `json:"image_passes"`
-	Seconds    float64           `json:"seconds"`
+	// Explanations say which kind of trigger the suspect, and the classes next to it, answer to.
+	Explanations  []ExplanationReport `json:"explanations,omitempty"`
+	ExplainPasses int64               `json:"explanation_image_passes,omitempty"`
+	Checkpoint    string              `json:"checkpoint"`
+	CLIP          string              `json:"clip"` // fingerprint of the encoders
+	Delivered     Delivered           `json:"delivered_encoders"`
+	Subject       Subject             `json:"subject"`
+	Notes         []string            `json:"notes,omitempty"` // what the file leaves open, and what lies in it unused: [prompts.Model]
+	Learner       string              `json:"learner"`
+	Pool          string              `json:"pool"`
+	PoolImages    int                 `json:"pool_images"`
+	PoolHash      string              `json:"pool_fingerprint"`
+	Detector      map[string]any      `json:"detector"`
+	Seed          int                 `json:"seed"`
+	Engine        string              `json:"engine"`
+	Passes        int64               `json:"image_passes"`
+	Seconds       float64             `json:"seconds"`
 
 	report *inspector.Finding
 }
@@ -231,6 +234,11 @@ func (f *Report) write(out string) error {
 			err = triggers.Write(filepath.Join(out, "trigger.safetensors"), t)
 		}
 	}
+	for i := range f.Explanations {
+		if err == nil {
+			err = f.Explanations[i].write(out)
+		}
+	}
 	if len(f.rows()) > 0 { // else there was no telling anything of any class
 		put("verdict.png", func(w io.Writer) error { return drawFinding(w, f, picture) })
 	}
@@ -305,6 +313,9 @@ func (f *Report) Print(w io.Writer, out string) error {
 	fmt.Fprintf(&b, "verdict: %s (%s)\n", f.Decision, f.Why)
 	if f.Suspect != "" {
 		fmt.Fprintf(&b, "%s: \"%s\"\n", f.suspectIs(), printable.Text(f.Suspect))
+	}
+	for _, x := range f.Explanations {
+		fmt.Fprintf(&b, "\"%s\" answers to %s\n", printable.Text(x.Class), x.Says)
 	}
 	if r := f.References; r != nil {
 		from := "the labelled images"

@@ -65,6 +65,7 @@ type Suite struct {
 	Detectors  []Choice
 	References References  // what detectors hold the models against
 	Calibrated *Calibrated // where settings come from that the file does not give to its detectors; nil for their defaults
+	Explain    *Choice     // the detector whose suspects are looked at once more, with the settings of that; nil for no second look
 	Repair     *Choice     // the detector whose recovered triggers repair the models, with the repair's settings; nil for no repair
 }
 
@@ -87,7 +88,7 @@ type File struct {
 
 // keys are what a suite file may set.
 var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-images", "learner", "tuning", "attacks",
-	"pool", "ood", "detectors", "references", "calibrated", "repair", "sweep", "search"}
+	"pool", "ood", "detectors", "references", "calibrated", "explain", "repair", "sweep", "search"}
 
 // maxSuite bounds a suite file, in bytes. The longest of this project has 3 KB.
 const maxSuite = 1 << 20
@@ -232,8 +233,11 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 		}
 	}
 	u.References = r.references(f["references"], u)
+	if f["explain"] != nil {
+		u.Explain = r.following(f["explain"], "explain", u.Detectors, inspector.ExplainParams)
+	}
 	if f["repair"] != nil {
-		u.Repair = r.repair(f["repair"], u.Detectors)
+		u.Repair = r.following(f["repair"], "repair", u.Detectors, inspector.RepairParams)
 	}
 	u.Pool = PoolSpec{Name: "mini", Images: 1000, Seed: 1}
 	r.pool(f["pool"], "pool", &u.Pool)
@@ -422,29 +426,29 @@ func (s *source) detector(name string) (known, error) {
 	return known{d.Name, d.Params, d.Content}, nil
 }
 
-// repair reads the settings of repairs and which of the suite's detectors they follow, "ci" unless named under detector.
-func (r *reader) repair(n *yaml.Node, detectors []Choice) *Choice {
+// following reads the settings of what follows a detection and which of the suite's detectors that is, "ci" unless named under detector.
+func (r *reader) following(n *yaml.Node, what string, detectors []Choice, params []settings.Param) *Choice {
 	if r.err != nil {
 		return nil
 	}
 	if n.Kind != yaml.MappingNode {
-		r.err = r.errorf(n, "repair: want settings, such as {detector: ci, epochs: 10}, got %s", describe(n))
+		r.err = r.errorf(n, "%s: want settings, such as {detector: ci}, got %s", what, describe(n))
 		return nil
 	}
 	c := &Choice{Name: "ci"}
 	at := child(n, "detector")
 	if at != nil {
-		c.Name = r.word(at, "repair: detector")
+		c.Name = r.word(at, what+": detector")
 	} else {
 		at = n
 	}
 	if r.err == nil && !slices.ContainsFunc(detectors, func(d Choice) bool { return d.Name == c.Name }) {
-		r.err = r.errorf(at, "repair: the suite has no detector %q whose triggers could repair", c.Name)
+		r.err = r.errorf(at, "%s: the suite has no detector %q to follow", what, c.Name)
 	}
 	if d, err := inspector.Find(c.Name); r.err == nil && err == nil && d.Classless {
-		r.err = r.errorf(at, "repair: %s recovers no class's trigger to repair with", c.Name)
+		r.err = r.errorf(at, "%s: %s suspects no class", what, c.Name)
 	}
-	c.Settings = r.values(n, "repair", inspector.RepairParams, "detector")
+	c.Settings = r.values(n, what, params, "detector")
 	return c
 }
 

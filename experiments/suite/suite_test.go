@@ -57,7 +57,7 @@ func TestMistakesAreRefusedWithTheirLine(t *testing.T) {
 		{"detector parameter", short + "detectors: [{name: ci, epsilon: x}]\n", "", `suite.yaml:6: detector ci: parameter "epsilon": want a number`},
 		{"overlap", short + "pool: {overlap: 1}\n", "", "suite.yaml:6: pool: overlap: want true or false"},
 		{"repair without a detector", short + "detectors: [pixel-backdoor]\nrepair: {epochs: 2}\n", "", `suite.yaml:7: repair: the suite has no detector "ci"`},
-		{"repair without a class", short + "detectors: [decree]\nrepair: {detector: decree}\n", "", "suite.yaml:7: repair: decree recovers no class's trigger"},
+		{"repair without a class", short + "detectors: [decree]\nrepair: {detector: decree}\n", "", "suite.yaml:7: repair: decree suspects no class"},
 		{"repair parameter", short + "detectors: [ci]\nrepair: {epoch: 2}\n", "", `suite.yaml:7: repair: unknown parameter "epoch"`},
 		{"repair is no list", short + "detectors: [ci]\nrepair: [ci]\n", "", "suite.yaml:7: repair: want settings"},
 		{"set: value", short, "tuning.epochs=1.5", "--set tuning.epochs=1.5: tuning"},

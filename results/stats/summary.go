@@ -11,16 +11,18 @@ import (
 // Summary is what the tables say about a suite. Marshalled it is the JSON of
 // `table --format json`; nothing in it depends on the order of the work.
 type Summary struct {
-	Detectors    []DetectorFigures     `json:"detectors"`
-	Models       Tally                 `json:"models"`
-	Attacks      Object[AttackFigures] `json:"attacks"`
-	AttackGroups []AttackGroup         `json:"attack_groups,omitempty"` // with --by: the same per group of models
-	Detections   Tally                 `json:"detections"`
-	Repairs      []RepairFigures       `json:"repairs,omitempty"`
-	RepairTally  Tally                 `json:"-"`
-	Suite        string                `json:"suite"`
-	By           []string              `json:"by,omitempty"`
-	Partial      string                `json:"partial,omitempty"` // what a shard or a merged suite lacks
+	Detectors        []DetectorFigures     `json:"detectors"`
+	Models           Tally                 `json:"models"`
+	Attacks          Object[AttackFigures] `json:"attacks"`
+	AttackGroups     []AttackGroup         `json:"attack_groups,omitempty"` // with --by: the same per group of models
+	Detections       Tally                 `json:"detections"`
+	Explanations     []ExplanationFigures  `json:"explanations,omitempty"`
+	Repairs          []RepairFigures       `json:"repairs,omitempty"`
+	ExplanationTally Tally                 `json:"-"`
+	RepairTally      Tally                 `json:"-"`
+	Suite            string                `json:"suite"`
+	By               []string              `json:"by,omitempty"`
+	Partial          string                `json:"partial,omitempty"` // what a shard or a merged suite lacks
 	// Pools are the settings with several values among the models of a row: path and values.
 	Pools Object[[]any] `json:"pools,omitempty"`
 
@@ -76,12 +78,13 @@ type AttackGroup struct {
 
 // Rows are the cells of a suite as they were at one moment, in plan order.
 type Rows struct {
-	Suite      store.Suite
-	Models     []store.ModelRow
-	References []store.ReferenceRow
-	Detections []store.DetectionRow
-	Repairs    []store.RepairRow
-	others     map[string]store.ModelRow // models of other suites that detections were planned for, by key
+	Suite        store.Suite
+	Models       []store.ModelRow
+	References   []store.ReferenceRow
+	Detections   []store.DetectionRow
+	Explanations []store.ExplanationRow
+	Repairs      []store.RepairRow
+	others       map[string]store.ModelRow // models of other suites that detections were planned for, by key
 }
 
 // Read reads the cells of a suite from its store. It fails for a suite without models.
@@ -90,6 +93,9 @@ func Read(s *store.Store, suite string) (*Rows, error) {
 	var err error
 	// Repairs first, then detections: what they needed is finished then, too.
 	if r.Repairs, err = s.Repairs(suite); err != nil {
+		return nil, err
+	}
+	if r.Explanations, err = s.Explanations(suite); err != nil {
 		return nil, err
 	}
 	if r.Detections, err = s.Detections(suite); err != nil {
@@ -161,6 +167,11 @@ func (r *Rows) Only(keep func(store.ModelRow) bool) *Rows {
 			detections[d.Cell.Key] = true
 		}
 	}
+	for _, x := range r.Explanations {
+		if detections[x.Cell.DetectionKey] {
+			out.Explanations = append(out.Explanations, x)
+		}
+	}
 	for _, p := range r.Repairs {
 		if detections[p.Cell.DetectionKey] {
 			out.Repairs = append(out.Repairs, p)
@@ -200,6 +211,7 @@ func (r *Rows) Summarise(by []string) (*Summary, error) {
 		byKey[key] = m
 	}
 	sum.addDetections(byKey, r.Detections, paths)
+	sum.addExplanations(r.Explanations, r.Detections, r.byKey())
 	sum.addRepairs(r.Repairs, r.Detections, r.byKey())
 	return sum, nil
 }

@@ -45,7 +45,7 @@ type family struct {
 }
 
 // kinds lists all kinds, parents first.
-var kinds = []*family{&models.family, &references.family, &detections.family, &repairs.family}
+var kinds = []*family{&models.family, &references.family, &detections.family, &explanations.family, &repairs.family}
 
 // head points to what cells of every kind have.
 type head struct {

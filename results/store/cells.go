@@ -5,16 +5,18 @@ import (
 	"time"
 )
 
-// Kind says which of the four kinds of cells is meant.
+// Kind says which kind of cells is meant.
 type Kind string
 
-// The kinds of cells: a model, a clean reference that detectors hold models against, a detector's look at a model, and a repair with
-// what that recovered.
+// The kinds of cells: a model, a clean reference that detectors hold models against, a detector's look at a model, a second
+// look at what that suspects, and a repair with what was recovered.
 const (
 	KindModel     Kind = "model"
 	KindReference Kind = "reference"
 	KindDetection Kind = "detection"
 	KindRepair    Kind = "repair"
+	// KindExplanation says which kind of trigger the suspect of a detection answers to.
+	KindExplanation Kind = "explanation"
 )
 
 // State is how far a cell has come. A leased cell is still pending.
@@ -138,6 +140,44 @@ type DetectionResult struct {
 	Versions    map[string]string
 }
 
+// ExplanationCell names one second look: the detection whose suspect it is about, and its settings.
+type ExplanationCell struct {
+	Key          string // identity; empty when planned: see Identity
+	DetectionKey string
+	Suite        string
+	Settings     map[string]any // everything that decides it beside the detection; read back, integers are int
+	Order        int            // place in the suite's plan
+}
+
+// FamilyEvidence is what speaks for one kind of trigger; see [clipinspector/inspector.FamilyFinding].
+type FamilyEvidence struct {
+	Kind            string
+	Lift, Gain, ASR float64
+}
+
+// ExplanationResult says which kind of trigger a class answers to; see [clipinspector/inspector.Explanation]. Rates lie in [0,1]; NaN
+// says that a figure does not exist.
+type ExplanationResult struct {
+	Class       int    // the one that was looked at
+	Said        string // which kind explains it, "none" for none
+	Strongest   string // kind of the recovered trigger
+	Size        float64
+	Anywhere    bool
+	ASR         float64 // of the recovered trigger, on unseen pool images
+	ZeroShot    float64 // of the same trigger, under zero-shot CLIP
+	Others      float64 // of the same inversion, aimed at other classes: the largest
+	Untouched   float64 // of the same inversion, on zero-shot CLIP
+	PSNR, SSIM  float64
+	IoU         float64 // overlap of a recovered patch with the true one; NaN where either is no patch
+	Distance    float64 // of their centres, as a share of the image's side
+	Families    []FamilyEvidence
+	ImagePasses int64
+	Path        string // the recovered trigger
+	Hash        string // SHA-256 of its file
+	Seconds     float64
+	Versions    map[string]string
+}
+
 // RepairCell names one repair: the detection whose recovered trigger it uses, and its settings.
 type RepairCell struct {
 	Key          string // identity; empty when planned: see Identity
@@ -187,12 +227,14 @@ func (r RepairResult) Arm(name string) (arm Arm, ok bool) {
 	return r.Arms[i], true
 }
 
-// ModelRow, ReferenceRow, DetectionRow and RepairRow are cells with their states.
+// ModelRow, ReferenceRow, DetectionRow, ExplanationRow and RepairRow are cells with their states.
 type (
 	ModelRow     = Row[ModelCell, ModelResult]
 	ReferenceRow = Row[ReferenceCell, ReferenceResult]
 	DetectionRow = Row[DetectionCell, DetectionResult]
 	RepairRow    = Row[RepairCell, RepairResult]
+
+	ExplanationRow = Row[ExplanationCell, ExplanationResult]
 )
 
 var models = declaration[ModelCell, ModelResult]{
@@ -275,6 +317,41 @@ var detections = declaration[DetectionCell, DetectionResult]{
 	},
 }
 
+var explanations = declaration[ExplanationCell, ExplanationResult]{
+	family: family{kind: KindExplanation, parent: KindDetection, named: "''", parts: "family_evidence"},
+	head:   func(c *ExplanationCell) head { return head{&c.Key, &c.Suite, &c.Order, &c.Settings} },
+	own:    []column[ExplanationCell]{col("detection", func(c *ExplanationCell) any { return &c.DetectionKey })},
+	result: []column[ExplanationResult]{
+		col("class", func(r *ExplanationResult) any { return &r.Class }),
+		col("said", func(r *ExplanationResult) any { return &r.Said }),
+		col("strongest", func(r *ExplanationResult) any { return &r.Strongest }),
+		col("size", func(r *ExplanationResult) any { return &r.Size }),
+		col("anywhere", func(r *ExplanationResult) any { return &r.Anywhere }),
+		col("asr", func(r *ExplanationResult) any { return &r.ASR }),
+		col("zero_shot", func(r *ExplanationResult) any { return &r.ZeroShot }),
+		col("others", func(r *ExplanationResult) any { return &r.Others }),
+		col("untouched", func(r *ExplanationResult) any { return &r.Untouched }),
+		col("psnr", func(r *ExplanationResult) any { return &r.PSNR }),
+		col("ssim", func(r *ExplanationResult) any { return &r.SSIM }),
+		col("iou", func(r *ExplanationResult) any { return &r.IoU }),
+		col("distance", func(r *ExplanationResult) any { return &r.Distance }),
+		col("image_passes", func(r *ExplanationResult) any { return &r.ImagePasses }),
+		col("hash", func(r *ExplanationResult) any { return &r.Hash }),
+		col("path", func(r *ExplanationResult) any { return &r.Path }).as(""),
+		col("seconds", func(r *ExplanationResult) any { return &r.Seconds }).as(""),
+		col("versions", func(r *ExplanationResult) any { return &r.Versions }).as(""),
+	},
+	parts: partsOf("family_evidence", "families", func(r *ExplanationResult) *[]FamilyEvidence { return &r.Families }, []column[FamilyEvidence]{
+		col("kind", func(f *FamilyEvidence) any { return &f.Kind }),
+		col("lift", func(f *FamilyEvidence) any { return &f.Lift }),
+		col("gain", func(f *FamilyEvidence) any { return &f.Gain }),
+		col("asr", func(f *FamilyEvidence) any { return &f.ASR }),
+	}),
+	id: func(c *ExplanationCell) any {
+		return map[string]any{"detection": c.DetectionKey, "explain": nonNil(c.Settings)}
+	},
+}
+
 var repairs = declaration[RepairCell, RepairResult]{
 	family: family{kind: KindRepair, parent: KindDetection, named: "''", parts: "repair_arm"},
 	head:   func(c *RepairCell) head { return head{&c.Key, &c.Suite, &c.Order, &c.Settings} },
@@ -319,13 +396,13 @@ func (c Counts) Left() time.Duration {
 
 // Progress is the state of a suite.
 type Progress struct {
-	Models, References, Detections, Repairs Counts
+	Models, References, Detections, Explanations, Repairs Counts
 }
 
 // Open counts the cells that are not finished.
 func (p Progress) Open() int {
 	n := 0
-	for _, c := range []Counts{p.Models, p.References, p.Detections, p.Repairs} {
+	for _, c := range []Counts{p.Models, p.References, p.Detections, p.Explanations, p.Repairs} {
 		n += c.Planned - c.Finished
 	}
 	return n
@@ -356,5 +433,6 @@ type Lease struct {
 
 // Done reports whether nothing is left that a worker could do in this run.
 func (p Progress) Done() bool {
-	return p.Models.Pending == 0 && p.References.Pending == 0 && p.Detections.Pending == p.Detections.Blocked && p.Repairs.Pending == p.Repairs.Blocked
+	return p.Models.Pending == 0 && p.References.Pending == 0 && p.Detections.Pending == p.Detections.Blocked &&
+		p.Explanations.Pending == p.Explanations.Blocked && p.Repairs.Pending == p.Repairs.Blocked
 }

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// Export writes the suite's cells as JSON lines: models, references, detections, repairs, each
+// Export writes the suite's cells as JSON lines: models, references, detections, explanations, repairs, each
 // by (Order, Key), with settings, measured figures, verdicts and class scores.
 // Durations, times, workers, paths, versions and error messages are left out,
 // so that the same settings and seeds give the same bytes however the run was
@@ -23,7 +23,7 @@ func (s *Store) Export(w io.Writer, suite string) error {
 		_, err = out.Write(append(raw, '\n'))
 		return err
 	}
-	for _, write := range []func(*Store, string, func(any) error) error{models.export, references.export, detections.export, repairs.export} {
+	for _, write := range []func(*Store, string, func(any) error) error{models.export, references.export, detections.export, explanations.export, repairs.export} {
 		if err := write(s, suite, line); err != nil {
 			return err
 		}

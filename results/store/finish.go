@@ -32,6 +32,11 @@ func (s *Store) FinishDetection(key, worker string, r DetectionResult) error {
 	return detections.finish(s, key, worker, r)
 }
 
+// FinishExplanation records a second look in one transaction, under the rules of FinishModel.
+func (s *Store) FinishExplanation(key, worker string, r ExplanationResult) error {
+	return explanations.finish(s, key, worker, r)
+}
+
 // FinishRepair records the outcome of a repair in one transaction, under the rules of FinishModel.
 func (s *Store) FinishRepair(key, worker string, r RepairResult) error {
 	return repairs.finish(s, key, worker, r)

@@ -30,6 +30,11 @@ func (s *Store) LeaseDetection(suite, worker string, ttl time.Duration) (cell De
 	return detections.lease(s, suite, worker, ttl)
 }
 
+// LeaseExplanation is LeaseModel for explanation cells; it gives only cells whose detection is finished.
+func (s *Store) LeaseExplanation(suite, worker string, ttl time.Duration) (cell ExplanationCell, ok bool, err error) {
+	return explanations.lease(s, suite, worker, ttl)
+}
+
 // LeaseRepair is LeaseModel for repair cells; it gives only cells whose detection is finished.
 func (s *Store) LeaseRepair(suite, worker string, ttl time.Duration) (cell RepairCell, ok bool, err error) {
 	return repairs.lease(s, suite, worker, ttl)

@@ -101,7 +101,7 @@ func (m *Merging) take(suite string, bring func([]CellFile) error) error {
 	if err := q.run(`UPDATE main.suite SET name=name WHERE 0`); err != nil {
 		return err
 	}
-	for _, merge := range []func(connection, string) error{models.merge, references.merge, detections.merge, repairs.merge} {
+	for _, merge := range []func(connection, string) error{models.merge, references.merge, detections.merge, explanations.merge, repairs.merge} {
 		if err := merge(q, suite); err != nil {
 			return err
 		}

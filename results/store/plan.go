@@ -41,6 +41,16 @@ func (s *Store) PlanReferences(suite string, cells []ReferenceCell) error {
 	}))
 }
 
+// PlanExplanations adds the given cells to the suite's explanations, as PlanRepairs does with repairs.
+func (s *Store) PlanExplanations(suite string, cells []ExplanationCell) error {
+	return s.fail(fmt.Sprintf("plan the explanations of suite %q", suite), s.write(func(tx *sql.Tx) error {
+		if err := explanations.plan(tx, suite, cells); err != nil {
+			return err
+		}
+		return seal(tx, nil, []string{suite})
+	}))
+}
+
 // PlanRepairs adds the given cells to the suite's repairs, as Plan does with models and detections,
 // which must be planned before.
 func (s *Store) PlanRepairs(suite string, cells []RepairCell) error {
@@ -76,6 +86,9 @@ func (c DetectionCell) Identity() (string, error) { return detections.identity(&
 
 // Identity is the key that PlanReferences gives a cell without one.
 func (c ReferenceCell) Identity() (string, error) { return references.identity(&c) }
+
+// Identity is the key that PlanExplanations gives a cell without one.
+func (c ExplanationCell) Identity() (string, error) { return explanations.identity(&c) }
 
 // Identity is the key that PlanRepairs gives a cell without one: it covers the detection's key and
 // the settings.

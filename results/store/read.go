@@ -41,6 +41,11 @@ func (s *Store) DetectionsOf(model, detector string) ([]DetectionRow, error) {
 	return rows, s.fail(fmt.Sprintf("read the detections of model %s by %s", ShortKey(model), detector), err)
 }
 
+// Explanations lists the explanation cells of a suite by (Order, Key), whatever their state.
+func (s *Store) Explanations(suite string) ([]ExplanationRow, error) {
+	return explanations.ofSuite(s, suite)
+}
+
 // Repairs lists the repair cells of a suite by (Order, Key), whatever their state.
 func (s *Store) Repairs(suite string) ([]RepairRow, error) { return repairs.ofSuite(s, suite) }
 
@@ -50,7 +55,7 @@ func (s *Store) Progress(suite string) (Progress, error) {
 	for _, k := range []struct {
 		*family
 		to *Counts
-	}{{&models.family, &p.Models}, {&references.family, &p.References}, {&detections.family, &p.Detections}, {&repairs.family, &p.Repairs}} {
+	}{{&models.family, &p.Models}, {&references.family, &p.References}, {&detections.family, &p.Detections}, {&explanations.family, &p.Explanations}, {&repairs.family, &p.Repairs}} {
 		var err error
 		if *k.to, err = s.count(k.family, suite); err != nil {
 			return p, s.fail(fmt.Sprintf("count the cells of suite %q", suite), err)

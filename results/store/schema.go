@@ -170,6 +170,47 @@ CREATE TABLE suite_reference (
 	PRIMARY KEY (suite, key)
 ) STRICT;
 CREATE INDEX suite_reference_ord ON suite_reference(suite, ord, key);
+`, `
+CREATE TABLE explanation (
+	key TEXT PRIMARY KEY,
+	detection TEXT NOT NULL REFERENCES detection(key),
+	settings TEXT NOT NULL,
+	state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'finished', 'failed')),
+	worker TEXT NOT NULL DEFAULT '',
+	lease_until INTEGER NOT NULL DEFAULT 0,
+	attempts INTEGER NOT NULL DEFAULT 0,
+	failures INTEGER NOT NULL DEFAULT 0,
+	message TEXT NOT NULL DEFAULT '',
+	class INTEGER NOT NULL DEFAULT -1,
+	said TEXT NOT NULL DEFAULT '',
+	strongest TEXT NOT NULL DEFAULT '',
+	size REAL,
+	anywhere INTEGER NOT NULL DEFAULT 0,
+	asr REAL, zero_shot REAL, others REAL, untouched REAL, psnr REAL, ssim REAL, iou REAL, distance REAL,
+	image_passes INTEGER NOT NULL DEFAULT 0,
+	path TEXT NOT NULL DEFAULT '',
+	hash TEXT NOT NULL DEFAULT '',
+	seconds REAL,
+	versions TEXT NOT NULL DEFAULT '{}',
+	finished_at TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX explanation_detection ON explanation(detection);
+
+CREATE TABLE suite_explanation (
+	suite TEXT NOT NULL,
+	key TEXT NOT NULL REFERENCES explanation(key),
+	ord INTEGER NOT NULL,
+	PRIMARY KEY (suite, key)
+) STRICT;
+CREATE INDEX suite_explanation_ord ON suite_explanation(suite, ord, key);
+
+CREATE TABLE family_evidence (
+	key TEXT NOT NULL REFERENCES explanation(key),
+	pos INTEGER NOT NULL,
+	kind TEXT NOT NULL,
+	lift REAL, gain REAL, asr REAL,
+	PRIMARY KEY (key, pos)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the store to the newest version in one transaction; several

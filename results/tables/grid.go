@@ -148,8 +148,8 @@ func notes(sum *stats.Summary) []string {
 	for _, t := range []struct {
 		what string
 		stats.Tally
-	}{{"models", sum.Models}, {"detections", sum.Detections}, {"repairs", sum.RepairTally}} {
-		if t.what == "repairs" && t.Planned == 0 {
+	}{{"models", sum.Models}, {"detections", sum.Detections}, {"explanations", sum.ExplanationTally}, {"repairs", sum.RepairTally}} {
+		if (t.what == "repairs" || t.what == "explanations") && t.Planned == 0 {
 			continue
 		}
 		line := fmt.Sprintf("%d of %d %s finished", t.Finished, t.Planned, t.what)

@@ -30,6 +30,10 @@ func writeLaTeX(buf *bytes.Buffer, sum *stats.Summary) {
 		fmt.Fprintf(buf, "\n%% Models by attack\n")
 		attackGrid(sum).latex(buf)
 	}
+	if len(sum.Explanations) > 0 {
+		fmt.Fprintf(buf, "\n%% Which kind of trigger. %s\n", explanationLegend)
+		explanationGrid(sum).latex(buf)
+	}
 	if len(sum.Repairs) > 0 {
 		fmt.Fprintf(buf, "\n%% Repair. %s\n", repairLegend)
 		repairGrid(sum).latex(buf)

@@ -36,6 +36,11 @@ func writeMarkdown(buf *bytes.Buffer, sum *stats.Summary) {
 		fmt.Fprintf(buf, "\nACC drop is against the clean model of the same dataset, learner and seed; "+
 			"ASR is without the target class's images.\n")
 	}
+	if len(sum.Explanations) > 0 {
+		fmt.Fprintf(buf, "\n## Which kind of trigger\n\n")
+		explanationGrid(sum).markdown(buf)
+		fmt.Fprintf(buf, "\n%s\n", explanationLegend)
+	}
 	if len(sum.Repairs) > 0 {
 		fmt.Fprintf(buf, "\n## Repair\n\n")
 		repairGrid(sum).markdown(buf)

@@ -1,0 +1,70 @@
+package experiments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"clipinspector/inspector"
+	"clipinspector/internal/random"
+	"clipinspector/results/store"
+	"clipinspector/triggers"
+)
+
+// runExplanation looks once more at the suspect of a detection, whatever the verdict, and says which kind of trigger it answers to. A
+// recovered patch is held against the true one, if that is a patch.
+func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store.ExplanationResult, error) {
+	start := time.Now()
+	var none store.ExplanationResult
+	model := job.Detection.Model
+	m, made, err := k.delivered(model)
+	if err != nil {
+		return none, err
+	}
+	row, ok, err := k.store.Detection(job.Cell.DetectionKey)
+	switch {
+	case err != nil:
+		return none, err
+	case !ok || row.State != store.Finished:
+		return none, errors.New("the detection is not finished")
+	case row.Result.Suspect == store.NoClass:
+		return none, errors.New("the detector suspects no class that a second look could be taken at")
+	}
+	pool, err := k.world.PoolImages(ctx, job.Detection.Pool)
+	if err != nil {
+		return none, err
+	}
+	in := inspector.Input{Model: m, Pool: pool, Seed: random.Number("explanation", model.Seed, "/", model.Set.ID)}
+	found, passes, err := inspector.Explain(ctx, in, job.Settings, row.Result.Suspect)
+	if err != nil {
+		return none, err
+	}
+	x := found[0]
+	r := store.ExplanationResult{Class: x.Class, Said: x.Kind, Strongest: x.Strongest, Size: x.Size, Anywhere: x.Anywhere, ASR: x.ASR,
+		ZeroShot: x.ZeroShot, Others: x.Others, Untouched: x.Untouched, PSNR: x.PSNR, SSIM: x.SSIM, IoU: math.NaN(), Distance: math.NaN(),
+		ImagePasses: passes, Path: explanationPath(job.Cell.Key), Versions: k.versions}
+	for _, f := range x.Families {
+		r.Families = append(r.Families, store.FamilyEvidence{Kind: f.Kind, Lift: f.Lift, Gain: f.Gain, ASR: f.ASR})
+	}
+	if made.Backdoored {
+		trigger, err := Planted(k.out, made)
+		if err != nil {
+			return none, fmt.Errorf("%w: %w", errModelLost, err)
+		}
+		r.IoU, r.Distance = triggers.Overlap(x.Trigger, trigger)
+	}
+	full, err := makeFolder(k.out, r.Path)
+	if err == nil {
+		err = triggers.Write(full, x.Trigger)
+	}
+	if err == nil {
+		r.Hash, err = HashFile(full)
+	}
+	if err != nil {
+		return none, fmt.Errorf("writing the trigger of an explanation: %w", err)
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}

@@ -1,0 +1,502 @@
+package inspector
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"clipinspector/autodiff"
+	"clipinspector/clip"
+	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// ExplainParams are the settings of Explain.
+var ExplainParams = []settings.Param{
+	{Name: "draws", Unit: "triggers", Doc: "typical members that are drawn of each family of triggers", Default: 24, Min: 4, Max: 10000},
+	{Name: "images", Unit: "images", Doc: "pool images that each of them is tried on", Default: 8, Min: 1, Max: 10000},
+	{Name: "optimise", Unit: "images", Doc: "image passes of one inversion in a family", Default: 160, Min: 1, Max: 1000000},
+	{Name: "measure", Unit: "images", Doc: "other pool images, that recovered triggers are measured on", Default: 48, Min: 1, Max: 100000},
+	{Name: "batch", Unit: "images", Doc: "images a step", Default: 16, Min: 1, Max: 4096},
+	{Name: "margin", Unit: "logits", Doc: "by how much the class's logit shall exceed the largest other one", Default: 10.0, Min: 0, Max: 1000},
+	{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective", Default: 0.5, Min: 0, Max: 4},
+	{Name: "template", Doc: "words before the class name in the zero-shot prompts", Default: "a photo of a"},
+	{Name: "others", Unit: "classes", Doc: "other classes at which the same inversion aims, for comparison", Default: 2, Min: 0, Max: 1000},
+	{Name: "evidence", Doc: "twice the lift plus the gain from which a family explains a class; see FamilyFinding", Default: 1.0, Min: 0, Max: 1000},
+	{Name: "precedence", Doc: "share of the strongest family's evidence from which a warp, or else a perturbation, explains a class instead", Default: 0.5, Min: 0, Max: 1},
+	{Name: "asr", Doc: "success rate from which a recovered trigger works", Default: 0.9, Min: 0, Max: 1},
+}
+
+// FamilyFinding is what Explain found out about one class and one family of triggers. Lift and Gain are in units of how far a class lies
+// behind the likeliest one on an image without a trigger, on the mean over the classes.
+type FamilyFinding struct {
+	Kind string
+	// Lift is by how much more typical members, to which nothing was fitted, move images towards the class in the model than in zero-shot
+	// CLIP: the mean over the best quarter of the draws. A universal adversarial perturbation is no typical member.
+	Lift float64
+	// Gain is by how much farther ahead of the others the class is in the model than in zero-shot CLIP on images with the trigger that was
+	// fitted at the family's middle budget.
+	Gain float64
+	ASR  float64 // of that trigger, on images that it was not fitted to
+}
+
+// Evidence is what families are compared by.
+func (f FamilyFinding) Evidence() float64 { return 2*f.Lift + f.Gain }
+
+// Explanation says which kind of trigger a class answers to.
+type Explanation struct {
+	Class int
+	Kind  string // one of Kinds, or KindNone
+	// Strongest is the kind with the most evidence, whether that is enough or not; Families has all, as Kinds lists them.
+	Strongest string
+	Families  []FamilyFinding
+	// Trigger is the recovered one, of the strongest kind. What explains the class is fitted at other budgets, and this is the smallest that
+	// works or, where none does, the one that succeeds most; else it is that of the middle budget. What follows is measured on images that
+	// it was not fitted to.
+	Trigger  triggers.Trigger
+	Size     float64 // in the kind's own unit, see SizeUnit
+	ASR      float64
+	ZeroShot float64 // its success under zero-shot CLIP
+	PSNR     float64 // dB
+	SSIM     float64
+	// Controls, by the same inversion at the middle budget: the largest success among other classes that it aims at, and that on zero-shot
+	// CLIP itself; NaN where none was made.
+	Others, Untouched float64
+	// Anywhere, of a patch: half of all typical patches, wherever they lie, move the class at least half as much as the best do.
+	Anywhere bool
+}
+
+// SizeUnit is what the size of a kind counts.
+func SizeUnit(kind string) string {
+	switch kind {
+	case KindPatch, KindWarp:
+		return "pixels"
+	case KindBlend:
+		return "opacity"
+	}
+	return "pixel value"
+}
+
+// String says in a few words what the class answers to.
+func (x Explanation) String() string {
+	reach := fmt.Sprintf("ASR %.2f", x.ASR)
+	switch x.Kind {
+	case KindPatch:
+		side := int(math.Round(x.Size))
+		if x.Anywhere {
+			return fmt.Sprintf("a patch: %d x %d pixels suffice, wherever they are, %s", side, side, reach)
+		}
+		return fmt.Sprintf("a patch of about %d x %d pixels at the %s, %s", side, side, x.Place(), reach)
+	case KindBlend:
+		return fmt.Sprintf("a picture blended over the image with an opacity of %.2f, %s", x.Size, reach)
+	case KindPerturbation:
+		return fmt.Sprintf("noise within %.0f/255, %s", 255*x.Size, reach)
+	case KindWarp:
+		return fmt.Sprintf("a smooth warp of about %.1f pixels, %s", x.Size, reach)
+	case KindWave:
+		return fmt.Sprintf("a wave of up to %.0f/255, %s", 255*x.Size, reach)
+	}
+	return "none of the triggers that were tried: " + strings.Join(Kinds, ", ")
+}
+
+// Place says in which ninth of the image a patch lies; empty for other kinds.
+func (x Explanation) Place() string {
+	t, ok := x.Trigger.(triggers.Masked)
+	if !ok || x.Strongest != KindPatch {
+		return ""
+	}
+	left, top, side := squareOf(t.Mask)
+	third := func(from int) int { return min(2, (2*from+side)*3/(2*t.Size())) }
+	row, column := third(top), third(left)
+	if row == 1 && column == 1 {
+		return "centre"
+	}
+	return strings.Join(strings.Fields([]string{"upper", "", "lower"}[row]+" "+[]string{"left", "middle", "right"}[column]), " ")
+}
+
+// explainer is a second look at one model.
+type explainer struct {
+	Input
+	s                 settings.Values
+	zero              *prompts.Model
+	optimise, measure []int
+	size              int
+	passes            int64
+	unit              float64 // logits
+}
+
+// surveyed are drawn members of a family, and by how much each moves each class [member][class].
+type surveyed struct {
+	family
+	members [][]*tensor.Dense
+	lifts   [][]float64
+}
+
+// Explain takes a second look at classes of a model and says which kind of trigger each answers to. It returns the number of images that
+// went through the model, or through zero-shot CLIP where that has a tower of its own.
+func Explain(ctx context.Context, in Input, s settings.Values, classes ...int) ([]Explanation, int64, error) {
+	e := &explainer{Input: in, s: s, size: in.Pool.Shape()[2]}
+	have := in.Pool.Shape()[0]
+	if have < 2 {
+		return nil, 0, fmt.Errorf("explaining a class: a pool of %d images leaves none to measure on", have)
+	}
+	m := min(s.Int("measure"), (have+3)/4)
+	order := random.Named("explain", in.Seed).Perm(have)
+	e.measure, e.optimise = order[:m], order[m:]
+	var err error
+	if e.zero, err = zeroShot(in.Model, s.String("template")); err != nil {
+		return nil, 0, err
+	}
+	var all []*surveyed
+	for _, f := range families() {
+		v, err := e.survey(ctx, f)
+		if err != nil {
+			return nil, 0, fmt.Errorf("explaining: family %s: %w", f.kind, err)
+		}
+		all = append(all, v)
+	}
+	var out []Explanation
+	for _, c := range classes {
+		x, err := e.explain(ctx, all, c)
+		if err != nil {
+			return nil, 0, fmt.Errorf("explaining class %q: %w", in.Model.Classes[c], err)
+		}
+		out = append(out, *x)
+	}
+	return out, e.passes, nil
+}
+
+// explain fits a trigger of each family to a class, and of what explains it more, at other budgets.
+func (e *explainer) explain(ctx context.Context, all []*surveyed, c int) (*Explanation, error) {
+	x := &Explanation{Class: c, Kind: KindNone, Others: math.NaN(), Untouched: math.NaN()}
+	var fitted []recovered
+	for _, f := range all {
+		members := f.best(c)
+		var starts [][]*tensor.Dense
+		for _, v := range members[:min(f.starts, len(members))] {
+			starts = append(starts, f.sized(v, e.size, f.middle()))
+		}
+		all, err := e.fit(ctx, e.Model, f.family, c, starts...)
+		if err != nil {
+			return nil, err
+		}
+		t := slices.MaxFunc(all, func(a, b recovered) int { return cmp.Compare(a.gain, b.gain) })
+		t.member = members[slices.IndexFunc(all, func(r recovered) bool { return r.gain == t.gain })]
+		fitted = append(fitted, t)
+		x.Families = append(x.Families, FamilyFinding{Kind: f.kind, Lift: f.lift(c) / e.unit, Gain: t.gain / e.unit, ASR: t.asr})
+	}
+	chosen := strongest(x.Families, e.s.Float("precedence"))
+	f, t := all[chosen], fitted[chosen]
+	x.Strongest = f.kind
+	if x.Families[chosen].Evidence() >= e.s.Float("evidence") {
+		x.Kind = f.kind
+		var err error
+		if t, err = e.sized(ctx, f, c, t); err != nil {
+			return nil, err
+		}
+	}
+	x.Trigger, x.ASR, x.ZeroShot, x.PSNR, x.SSIM = t.trigger, t.asr, t.zero, t.psnr, t.ssim
+	x.Size = sizeOf(f.kind, t.trigger)
+	x.Anywhere = f.kind == KindPatch && f.spread(c) >= 0.5
+	return x, e.controls(ctx, f, x)
+}
+
+// sizeOf measures a trigger in the unit of its kind.
+func sizeOf(kind string, t triggers.Trigger) float64 {
+	s := triggers.Measure(t)
+	switch kind {
+	case KindPatch:
+		return math.Sqrt(s.Area) * float64(t.Size())
+	case KindBlend:
+		return s.Opacity
+	case KindWarp:
+		return s.Displacement
+	}
+	return s.LInf
+}
+
+// strongest is the family with the most evidence, unless one that takes precedence has at least a share of that: a warp, to which no
+// backdoor answers but one of warps, while one of warps answers to blurs and shades of any kind; then a perturbation, which is seen least.
+func strongest(families []FamilyFinding, share float64) (chosen int) {
+	for i, f := range families {
+		if f.Evidence() > families[chosen].Evidence() {
+			chosen = i
+		}
+	}
+	most := families[chosen].Evidence()
+	for _, kind := range []string{KindWarp, KindPerturbation} {
+		i := slices.IndexFunc(families, func(f FamilyFinding) bool { return f.Kind == kind })
+		if most > 0 && families[i].Evidence() >= share*most {
+			return i
+		}
+	}
+	return chosen
+}
+
+// sized looks for the smallest budget that works: among those below the middle one where that works, else among those above. Where none
+// does it is the one that succeeds most.
+func (e *explainer) sized(ctx context.Context, f *surveyed, c int, middle recovered) (recovered, error) {
+	works := func(r recovered) bool { return r.asr >= e.s.Float("asr") }
+	at := len(f.sizes) / 2
+	budgets := f.sizes[:at]
+	if !works(middle) {
+		budgets = f.sizes[at+1:]
+	}
+	var starts [][]*tensor.Dense
+	for _, b := range budgets {
+		starts = append(starts, f.family.sized(middle.member, e.size, b))
+	}
+	tried, err := e.fit(ctx, e.Model, f.family, c, starts...)
+	if err != nil {
+		return middle, err
+	}
+	if i := slices.IndexFunc(tried, works); i >= 0 {
+		return tried[i], nil
+	}
+	best := middle
+	for _, t := range tried {
+		if !works(best) && t.asr > best.asr {
+			best = t
+		}
+	}
+	return best, nil
+}
+
+// controls aims the same inversion at other classes, those that the family moves most, and at the class in zero-shot CLIP.
+func (e *explainer) controls(ctx context.Context, f *surveyed, x *Explanation) error {
+	var others []int
+	for c := range e.Model.Classes {
+		if c != x.Class {
+			others = append(others, c)
+		}
+	}
+	slices.SortStableFunc(others, func(a, b int) int { return cmp.Compare(f.lift(b), f.lift(a)) })
+	for _, c := range others[:min(len(others), e.s.Int("others"))] {
+		t, err := e.fit(ctx, e.Model, f.family, c, f.sized(f.best(c)[0], e.size, f.middle()))
+		if err != nil {
+			return err
+		}
+		if !(x.Others >= t[0].asr) {
+			x.Others = t[0].asr
+		}
+	}
+	t, err := e.fit(ctx, e.zero, f.family, x.Class, f.sized(f.best(x.Class)[0], e.size, f.middle()))
+	if err == nil {
+		x.Untouched = t[0].asr
+	}
+	return err
+}
+
+// middle is the budget that families are compared at.
+func (f *family) middle() float64 { return f.sizes[len(f.sizes)/2] }
+
+// best are the best quarter of the members for a class, best first.
+func (f *surveyed) best(c int) (members [][]*tensor.Dense) {
+	for _, i := range f.order(c) {
+		members = append(members, f.members[i])
+	}
+	return members
+}
+
+func (f *surveyed) order(c int) []int {
+	order := make([]int, len(f.members))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(f.lifts[b][c], f.lifts[a][c]) })
+	return order[:(len(order)+3)/4]
+}
+
+// lift is the mean lift of a class over the best quarter of the members, in logits.
+func (f *surveyed) lift(c int) (mean float64) {
+	best := f.order(c)
+	for _, i := range best {
+		mean += f.lifts[i][c] / float64(len(best))
+	}
+	return mean
+}
+
+// spread is the share of the members that move a class at least half as much as the best quarter does.
+func (f *surveyed) spread(c int) float64 {
+	n, half := 0, f.lift(c)/2
+	for _, l := range f.lifts {
+		if l[c] >= half {
+			n++
+		}
+	}
+	return float64(n) / float64(len(f.lifts))
+}
+
+// survey draws members of a family and measures by how much more, in logits, each moves images towards each class in the model than in
+// zero-shot CLIP.
+func (e *explainer) survey(ctx context.Context, f family) (*surveyed, error) {
+	v := &surveyed{family: f}
+	rng := random.Stream("explain", f.kind, e.Seed)
+	images := triggers.Rows(e.Pool, e.optimise[:min(len(e.optimise), e.s.Int("images"))])
+	n := images.Shape()[0]
+	all := slices.Clone(dense.Floats(images))
+	for range e.s.Int("draws") {
+		drawn := f.draw(e.size, e.Pool, rng)
+		v.members = append(v.members, drawn)
+		with, err := prompts.Triggered(ctx, e.Model.CLIP.Engine(), images, f.trigger(drawn, e.size))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, dense.Floats(with)...)
+	}
+	model, zero, err := e.answers(ctx, triggers.Dense(all, n*(1+len(v.members)), 3, e.size, e.size))
+	if err != nil {
+		return nil, err
+	}
+	k := len(e.Model.Classes)
+	each := n * k
+	e.unit = 0
+	for i := range n {
+		row := model[i*k : (i+1)*k]
+		for _, z := range row {
+			e.unit += float64(slices.Max(row)-z) / float64(each)
+		}
+	}
+	for d := range v.members {
+		of := make([]float64, k)
+		moved := make([]float32, k)
+		for i := range n {
+			at := (d+1)*each + i*k
+			for j := range k {
+				moved[j] = model[at+j] - model[i*k+j] - (zero[at+j] - zero[i*k+j])
+			}
+			for c := range k {
+				of[c] -= gap(moved, c) / float64(n)
+			}
+		}
+		v.lifts = append(v.lifts, of)
+	}
+	return v, nil
+}
+
+// answers returns the logits [N*K] of the model and of zero-shot CLIP on images, and counts the passes.
+func (e *explainer) answers(ctx context.Context, images *tensor.Dense) (model, zero []float32, err error) {
+	var m, z *tensor.Dense
+	e.passes += int64(images.Shape()[0])
+	if e.Model.Learner.Image == nil {
+		features, err := prompts.Encode(ctx, e.Model.CLIP, images, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		if m, err = e.Model.LogitsOf(ctx, features); err != nil {
+			return nil, nil, err
+		}
+		z, err = e.zero.LogitsOf(ctx, features)
+		if err != nil {
+			return nil, nil, err
+		}
+	} else {
+		if m, err = e.Model.Logits(ctx, images, nil); err != nil {
+			return nil, nil, err
+		}
+		if z, err = e.zero.Logits(ctx, images, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	return dense.Floats(m), dense.Floats(z), nil
+}
+
+// ExplainCost is at most the work of Explain for a number of classes.
+func ExplainCost(o prompts.Outline, s settings.Values, classes int) clip.Work {
+	f := Facts{Model: o, Settings: s}
+	all := families()
+	each := len(all[0].sizes)/2 + s.Int("others") + 1 // one family at other budgets, other classes, zero-shot CLIP
+	for _, f := range all {
+		each += min(f.starts, (s.Int("draws")+3)/4)
+	}
+	drawn := len(all) * (1 + s.Int("draws")) * s.Int("images")
+	w := f.Inverted(float64(classes*each*s.Int("optimise")), float64(drawn+classes*each*s.Int("measure")), s.Float("contrast"))
+	w.Add(o.ClassVectors())
+	w.FLOP += o.Texts(s.String("template")).Forward
+	return w
+}
+
+// recovered is a trigger that was fitted, measured on other images.
+type recovered struct {
+	trigger         triggers.Trigger
+	member          []*tensor.Dense // that it was fitted from
+	asr, zero, gain float64         // gain in logits
+	psnr, ssim      float64
+}
+
+// fit fits a trigger of a family to a class of a model from each of some starts, all in one inversion, and measures them.
+func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, starts ...[]*tensor.Dense) ([]recovered, error) {
+	batch := min(e.s.Int("batch"), len(e.optimise))
+	steps := max(1, e.s.Int("optimise")/batch)
+	inv := Inversion{Apply: f.apply, Project: f.project,
+		Loss: func(logits, target autodiff.Value) autodiff.Value {
+			return logits.MarginLoss(target, e.s.Float("margin"))
+		},
+		Adam: autodiff.DefaultAdam, Rates: autodiff.Cosine(f.rate, steps, 0), Batch: batch, Steps: 1, Rounds: steps, Stop: steps}
+	if m != e.zero {
+		inv.Reference, inv.Contrast = e.zero, e.s.Float("contrast")
+	}
+	var lanes []*class
+	for _, v := range starts {
+		lanes = append(lanes, &class{target: c, Outcome: Outcome{Variables: v}})
+	}
+	in := e.Input
+	in.Model, in.Progress = m, nil
+	order := inv.order(random.Named("fit", e.Seed), e.optimise)
+	outcomes, passes, err := inv.run(ctx, in, lanes, starts[0], order, e.measure)
+	if err != nil {
+		return nil, err
+	}
+	e.passes += passes
+	var out []recovered
+	for _, o := range outcomes {
+		r := recovered{trigger: f.trigger(o.Variables, e.size)}
+		if err := e.judge(ctx, m, c, &r); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// judge measures a recovered trigger on images that it was not fitted to.
+func (e *explainer) judge(ctx context.Context, on *prompts.Model, c int, r *recovered) error {
+	images := triggers.Rows(e.Pool, e.measure)
+	with, err := prompts.Triggered(ctx, e.Model.CLIP.Engine(), images, r.trigger)
+	if err != nil {
+		return err
+	}
+	model, zero, err := e.answers(ctx, with)
+	if err != nil {
+		return err
+	}
+	if on == e.zero {
+		model = zero
+	}
+	k, n := len(e.Model.Classes), float64(len(e.measure))
+	ahead := make([]float32, k)
+	for i := range e.measure {
+		m, z := model[i*k:(i+1)*k], zero[i*k:(i+1)*k]
+		if gap(m, c) < 0 {
+			r.asr++
+		}
+		if gap(z, c) < 0 {
+			r.zero++
+		}
+		for j := range ahead {
+			ahead[j] = m[j] - z[j]
+		}
+		r.gain -= gap(ahead, c) / n
+	}
+	r.asr, r.zero = r.asr/n, r.zero/n // counted, and divided once
+	r.psnr, r.ssim = triggers.PSNR(images, with), triggers.SSIM(images, with)
+	return nil
+}

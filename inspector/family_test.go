@@ -1,0 +1,88 @@
+package inspector
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"clipinspector/autodiff"
+	"clipinspector/engine/cpu"
+	"clipinspector/internal/dense"
+	"clipinspector/prompts"
+	"clipinspector/triggers"
+)
+
+// Of every family: what is optimised shows images as the trigger does that is made of it, members keep to the range of pixels, another
+// budget changes how much a member changes, and a gradient step downhill goes downhill for a patch as for a warp.
+func TestFamiliesShowWhatTheirTriggersShow(t *testing.T) {
+	e, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	const size, n = 12, 3
+	rng := rand.New(rand.NewPCG(1, 2))
+	pixels := make([]float32, n*3*size*size)
+	for i := range pixels {
+		pixels[i] = rng.Float32()
+	}
+	pool := triggers.Dense(pixels, n, 3, size, size)
+	for _, f := range families() {
+		t.Run(f.kind, func(t *testing.T) {
+			if f.kind != Kinds[indexOf(f.kind)] {
+				t.Errorf("Kinds lists %v", Kinds)
+			}
+			var before float64
+			for i, v := range [][]float64{{f.sizes[0]}, {f.sizes[len(f.sizes)-1]}} {
+				member := f.sized(f.draw(size, pool, rand.New(rand.NewPCG(7, 7))), size, v[0])
+				with, err := prompts.Triggered(context.Background(), e, pool, f.trigger(member, size))
+				if err != nil {
+					t.Fatal(err)
+				}
+				g := autodiff.New(e)
+				var vars []autodiff.Value
+				for _, m := range member {
+					vars = append(vars, g.Const(dense.Floats(m), append([]int{1}, m.Shape()...)...))
+				}
+				y := f.apply(g.Const(pixels, 1, n, 3, size, size), vars)
+				p, err := g.Compile(y)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Free()
+				if err := p.Run(); err != nil {
+					t.Fatal(err)
+				}
+				got, err := p.Read(y)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var most, change float64
+				for j, w := range dense.Floats(with) {
+					if w < 0 || w > 1 {
+						t.Fatalf("a pixel of %v", w)
+					}
+					most = max(most, math.Abs(float64(got[j]-w)))
+					change += math.Abs(float64(w - pixels[j]))
+				}
+				if most > 1e-4 {
+					t.Errorf("what is optimised differs from the trigger by %.2g", most)
+				}
+				if i == 1 && change <= before {
+					t.Errorf("budget %.3f changes images by %.3f, budget %.3f by %.3f", f.sizes[0], before, v[0], change)
+				}
+				before = change
+			}
+		})
+	}
+}
+
+func indexOf(kind string) int {
+	for i, k := range Kinds {
+		if k == kind {
+			return i
+		}
+	}
+	return 0
+}

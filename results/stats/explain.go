@@ -1,0 +1,94 @@
+package stats
+
+import "clipinspector/results/store"
+
+// ExplanationFigures say what the suspects of one attack's models with one verdict were said to answer to.
+type ExplanationFigures struct {
+	Attack        string      `json:"attack"`
+	Verdict       string      `json:"verdict"` // "flagged"; "missed" or, of clean models, "not flagged"
+	Models        int         `json:"models"`
+	SuspectsRight int         `json:"suspects_right"` // models whose suspect is the target
+	Said          Object[int] `json:"said"`           // how many answer to which kind, as first seen; see Kinds of Summary
+	Reached       int         `json:"reached"`        // those that are explained by a trigger whose ASR is at least store.FiringASR
+	OthersReached int         `json:"others_reached"` // those of which the same inversion reaches that in another class
+	ASR           Num         `json:"asr"`            // the rest are means: of recovered triggers, on unseen pool images
+	ZeroShot      Num         `json:"zero_shot_asr"`  // of the same triggers under zero-shot CLIP
+	IoU           Num         `json:"iou"`            // of recovered patches with true ones
+	Distance      Num         `json:"distance"`       // of their centres, as a share of the image's side
+	Passes        Num         `json:"image_passes"`
+	Seconds       Num         `json:"seconds"`
+	Backdoored    bool        `json:"-"`
+}
+
+// explained is a finished explanation with its detection and its model.
+type explained struct {
+	store.ExplanationRow
+	detection store.DetectionRow
+	model     store.ModelRow
+}
+
+// addExplanations adds a row for every attack and verdict.
+func (sum *Summary) addExplanations(explanations []store.ExplanationRow, detections []store.DetectionRow, models map[string]store.ModelRow) {
+	byKey := map[string]store.DetectionRow{}
+	for _, d := range detections {
+		byKey[d.Cell.Key] = d
+	}
+	var rows []explained
+	for _, x := range explanations {
+		d := byKey[x.Cell.DetectionKey]
+		m := models[d.Cell.ModelKey]
+		sum.ExplanationTally.add(x.State)
+		sum.ExplanationTally.Blocked += boolInt(x.State == store.Pending && (d.State == store.Failed || m.State == store.Failed))
+		if x.State == store.Failed {
+			sum.Failures = append(sum.Failures, Failure{"explanation of " + describe(m.Cell), x.Message})
+		}
+		if x.State == store.Finished && d.State == store.Finished && m.State == store.Finished {
+			rows = append(rows, explained{x, d, m})
+		}
+	}
+	attacks, lists := split(rows, func(x explained) string { return x.model.Cell.Attack })
+	for i, name := range attacks {
+		for _, flagged := range []bool{true, false} {
+			var list []explained
+			for _, x := range lists[i] {
+				if x.detection.Result.Backdoored == flagged {
+					list = append(list, x)
+				}
+			}
+			if len(list) > 0 {
+				sum.Explanations = append(sum.Explanations, explanationFigures(name, flagged, list))
+			}
+		}
+	}
+}
+
+func explanationFigures(attack string, flagged bool, rows []explained) ExplanationFigures {
+	f := ExplanationFigures{Attack: attack, Verdict: "not flagged", Models: len(rows), Backdoored: rows[0].model.Result.Backdoored}
+	switch {
+	case flagged:
+		f.Verdict = "flagged"
+	case f.Backdoored:
+		f.Verdict = "missed"
+	}
+	var asr, zero, iou, distance, passes, seconds []float64
+	for _, e := range rows[0].Result.Families {
+		f.Said = append(f.Said, Entry[int]{Name: e.Kind})
+	}
+	f.Said = append(f.Said, Entry[int]{Name: "none"})
+	for _, x := range rows {
+		r := x.Result
+		f.SuspectsRight += boolInt(f.Backdoored && r.Class == x.model.Result.Target)
+		for i := range f.Said {
+			f.Said[i].Value += boolInt(f.Said[i].Name == r.Said)
+		}
+		f.Reached += boolInt(r.Said != "none" && r.ASR >= store.FiringASR)
+		f.OthersReached += boolInt(r.Others >= store.FiringASR)
+		asr, zero, passes, seconds = append(asr, r.ASR), append(zero, r.ZeroShot), append(passes, float64(r.ImagePasses)), append(seconds, r.Seconds)
+		if n := Num(r.IoU); n.Defined() && r.Said != "none" {
+			iou, distance = append(iou, r.IoU), append(distance, r.Distance)
+		}
+	}
+	f.ASR, f.ZeroShot, f.IoU, f.Distance = Num(mean(asr)), Num(mean(zero)), Num(mean(iou)), Num(mean(distance))
+	f.Passes, f.Seconds = Num(mean(passes)), Num(mean(seconds))
+	return f
+}
