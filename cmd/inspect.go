@@ -93,7 +93,7 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 	auditFlags(c, &a)
 	formatFlag(c, &format)
 	counted(c.Flags(), &a.References, "references", 0, 0, "clean models to hold the delivered one against; 0: as many as five times the verdict's own work allows, 3 to 8")
-	counted(c.Flags(), &a.Explain, "classes-to-explain", 1, 0, "classes, the suspect first, that are looked at once more for the kind of trigger that they answer to; 0 for none")
+	counted(c.Flags(), &a.Explain, "classes-to-explain", 0, 1, "classes, the suspect first, that are looked at once more for the kind of trigger that they answer to; 0 for none")
 	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
 	return c
 }
