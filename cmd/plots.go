@@ -101,7 +101,7 @@ func suiteOf(u store.Suite) (*suite.File, error) {
 		}
 	}
 	if path == configs.MiniPath {
-		return suite.ParseFS(configs.Calibrated, path, []byte(u.YAML), sets)
+		return suite.ParseFS(configs.Suites, path, []byte(u.YAML), sets)
 	}
 	return suite.Parse(path, []byte(u.YAML), sets)
 }

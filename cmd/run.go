@@ -88,7 +88,7 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 // load reads the suite named, or the embedded default.
 func load(args, sets []string) (*suite.File, error) {
 	if len(args) == 0 {
-		return suite.LoadFS(configs.Calibrated, configs.MiniPath, configs.Mini, sets)
+		return suite.LoadFS(configs.Suites, configs.MiniPath, configs.Mini, sets)
 	}
 	return suite.Load(args[0], sets)
 }

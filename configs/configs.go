@@ -11,7 +11,7 @@ const MiniPath = "configs/mini.yaml"
 //go:embed mini.yaml
 var Mini []byte
 
-// Calibrated holds the folder calibrated, which Mini may name files of.
+// Suites holds every suite by its path in this folder, such as "photo.yaml", and the folder calibrated, whose files they name.
 //
-//go:embed calibrated
-var Calibrated embed.FS
+//go:embed *.yaml ablations calibrated
+var Suites embed.FS

@@ -24,7 +24,7 @@ func TestSweepsOverDetectorsShareModels(t *testing.T) {
 func TestMiniPlan(t *testing.T) {
 	clip := experimentstest.TinyCLIP(t)
 	plan := func(sets ...string) *Plan {
-		f, err := suite.ParseFS(configs.Calibrated, configs.MiniPath, configs.Mini, append(sets, "clip="+clip))
+		f, err := suite.ParseFS(configs.Suites, configs.MiniPath, configs.Mini, append(sets, "clip="+clip))
 		if err != nil {
 			t.Fatal(err)
 		}

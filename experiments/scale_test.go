@@ -34,7 +34,7 @@ func TestTenThousandModels(t *testing.T) {
 	for i := range seeds {
 		list = append(list, fmt.Sprint(i+1000)) // no calibration used them
 	}
-	f, err := suite.ParseFS(configs.Calibrated, configs.MiniPath, configs.Mini, []string{"seeds=[" + strings.Join(list, ",") + "]"})
+	f, err := suite.ParseFS(configs.Suites, configs.MiniPath, configs.Mini, []string{"seeds=[" + strings.Join(list, ",") + "]"})
 	if err != nil {
 		t.Fatal(err)
 	}

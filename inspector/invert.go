@@ -27,7 +27,8 @@ type Inversion struct {
 	Apply func(pixels autodiff.Value, v []autodiff.Value) autodiff.Value
 	// Loss records the objective of each row of logits [R,K] against the class it aims at [R].
 	Loss func(logits, target autodiff.Value) autodiff.Value
-	// Penalty records what the cost weighs for each class, [C]; nil for none.
+	// Penalty records what is added to the objective of each class, [C], times the Cost of its Controller; nil for none. It needs
+	// Control.
 	Penalty func(v []autodiff.Value) autodiff.Value
 	// Project records the variables after a step, brought back into their bounds; nil for none.
 	Project func(v []autodiff.Value) []autodiff.Value
@@ -138,6 +139,9 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 	}
 	if len(measure) == 0 {
 		return nil, 0, fmt.Errorf("no pool images left to measure on")
+	}
+	if inv.Penalty != nil && inv.Control == nil {
+		return nil, 0, errors.New("the inversion has a Penalty and no Control, whose Cost weighs it: a fixed weight belongs into Loss or into a Controller")
 	}
 	rng := inv.Random
 	if rng == nil {

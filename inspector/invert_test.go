@@ -283,6 +283,10 @@ func TestCostsWeighThePenalty(t *testing.T) {
 			t.Errorf("class %d: the penalty is %v, want %v", k, c.rounds[0].Penalty, want)
 		}
 	}
+	inv.Control = nil
+	if _, _, err := inv.Run(bg, inspector.Input{Model: m, Pool: cliptest.Images(8, size, 10), Seed: 1}, indices(0, 4), indices(4, 8)); err == nil || !strings.Contains(err.Error(), "no Control") {
+		t.Errorf("a penalty that nothing weighs: got %v, want an error", err)
+	}
 	if free, held := w[0].rounds[29].Penalty, w[2].rounds[29].Penalty; held > 0.05*free {
 		t.Errorf("a cost of 1000 leaves a penalty of %v, none %v", held, free)
 	}

@@ -3,14 +3,17 @@ package suite
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"clipinspector/configs"
 	"clipinspector/inspector"
 	"clipinspector/internal/files"
 	"clipinspector/settings"
@@ -51,14 +54,29 @@ type Calibrated struct {
 // maxCalibration bounds a calibration file, in bytes.
 const maxCalibration = 1 << 20
 
-// beside reads files that a suite names, relative to the folder of the suite's file.
+// beside reads files that a suite names, relative to the folder of the suite's file. Where none lies there, the file of that name
+// that comes with the program is read.
 func beside(suite string) func(name string) ([]byte, error) {
 	return func(name string) ([]byte, error) {
+		path := name
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(filepath.Dir(suite), name)
+			path = filepath.Join(filepath.Dir(suite), name)
 		}
-		return files.Read(name, maxCalibration)
+		return readOr(path, name, maxCalibration)
 	}
+}
+
+// readOr reads a file of the disk or, where there is none, the program's own that is called so, with configs/ before it or without.
+func readOr(path, name string, most int64) ([]byte, error) {
+	text, err := files.Read(path, most)
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, own := range []string{path, name} {
+			if there, e := configs.Suites.ReadFile(strings.TrimPrefix(filepath.ToSlash(filepath.Clean(own)), "configs/")); e == nil {
+				return there, nil
+			}
+		}
+	}
+	return text, err
 }
 
 // within reads files that a suite of fsys names.

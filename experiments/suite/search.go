@@ -10,7 +10,6 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/inspector"
-	"clipinspector/internal/files"
 	"clipinspector/internal/random"
 	"clipinspector/settings"
 )
@@ -33,7 +32,7 @@ type search struct {
 // LoadSearch reads a calibration suite. It is as strict as Load, and refuses a suite with an evaluation seed, one without
 // both clean and backdoored models, and one in which a detector has fewer different settings than trials.
 func LoadSearch(path string, sets []string) (*Search, error) {
-	text, err := files.Read(path, maxSuite)
+	text, err := readOr(path, path, maxSuite)
 	if err != nil {
 		return nil, fmt.Errorf("reading a suite: %w", err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"clipinspector/attacks"
 	"clipinspector/inspector"
-	"clipinspector/internal/files"
 	"clipinspector/plugin"
 	"clipinspector/prompts"
 	"clipinspector/settings"
@@ -93,10 +92,10 @@ var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-
 // maxSuite bounds a suite file, in bytes. The longest of this project has 3 KB.
 const maxSuite = 1 << 20
 
-// Load reads a suite file; see Parse. It runs the plugins that the suite names, which lie beside it, as far as it takes to know their
-// parameters.
+// Load reads a suite file, or the program's own of that name where there is none; see Parse. It runs the plugins that the suite
+// names, which lie beside it, as far as it takes to know their parameters.
 func Load(path string, sets []string) (*File, error) {
-	text, err := files.Read(path, maxSuite)
+	text, err := readOr(path, path, maxSuite)
 	if err != nil {
 		return nil, fmt.Errorf("reading a suite: %w", err)
 	}

@@ -156,6 +156,34 @@ func TestAllConfigsParse(t *testing.T) {
 	}
 }
 
+// Far from this project's folder its suites are still found, and a suite of one's own extends them; a file that is there counts first.
+func TestSuitesComeWithTheProgram(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, path := range []string{"configs/mini-clean.yaml", "configs/ablations/k.yaml", "mini.yaml"} {
+		if _, err := Load(path, nil); err != nil {
+			t.Errorf("%s: got %v, want the program's own", path, err)
+		}
+	}
+	own := filepath.Join(dir, "own.yaml")
+	if err := os.WriteFile(own, []byte("extends: mini.yaml\nname: own\ndatasets: [mini-pets]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Load(own, nil)
+	if err != nil || len(f.Suites[0].Datasets) != 1 || len(f.Suites[0].Attacks) != 5 {
+		t.Fatalf("got %+v, %v; want the program's mini.yaml on one dataset", f, err)
+	}
+	if err := os.WriteFile("mini.yaml", []byte(short+"detectors: [ci]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = Load(own, nil); err != nil || len(f.Suites[0].Attacks) == 5 {
+		t.Errorf("got %+v, %v; want the mini.yaml that lies beside", f, err)
+	}
+	if _, err := Load("none.yaml", nil); err == nil {
+		t.Error("a suite that is nowhere was read")
+	}
+}
+
 // A suite that extends another has all its keys but those that it gives itself. What is wrong is named by file and line, whichever
 // file it stands in.
 func TestASuiteExtendsAnother(t *testing.T) {
