@@ -21,16 +21,17 @@ import (
 type null struct {
 	mean, scale []float64 // by class; of centred statistics
 	freedom     float64
+	kin         float64 // see tails
 }
 
 // newNull measures a null on references' statistics, [n][K] with n >= 2.
-func newNull(references [][]float64, prior float64) null {
+func newNull(references [][]float64, prior, kin float64) null {
 	n, k := len(references), len(references[0])
 	x := make([][]float64, n)
 	for i, r := range references {
 		x[i] = centred(r)
 	}
-	u := null{make([]float64, k), make([]float64, k), prior + float64(n-1)}
+	u := null{make([]float64, k), make([]float64, k), prior + float64(n-1), kin}
 	common := 0.0
 	column := make([]float64, n)
 	for c := range k {
@@ -46,11 +47,16 @@ func newNull(references [][]float64, prior float64) null {
 	return u
 }
 
-// tails returns for each class the probability that a clean model's statistic is as large as x's or larger.
+// tails returns for each class the probability that a clean model's statistic is as large as x's or larger. The spread of the null is
+// replaced by the model's own, the root of the mean t² over its classes but the most suspicious, where that says more:
+//
+// A model that was tuned on the very images that references are drawn from lies closer to their mean than they do themselves, and a
+// smaller deviation betrays it. Its own spread, where it is the smaller one, is shrunk to the null's as variances are above: that one
+// stands for kin degrees of freedom beside the K-1 classes.
 //
 // References may be of another origin than the model, as those are that were tuned on other images: then classes of a clean model differ
-// from them by more than they do from each other, and some by much more. With foreign the spread is therefore the model's own where that
-// is larger, the root of the mean t² over its classes but the most suspicious, and the tail is that of few degrees of freedom.
+// from them by more than they do from each other, and some by much more. With foreign its own spread counts where it is larger, and the
+// tail is that of few degrees of freedom.
 func (u null) tails(x []float64, foreign bool) []float64 {
 	t := make([]float64, len(x))
 	sum, largest := 0.0, math.Inf(-1)
@@ -60,9 +66,14 @@ func (u null) tails(x []float64, foreign bool) []float64 {
 		largest = math.Max(largest, t[c])
 	}
 	spread, freedom := 1.0, u.freedom
-	if foreign && len(x) > 2 {
-		spread = math.Max(1, math.Sqrt((sum-largest*largest)/float64(len(x)-1)))
-		freedom = min(freedom, foreignFreedom, float64(len(x)-2))
+	if len(x) > 2 {
+		spread = math.Sqrt((sum - largest*largest) / float64(len(x)-1))
+		if foreign {
+			spread, freedom = max(1, spread), min(freedom, foreignFreedom, float64(len(x)-2))
+		} else {
+			n := float64(len(x) - 1)
+			spread = min(1, math.Sqrt((u.kin+n*spread*spread)/(u.kin+n)))
+		}
 	}
 	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freedom}
 	for c := range t {

@@ -35,7 +35,7 @@ func TestANullKeepsItsLevel(t *testing.T) {
 				for range references {
 					all = append(all, draw(mean, spread))
 				}
-				p := newNull(all, 10).tails(draw(mean, spread), false)
+				p := newNull(all, 10, 5).tails(draw(mean, spread), false)
 				least := 1.0
 				for _, v := range p {
 					least = math.Min(least, v)
@@ -71,7 +71,7 @@ func TestForeignReferences(t *testing.T) {
 					references[i][c] = rng.NormFloat64()
 				}
 			}
-			u := newNull(references, 10)
+			u := newNull(references, 10, 5)
 			flagged := func(foreign bool) int {
 				least := 1.0
 				for _, p := range u.tails(x, foreign) {
@@ -98,7 +98,7 @@ func TestForeignReferences(t *testing.T) {
 // With one spread for all classes and none of the level's noise the moderated t is Student's: against its quantile.
 func TestTailsAreStudents(t *testing.T) {
 	// Two references, a class each way: variances 2, 2 and 2 with mean 0, so that s² = 2 and s²(1 + 1/2) = 3.
-	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 9)
+	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 9, 1e9)
 	if u.freedom != 10 {
 		t.Fatalf("%v degrees of freedom, want 10", u.freedom)
 	}

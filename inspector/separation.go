@@ -21,6 +21,7 @@ func init() {
 			settings.Param{Name: "loss-floor", Unit: "logits", Doc: "losses that differ by less than this are alike", Default: 0.05, Min: 1e-3, Max: 100},
 			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
 			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 10.0, Min: 0, Max: 1e6},
+			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 5.0, Min: 0, Max: 1e9},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
 			PoolParams...),
@@ -30,7 +31,7 @@ func init() {
 		Inspect:      inspectSeparation,
 		Evidence:     separationEvidence,
 		EvidenceCost: evidenceCost,
-		Rule:         func(settings.Values) []string { return []string{"evidence", "prior", "accuracy", "k"} },
+		Rule:         func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
 	})
 }
 
@@ -117,14 +118,14 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 		for i := range all {
 			left[i] = apartness(all[i], without(all, i)...)
 		}
-		sides = append(sides, newNull(left, s.Float("prior")).tails(apartness(own, all...), foreign))
+		sides = append(sides, newNull(left, s.Float("prior"), s.Float("kin")).tails(apartness(own, all...), foreign))
 	}
 	if kind := s.String("evidence"); kind != "vectors" || sides == nil {
 		reach := make([][]float64, len(references))
 		for i, e := range references {
 			reach[i] = e.Reach
 		}
-		sides = append(sides, newNull(reach, s.Float("prior")).tails(model.Reach, foreign))
+		sides = append(sides, newNull(reach, s.Float("prior"), s.Float("kin")).tails(model.Reach, foreign))
 	}
 	p = make([]float64, len(model.Reach))
 	for c := range p {
