@@ -240,9 +240,9 @@ func writeResNet(t testing.TB, w Weights, tok *bpe.Tokenizer, config string, cha
 	entries := map[string]*torchfileEntry{"visual.bn1.num_batches_tracked": {nil, []float32{7}}}
 	for name, x := range w {
 		from, part, parts, transposed := openAIName(name)
-		shape, data := []int(x.Shape()), safetensors.Values(x)
+		data := safetensors.Values(x)
 		if transposed {
-			data, shape = transpose(data, shape[0], shape[1]), []int{shape[1], shape[0]}
+			data = transpose(data, x.Shape()[0], x.Shape()[1])
 		}
 		if entries[from] == nil {
 			whole := openAIShape(x.Shape(), parts, transposed)

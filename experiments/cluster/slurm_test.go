@@ -3,7 +3,6 @@ package cluster_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -199,6 +198,6 @@ func TestScriptsSayWhatWasAsked(t *testing.T) {
 	}
 	s.Extra = []string{"--comment=x\n rm -rf /"}
 	if _, err := s.Script(false); err == nil {
-		t.Error(fmt.Sprint("an option of two lines is written into the script"))
+		t.Error("an option of two lines is written into the script")
 	}
 }
