@@ -46,13 +46,14 @@ func TestInspectStatus(t *testing.T) {
 	}
 	for _, args := range [][]string{{"inspect", "--format", "xml", "--checkpoint", models[0], "--ood", "builtin:mini"}, {"table", "--progress", "much"},
 		{"table", "--rows", "models", "--by", "seed"}, {"inspect"}, {"inspect", "--what"}, {"inspect", "argument"}, {"run", "--what"}, {"run", "a", "b"}, {"nothing"}, {"compare"},
-		{"export", "--checkpoint", models[0]}, {"repair", "--checkpoint", models[0]}, {"list", "--format", "xml"}, {"calibrate"}} {
+		{"export", "--checkpoint", models[0]}, {"repair", "--checkpoint", models[0]}, {"list", "--format", "xml"}, {"calibrate"},
+		{"inspect", "--checkpoint", models[0], "--ood", "builtin:mini", "--device", "tpu"}} {
 		if _, err := execute(t, args...); status(err) != statusMisused {
 			t.Errorf("%v: status %d (%v), want %d", args, status(err), err, statusMisused)
 		}
 	}
 	for _, args := range [][]string{{"inspect", "--checkpoint", "none", "--ood", "builtin:mini"},
-		{"inspect", "--checkpoint", models[0], "--ood", "nowhere"}, {"inspect", "--checkpoint", models[0], "--ood", "builtin:mini", "--device", "tpu"}} {
+		{"inspect", "--checkpoint", models[0], "--ood", "nowhere"}} {
 		if _, err := execute(t, args...); status(err) != inspectFailed {
 			t.Errorf("%v: status %d (%v), want %d", args, status(err), err, inspectFailed)
 		}
