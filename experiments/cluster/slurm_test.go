@@ -138,7 +138,7 @@ func TestSlurm(t *testing.T) {
 	running := s.tasks(job, "RUNNING")
 	s.run("scancel", running[0])
 	s.wait("the signal is sent", func() bool { // "can not be altered now" while the job is being started
-		_, err := s.try("scancel", "--batch", "--signal=USR1", running[1]) // what Slurm sends before the time limit
+		_, err := s.try("scancel", "--batch", "--signal=USR1", running[1])         // what Slurm sends before the time limit
 		return err == nil || !slices.Contains(s.tasks(job, "RUNNING"), running[1]) // sent, and queued again, though scancel complains
 	})
 	s.run("scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=test")
