@@ -152,42 +152,31 @@ var registered sync.Mutex
 
 // Attack makes the attack that a suite names known, with the file's place found by locate, and returns it.
 func Attack(name string, locate func(path string) string) (*attacks.Attack, error) {
-	registered.Lock()
-	defer registered.Unlock()
-	f, thing, err := find(name, locate)
-	if err != nil {
-		return nil, err
-	}
-	known := Prefix + f.name + ":" + thing
-	if a, err := attacks.Find(known); err == nil {
-		return a, nil
-	}
-	a, err := f.attack(known, thing)
-	if err != nil {
-		return nil, fmt.Errorf("attack %s: %w", known, err)
-	}
-	attacks.Register(a)
-	return a, nil
+	return known("attack", name, locate, attacks.Find, (*file).attack, attacks.Register)
 }
 
 // Detector is Attack for a detector.
 func Detector(name string, locate func(path string) string) (*inspector.Detector, error) {
+	return known("detector", name, locate, inspector.Find, (*file).detector, inspector.Register)
+}
+
+// known finds what a plugin's name stands for among those that are registered, or makes it and registers it.
+func known[T any](kind, name string, locate func(path string) string, registry func(string) (T, error), make func(f *file, name, thing string) (T, error), register func(T)) (x T, err error) {
 	registered.Lock()
 	defer registered.Unlock()
 	f, thing, err := find(name, locate)
 	if err != nil {
-		return nil, err
+		return x, err
 	}
-	known := Prefix + f.name + ":" + thing
-	if d, err := inspector.Find(known); err == nil {
-		return d, nil
+	name = Prefix + f.name + ":" + thing
+	if x, err := registry(name); err == nil {
+		return x, nil
 	}
-	d, err := f.detector(known, thing)
-	if err != nil {
-		return nil, fmt.Errorf("detector %s: %w", known, err)
+	if x, err = make(f, name, thing); err != nil {
+		return x, fmt.Errorf("%s %s: %w", kind, name, err)
 	}
-	inspector.Register(d)
-	return d, nil
+	register(x)
+	return x, nil
 }
 
 func find(name string, locate func(path string) string) (*file, string, error) {

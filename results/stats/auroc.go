@@ -67,6 +67,13 @@ func AUROCInterval(scores []float64, labels []bool, clusters []string, resamples
 		return math.NaN(), math.NaN(), 0
 	}
 	wins, pos, neg := clusterWins(scores, labels, clusters, names)
+	return resampled(wins, pos, neg, resamples, seed)
+}
+
+// resampled returns the 95 % interval of an AUROC, or of a difference of two, over bootstrap resamples of whole clusters, from what
+// clusterWins counts. Resamples without models of either kind are skipped and drawn again.
+func resampled(wins, pos, neg []float64, resamples int, seed uint64) (lo, hi float64, skipped int) {
+	k := len(pos)
 	src := rand.NewPCG(seed, 0)
 	count := make([]float64, k)
 	values := make([]float64, 0, resamples)

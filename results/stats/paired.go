@@ -2,8 +2,6 @@ package stats
 
 import (
 	"math"
-	"math/bits"
-	"math/rand/v2"
 	"slices"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -31,38 +29,14 @@ func AUROCDifference(a, b []float64, labels []bool, clusters []string, resamples
 	sameLength(len(clusters), len(labels))
 	difference = AUROC(b, labels) - AUROC(a, labels)
 	names := slices.Compact(slices.Sorted(slices.Values(clusters)))
-	k := len(names)
-	if k < 2 || math.IsNaN(difference) {
+	if len(names) < 2 || math.IsNaN(difference) {
 		return difference, math.NaN(), math.NaN()
 	}
-	winsA, pos, neg := clusterWins(a, labels, clusters, names)
-	winsB, _, _ := clusterWins(b, labels, clusters, names)
-	src := rand.NewPCG(seed, 0)
-	drawn := make([]float64, k)
-	values := make([]float64, 0, resamples)
-	for skipped := 0; len(values) < resamples && skipped < 10*resamples; {
-		clear(drawn)
-		for range k {
-			i, _ := bits.Mul64(src.Uint64(), uint64(k))
-			drawn[i]++
-		}
-		var p, n, w float64
-		for i, ci := range drawn {
-			p += ci * pos[i]
-			n += ci * neg[i]
-			for j, cj := range drawn {
-				w += ci * cj * (winsB[i*k+j] - winsA[i*k+j])
-			}
-		}
-		if p == 0 || n == 0 {
-			skipped++
-			continue
-		}
-		values = append(values, w/(2*p*n))
+	before, pos, neg := clusterWins(a, labels, clusters, names)
+	wins, _, _ := clusterWins(b, labels, clusters, names)
+	for i, w := range before {
+		wins[i] -= w
 	}
-	if len(values) == 0 {
-		return difference, math.NaN(), math.NaN()
-	}
-	slices.Sort(values)
-	return difference, percentile(values, 0.025), percentile(values, 0.975)
+	lo, hi, _ = resampled(wins, pos, neg, resamples, seed)
+	return difference, lo, hi
 }

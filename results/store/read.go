@@ -116,3 +116,63 @@ func (n *nullable) Scan(src any) error {
 	}
 	return nil
 }
+
+// count counts the cells of a suite by state.
+func (s *Store) count(f *family, suite string) (Counts, error) {
+	// A pending cell is blocked when a parent has failed, or waits for one that is blocked.
+	joins, blocked, open := "", "0", "c"
+	for up, n := f, 0; up.parent != ""; n++ {
+		p := fmt.Sprintf("p%d", n)
+		joins += fmt.Sprintf(" JOIN %s %s ON %s.key=%s.%s", up.parent, p, p, open, up.parent)
+		if n == 0 {
+			blocked = p + ".state='failed'"
+		} else {
+			blocked += fmt.Sprintf(" OR %s.state='pending' AND %s.state='failed'", open, p)
+		}
+		open = p
+		for _, g := range kinds {
+			if g.kind == up.parent {
+				up = g
+				break
+			}
+		}
+	}
+	var c Counts
+	rows, err := s.db.Query(fmt.Sprintf(`SELECT c.key, c.state, c.lease_until, COALESCE(c.seconds, 0), %[1]s FROM suite_%[2]s l JOIN %[2]s c ON c.key=l.key%[3]s
+		WHERE l.suite=?`, blocked, f.kind, joins), suite)
+	if err != nil {
+		return c, err
+	}
+	defer rows.Close()
+	now := s.now().UnixMilli()
+	for rows.Next() {
+		var key string
+		var state State
+		var until int64
+		var isBlocked bool
+		var seconds float64
+		if err := rows.Scan(&key, &state, &until, &seconds, &isBlocked); err != nil {
+			return c, err
+		}
+		if !s.covers(f.kind, key) {
+			continue
+		}
+		c.Planned++
+		switch state {
+		case Finished:
+			c.Finished++
+			c.Seconds += seconds
+		case Failed:
+			c.Failed++
+		case Pending:
+			c.Pending++
+			if until > now {
+				c.Leased++
+			}
+			if isBlocked {
+				c.Blocked++
+			}
+		}
+	}
+	return c, rows.Err()
+}
