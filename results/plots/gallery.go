@@ -43,6 +43,9 @@ func gallery(cases []Case) (*Figure, string) {
 			"Recovered for the target class; a detector looks for the easiest trigger, not for the true one.",
 		width:  2*margin + names + vg.Length(len(heads))*(side+gap),
 		height: 2*margin + 60 + header + vg.Length(len(rows))*(side+below)}
+	if len(heads) > 3 {
+		f.Caption += " Outcomes are those of " + heads[3] + "."
+	}
 	f.paint = func(c draw.Canvas) {
 		c = draw.Crop(c, 0, 0, 0, -10)
 		small := style(8.5, false)
