@@ -210,7 +210,7 @@ type said struct {
 
 func (c *controller) steer(told map[string]any) (s said, err error) {
 	told["class"] = c.class
-	if err = c.put(map[string]any{"steer": told}); err != nil {
+	if err = c.put(c.ctx, map[string]any{"steer": told}); err != nil {
 		return s, err
 	}
 	m, _, err := c.next(c.ctx)

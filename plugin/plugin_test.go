@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"clipinspector/attacks"
 	"clipinspector/engine/plain"
@@ -207,6 +208,30 @@ func TestFaultyAttacksAreOneLine(t *testing.T) {
 	for _, name := range []string{"python:x:A", "python:x.py", "python:.py:", "python::A"} {
 		_, err := plugin.Attack(name, func(path string) string { return path })
 		oneLine(t, err, "names no plugin")
+	}
+}
+
+// A plugin that does not read is stopped as one that does not answer, though the program has more to say than a pipe takes.
+func TestPluginsThatDoNotReadAreStopped(t *testing.T) {
+	t.Cleanup(plugin.Close)
+	deaf := filepath.Join(t.TempDir(), "deaf")
+	script := `#!/bin/sh
+echo '{"ready": 1}'
+read request
+echo '{"done": {"doc": "asks and does not listen", "params": []}}'
+read request
+while echo '{"ask": "random", "n": 100000}'; do :; done
+`
+	if err := os.WriteFile(deaf, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(plugin.PythonVariable, deaf)
+	t.Setenv(plugin.SilenceVariable, "300ms")
+	begun := time.Now()
+	_, err := attack(t, "", "A")
+	oneLine(t, err, "it has read nothing for 300ms, and was stopped")
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

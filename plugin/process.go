@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -46,7 +45,7 @@ const (
 // process is a running Python.
 type process struct {
 	command *exec.Cmd
-	in      io.WriteCloser
+	in      *os.File
 	lines   chan []byte // closed at the end of its output
 	ended   chan struct{}
 	said    *tail
@@ -127,18 +126,21 @@ func (f *file) begin(ctx context.Context) error {
 	p.command.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	p.command.Stderr = p.said
 	p.command.WaitDelay = time.Second // what it started itself may hold its output open
-	in, err := p.command.StdinPipe()
-	if err != nil {
-		return err
-	}
 	out, err := p.command.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	if err := p.command.Start(); err != nil {
+	in, mine, err := os.Pipe() // one whose writes can be given a deadline
+	if err != nil {
+		return err
+	}
+	p.command.Stdin, p.in = in, mine
+	err = p.command.Start()
+	_ = in.Close() // the process has its own
+	if err != nil {
+		_ = mine.Close()
 		return fmt.Errorf("starting %s: %w: install Python 3.10 or newer with numpy, or name one by %s", name, err, PythonVariable)
 	}
-	p.in = in
 	go func() {
 		defer close(p.lines)
 		r := bufio.NewScanner(out)
@@ -173,6 +175,7 @@ func (f *file) kill() {
 	}
 	_ = f.running.command.Process.Kill() // it may be gone already
 	close(f.running.ended)
+	_ = f.running.in.Close()
 	_ = f.running.command.Wait()
 	f.running = nil
 }
@@ -189,7 +192,9 @@ func (f *file) next(ctx context.Context) (m message, raw []byte, err error) {
 	case line, ok := <-f.running.lines:
 		if !ok {
 			_ = f.running.in.Close()
+			late := time.AfterFunc(wait, func() { _ = f.running.command.Process.Kill() }) // it closed its output, or sent a line too long, and lives
 			_ = f.running.command.Wait()
+			late.Stop()
 			return m, nil, fmt.Errorf("its process ended (%s): %.300s", f.running.command.ProcessState, f.running.said.last())
 		}
 		if err := json.Unmarshal(line, &m); err != nil {
@@ -203,15 +208,31 @@ func (f *file) next(ctx context.Context) (m message, raw []byte, err error) {
 	}
 }
 
-func (f *file) put(m any) error {
+// put sends a message. A process that does not read it for as long as it may say nothing is as silent as one that does not answer.
+func (f *file) put(ctx context.Context, m any) error {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	if _, err := f.running.in.Write(append(raw, '\n')); err != nil {
-		return fmt.Errorf("its process takes no message (%v): %.300s", err, f.running.said.last())
+	wait, err := allowed()
+	if err != nil {
+		return err
 	}
-	return nil
+	in := f.running.in
+	if err := in.SetWriteDeadline(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = in.SetWriteDeadline(time.Now()) })()
+	_, err = in.Write(append(raw, '\n'))
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("it has read nothing for %s, and was stopped; %s allows more", wait, SilenceVariable)
+	}
+	return fmt.Errorf("its process takes no message (%v): %.300s", err, f.running.said.last())
 }
 
 // request asks the process to do something, with tensors if need be, answers what it asks for on the way, and decodes what it is done
@@ -252,7 +273,7 @@ type excuse struct{ text string }
 func (e excuse) Error() string { return e.text }
 
 func (f *file) exchange(ctx context.Context, what map[string]any, answer asked) (json.RawMessage, error) {
-	if err := f.put(what); err != nil {
+	if err := f.put(ctx, what); err != nil {
 		return nil, err
 	}
 	for {
@@ -274,9 +295,9 @@ func (f *file) exchange(ctx context.Context, what map[string]any, answer asked) 
 			return nil, context.Cause(ctx)
 		case m.Ask == "progress" && err == nil:
 		case err != nil:
-			err = f.put(map[string]any{"refused": err.Error()})
+			err = f.put(ctx, map[string]any{"refused": err.Error()})
 		default:
-			err = f.put(map[string]any{"answer": given})
+			err = f.put(ctx, map[string]any{"answer": given})
 		}
 		if err != nil {
 			return nil, err
