@@ -66,14 +66,12 @@ func AUROCInterval(scores []float64, labels []bool, clusters []string, resamples
 	if k < 2 || math.IsNaN(AUROC(scores, labels)) {
 		return math.NaN(), math.NaN(), 0
 	}
-	wins, pos, neg := clusterWins(scores, labels, clusters, names)
-	return resampled(wins, pos, neg, resamples, seed)
+	return resampled(newRanking(scores, labels, clusters, names), nil, k, resamples, seed)
 }
 
-// resampled returns the 95 % interval of an AUROC, or of a difference of two, over bootstrap resamples of whole clusters, from what
-// clusterWins counts. Resamples without models of either kind are skipped and drawn again.
-func resampled(wins, pos, neg []float64, resamples int, seed uint64) (lo, hi float64, skipped int) {
-	k := len(pos)
+// resampled returns the 95 % interval of an AUROC, or of that less another's, over bootstrap resamples of whole clusters, of which there
+// are k. Resamples without models of either kind are skipped and drawn again. A resample takes time in proportion to the models.
+func resampled(of, less ranking, k, resamples int, seed uint64) (lo, hi float64, skipped int) {
 	src := rand.NewPCG(seed, 0)
 	count := make([]float64, k)
 	values := make([]float64, 0, resamples)
@@ -83,17 +81,14 @@ func resampled(wins, pos, neg []float64, resamples int, seed uint64) (lo, hi flo
 			i, _ := bits.Mul64(src.Uint64(), uint64(k))
 			count[i]++
 		}
-		var p, n, w float64
-		for i, ci := range count {
-			p += ci * pos[i]
-			n += ci * neg[i]
-			for j, cj := range count {
-				w += ci * cj * wins[i*k+j]
-			}
-		}
+		w, p, n := of.wins(count)
 		if p == 0 || n == 0 {
 			skipped++
 			continue
+		}
+		if less != nil {
+			v, _, _ := less.wins(count)
+			w -= v
 		}
 		values = append(values, w/(2*p*n))
 	}
@@ -104,33 +99,52 @@ func resampled(wins, pos, neg []float64, resamples int, seed uint64) (lo, hi flo
 	return percentile(values, 0.025), percentile(values, 0.975), skipped
 }
 
-// clusterWins counts, for every pair of clusters, 2*wins + ties of the one's
-// positives over the other's negatives: a resample's AUROC is then a sum over
-// pairs of clusters. All counts are whole numbers, exact in float64.
-func clusterWins(scores []float64, labels []bool, clusters, names []string) (wins, pos, neg []float64) {
-	k := len(names)
-	wins, pos, neg = make([]float64, k*k), make([]float64, k), make([]float64, k)
-	of := make([]int, len(clusters))
-	for i, c := range clusters {
-		of[i], _ = slices.BinarySearch(names, c)
-	}
-	for i, si := range scores {
-		if !labels[i] {
-			neg[of[i]]++
-			continue
+// A ranking has models in ascending order of their scores.
+type ranking []ranked
+
+// ranked is a model of a cluster. Of a positive, half is what of its 2 points for each negative below it counts here: a positive that ties
+// with negatives stands before them with one point and after them with the other.
+type ranked struct {
+	cluster        int32
+	negative, half float32
+}
+
+// newRanking ranks models whose clusters are among names, which are sorted.
+func newRanking(scores []float64, labels []bool, clusters, names []string) ranking {
+	s, l, order := byScore(scores, labels)
+	out := make(ranking, 0, len(s))
+	for i := 0; i < len(s); {
+		end := i
+		for end < len(s) && s[end] == s[i] {
+			end++
 		}
-		pos[of[i]]++
-		for j, sj := range scores {
-			switch {
-			case labels[j]:
-			case si > sj:
-				wins[of[i]*k+of[j]] += 2
-			case si == sj:
-				wins[of[i]*k+of[j]]++
+		add := func(label bool, x ranked) {
+			for j := i; j < end; j++ {
+				if l[j] == label {
+					of, _ := slices.BinarySearch(names, clusters[order[j]])
+					x.cluster = int32(of)
+					out = append(out, x)
+				}
 			}
 		}
+		add(true, ranked{half: 1})
+		add(false, ranked{negative: 1})
+		add(true, ranked{half: 1})
+		i = end
 	}
-	return wins, pos, neg
+	return out
+}
+
+// wins counts, with each cluster as often as count says, 2*wins + ties of the positives over the negatives, and how many there are of
+// both. All are whole numbers, exact in float64.
+func (r ranking) wins(count []float64) (twice, positives, negatives float64) {
+	for _, x := range r { // without branches, which nobody can predict
+		c := count[x.cluster]
+		negatives += float64(x.negative) * c
+		positives += float64(x.half) * c
+		twice += float64(x.half) * c * negatives
+	}
+	return twice, positives / 2, negatives
 }
 
 // percentile interpolates linearly between order statistics (numpy's default).

@@ -32,11 +32,6 @@ func AUROCDifference(a, b []float64, labels []bool, clusters []string, resamples
 	if len(names) < 2 || math.IsNaN(difference) {
 		return difference, math.NaN(), math.NaN()
 	}
-	before, pos, neg := clusterWins(a, labels, clusters, names)
-	wins, _, _ := clusterWins(b, labels, clusters, names)
-	for i, w := range before {
-		wins[i] -= w
-	}
-	lo, hi, _ = resampled(wins, pos, neg, resamples, seed)
+	lo, hi, _ = resampled(newRanking(b, labels, clusters, names), newRanking(a, labels, clusters, names), len(names), resamples, seed)
 	return difference, lo, hi
 }
