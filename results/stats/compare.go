@@ -319,7 +319,7 @@ func (p *paired) add(x, y judged) (changed ChangedVerdict, differs bool) {
 	p.SameModels += boolInt(x.model.Result.Hash == y.model.Result.Hash)
 	right := [2]bool{}
 	for i := range t {
-		right[i] = !t[i].unsure && t[i].truth == t[i].verdict
+		right[i] = t[i].correct()
 		p.Correct[i] += boolInt(right[i])
 		p.scores[i] = append(p.scores[i], t[i].score)
 	}

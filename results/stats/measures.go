@@ -15,6 +15,7 @@ type Figures struct {
 	AUROCInterval    Interval `json:"auroc_interval"` // bootstrap over datasets
 	Models           int      `json:"models"`         // verdicts judged
 	Correct          int      `json:"correct"`
+	Unsure           int      `json:"cannot_tell"` // verdicts "cannot tell", which are never right
 	Accuracy         Num      `json:"accuracy"`
 	AccuracyInterval Interval `json:"accuracy_interval"` // Wilson
 	TPR              Num      `json:"tpr"`
@@ -33,7 +34,6 @@ type Figures struct {
 	TargetsRight      int `json:"-"`
 	Inversions        int `json:"-"` // classes inverted, over all models
 	InversionsReached int `json:"-"` // those that reached the bound
-	Unsure            int `json:"-"` // verdicts "cannot tell", which are never right
 	Redrawn           int `json:"-"` // bootstrap resamples that lacked one kind
 }
 
@@ -51,17 +51,17 @@ type trial struct {
 	inversions, reached int // classes inverted, and those that reached the detector's ASR bound
 }
 
+// correct tells whether the verdict is the truth, which none is that cannot tell.
+func (t trial) correct() bool { return !t.unsure && t.truth == t.verdict }
+
 // figuresOf measures the trials. AUROC also counts the clean trials in against,
 // which an attack's models are ranked against.
 func figuresOf(trials, against []trial) Figures {
 	f := Figures{Models: len(trials), AUROC: undefined, AUROCInterval: noInterval}
 	var passes, seconds []float64
 	for _, t := range trials {
-		if t.unsure {
-			f.Unsure++
-		} else if t.truth == t.verdict {
-			f.Correct++
-		}
+		f.Unsure += boolInt(t.unsure)
+		f.Correct += boolInt(t.correct())
 		switch {
 		case t.truth:
 			f.Backdoored++

@@ -349,7 +349,7 @@ func (row *DetectorFigures) measure(trials []trial) {
 			for _, t := range ofDataset[i] {
 				if t.attack == attack {
 					cell.Models++
-					cell.Correct += boolInt(t.truth == t.verdict)
+					cell.Correct += boolInt(t.correct())
 				}
 			}
 			row.Matrix = append(row.Matrix, cell)

@@ -23,9 +23,9 @@ func TestFiguresByHand(t *testing.T) {
 		t.Fatalf("%+v %+v", sum.Models, sum.Detections)
 	}
 	ci := sum.Detectors[slices.IndexFunc(sum.Detectors, func(d DetectorFigures) bool { return d.Name == "ci" })]
-	// 16 models, 10 of them backdoored; one is missed and ranks lowest: the other
-	// nine are above all six clean ones.
-	if ci.Models != 16 || ci.Correct != 15 || ci.Backdoored != 10 || ci.AUROC != 0.9 || ci.TPR != 0.9 || ci.FPR != 0 {
+	// 16 models, 10 of them backdoored; one is missed and ranks lowest. Of one of the six clean ones it cannot tell, which is wrong
+	// and ranks highest: the other nine are above five of six.
+	if ci.Models != 16 || ci.Correct != 14 || ci.Unsure != 1 || ci.Backdoored != 10 || ci.AUROC != 0.75 || ci.TPR != 0.9 || ci.FPR != 0 {
 		t.Errorf("ci: %+v", ci.Figures)
 	}
 	if ci.TargetsRight != 8 || ci.TruePositives != 9 {
@@ -39,7 +39,7 @@ func TestFiguresByHand(t *testing.T) {
 	if nc.Name != "neural-cleanse" || nc.AUROC != 0.5 || nc.TPR != 1 || nc.FPR != 1 || nc.Correct != 10 {
 		t.Errorf("always backdoored: %+v", nc.Figures)
 	}
-	if f, _ := ci.ByAttack.Get("badnets"); f.Models != 6 || f.AUROC != 5./6 || f.FPR.Defined() {
+	if f, _ := ci.ByAttack.Get("badnets"); f.Models != 6 || f.AUROC != 25./36 || f.FPR.Defined() {
 		t.Errorf("badnets: %+v", f)
 	}
 	if f, _ := ci.ByAttack.Get("clean"); f.Models != 6 || f.AUROC.Defined() || f.FPR != 0 {
@@ -47,6 +47,13 @@ func TestFiguresByHand(t *testing.T) {
 	}
 	if f, _ := ci.ByDataset.Get("mini-pets"); f.AUROCInterval.Defined() || !f.AUROC.Defined() {
 		t.Errorf("one dataset has no spread between datasets: %+v", f)
+	}
+	correct := 0
+	for _, c := range ci.Matrix {
+		correct += c.Correct
+	}
+	if correct != ci.Correct {
+		t.Errorf("the matrix has %d right verdicts, the row %d", correct, ci.Correct)
 	}
 	// The clean model with the same shots has its order two places before.
 	if f, _ := sum.Attacks.Get("badnets"); math.Abs(float64(f.ACCDropMean)-2./200) > 1e-12 || f.Firing != 4 {

@@ -18,7 +18,7 @@ import (
 func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 	w := csv.NewWriter(buf)
 	head := append([]string(nil), sum.By...)
-	head = append(head, "detector", "scope", "name", "models", "correct",
+	head = append(head, "detector", "scope", "name", "models", "correct", "cannot_tell",
 		"accuracy", "accuracy_lo", "accuracy_hi", "auroc", "auroc_lo", "auroc_hi",
 		"tpr", "tpr_lo", "tpr_hi", "fpr", "fpr_lo", "fpr_hi", "target_correct", "reached", "image_passes", "seconds", "pools", "partial")
 	records := [][]string{head}
@@ -33,7 +33,7 @@ func writeCSV(buf *bytes.Buffer, sum *stats.Summary) error {
 				}
 				r = append(r, stats.ValueText(v.Value))
 			}
-			r = append(r, d.Name, scope, name, strconv.Itoa(f.Models), strconv.Itoa(f.Correct))
+			r = append(r, d.Name, scope, name, strconv.Itoa(f.Models), strconv.Itoa(f.Correct), strconv.Itoa(f.Unsure))
 			for _, n := range []stats.Num{
 				f.Accuracy, f.AccuracyInterval[0], f.AccuracyInterval[1], f.AUROC, f.AUROCInterval[0], f.AUROCInterval[1],
 				f.TPR, f.TPRInterval[0], f.TPRInterval[1], f.FPR, f.FPRInterval[0], f.FPRInterval[1],

@@ -26,7 +26,12 @@ type grid struct {
 func detectorGrid(sum *stats.Summary, firing bool) grid {
 	g := grid{left: len(sum.By) + 1}
 	g.head = append(g.head, sum.By...)
-	g.head = append(g.head, "detector", "correct", "accuracy", "AUROC", "TPR", "FPR", "suspects right", "reached",
+	unsure := slices.ContainsFunc(sum.Detectors, func(d stats.DetectorFigures) bool { return d.Unsure > 0 })
+	g.head = append(g.head, "detector", "correct")
+	if unsure {
+		g.head = append(g.head, "cannot tell")
+	}
+	g.head = append(g.head, "accuracy", "AUROC", "TPR", "FPR", "suspects right", "reached",
 		"image passes / model", "seconds / model")
 	for _, d := range sum.Detectors {
 		f := d.Figures
@@ -37,8 +42,11 @@ func detectorGrid(sum *stats.Summary, firing bool) grid {
 		for _, v := range d.By {
 			row = append(row, shortValue(v.Value))
 		}
-		g.rows = append(g.rows, append(row, d.Name, fraction(f.Correct, f.Models),
-			withInterval(f.Accuracy, f.AccuracyInterval), withInterval(f.AUROC, f.AUROCInterval),
+		row = append(row, d.Name, fraction(f.Correct, f.Models))
+		if unsure {
+			row = append(row, fraction(f.Unsure, f.Models))
+		}
+		g.rows = append(g.rows, append(row, withInterval(f.Accuracy, f.AccuracyInterval), withInterval(f.AUROC, f.AUROCInterval),
 			withInterval(f.TPR, f.TPRInterval), withInterval(f.FPR, f.FPRInterval),
 			fraction(f.TargetsRight, f.Named), decimals(f.Reached, 3), thousands(f.ImagePasses), decimals(f.Seconds, 2)))
 	}
@@ -77,7 +85,7 @@ func attackGrid(sum *stats.Summary) grid {
 	return g
 }
 
-// matrixGrid counts a detector's correct verdicts by dataset and attack.
+// matrixGrid counts a detector's correct verdicts by dataset and attack, and in a row of their own those that cannot tell, where there are any.
 func matrixGrid(d stats.DetectorFigures) grid {
 	g := grid{head: []string{"dataset"}, left: 1}
 	for _, a := range d.ByAttack {
@@ -96,6 +104,13 @@ func matrixGrid(d stats.DetectorFigures) grid {
 		all = append(all, fraction(a.Value.Correct, a.Value.Models))
 	}
 	g.rows = append(g.rows, append(all, fraction(d.Correct, d.Models)))
+	if d.Unsure > 0 {
+		unsure := []string{"cannot tell"}
+		for _, a := range d.ByAttack {
+			unsure = append(unsure, fraction(a.Value.Unsure, a.Value.Models))
+		}
+		g.rows = append(g.rows, append(unsure, fraction(d.Unsure, d.Models)))
+	}
 	return g
 }
 

@@ -203,6 +203,7 @@ type FigureLine struct {
 	Name          string    `parquet:"name"`  // of the dataset or attack
 	Models        int       `parquet:"models"`
 	Correct       int       `parquet:"correct"`
+	Unsure        int       `parquet:"cannot_tell"`
 	Accuracy      stats.Num `parquet:"accuracy"`
 	AccuracyLow   stats.Num `parquet:"accuracy_lo"`
 	AccuracyHigh  stats.Num `parquet:"accuracy_hi"`
@@ -236,7 +237,7 @@ func writeParquet(w io.Writer, sum *stats.Summary) error {
 		}
 		for _, s := range scopes(d) {
 			f := s.figures
-			lines = append(lines, FigureLine{sum.Suite, string(by), d.Name, s.scope, s.name, f.Models, f.Correct, f.Accuracy,
+			lines = append(lines, FigureLine{sum.Suite, string(by), d.Name, s.scope, s.name, f.Models, f.Correct, f.Unsure, f.Accuracy,
 				f.AccuracyInterval[0], f.AccuracyInterval[1], f.AUROC, f.AUROCInterval[0], f.AUROCInterval[1], f.TPR, f.TPRInterval[0],
 				f.TPRInterval[1], f.FPR, f.FPRInterval[0], f.FPRInterval[1], f.TargetCorrect, f.Reached, f.ImagePasses, f.Seconds,
 				poolsText(sum.Pools, d.Pools), sum.Partial})

@@ -55,8 +55,8 @@ func TestParquetHasTheFiguresOfCSV(t *testing.T) {
 			return digits(n)
 		}
 		w := want[i+1]
-		for _, x := range [][2]string{{r.Detector, w[1]}, {r.Scope, w[2]}, {r.Name, w[3]}, {strconv.Itoa(r.Models), w[4]},
-			{figure(r.Accuracy), w[6]}, {figure(r.AUROC), w[9]}, {figure(r.FPRHigh), w[17]}, {figure(r.Seconds), w[21]}} {
+		for _, x := range [][2]string{{r.Detector, w[1]}, {r.Scope, w[2]}, {r.Name, w[3]}, {strconv.Itoa(r.Models), w[4]}, {strconv.Itoa(r.Correct), w[5]}, {strconv.Itoa(r.Unsure), w[6]},
+			{figure(r.Accuracy), w[7]}, {figure(r.AUROC), w[10]}, {figure(r.FPRHigh), w[18]}, {figure(r.Seconds), w[22]}} {
 			if x[0] != x[1] {
 				t.Errorf("row %d: %q, want %q", i, x[0], x[1])
 			}

@@ -63,7 +63,7 @@ func TestJSONHasNoNaNAndReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := back.Detectors[0]
-	if first.By.Attack != "badnets" || first.AUROC != nil || first.AUROCInterval.Defined() || first.TPR != 1 || len(first.FiringOnly) != 14 {
+	if first.By.Attack != "badnets" || first.AUROC != nil || first.AUROCInterval.Defined() || first.TPR != 1 || len(first.FiringOnly) != 15 {
 		t.Errorf("%+v", first)
 	}
 	if back.Attacks["clean"]["asr_mean"] != nil || *back.Attacks["wanet"]["psnr"] != 30.25 {

@@ -124,7 +124,7 @@ func syntheticModel(c store.ModelCell) store.ModelResult {
 	return r
 }
 
-// syntheticDetection: ci is right but for one missed model and one wrong
+// syntheticDetection: ci is right but for one missed model, one of which it cannot tell and one wrong
 // suspect, neural-cleanse always says backdoored and its index says nothing.
 func syntheticDetection(c store.DetectionCell, n int) store.DetectionResult {
 	backdoored := n/2%3 != 0
@@ -132,6 +132,8 @@ func syntheticDetection(c store.DetectionCell, n int) store.DetectionResult {
 	switch {
 	case c.Detector == "neural-cleanse":
 		r.Index, r.Backdoored, r.ImagePasses, r.Seconds = 2, true, 41600, 4
+	case n == 6: // the clean model of the second dataset
+		r.Index, r.Suspect, r.Unsure = math.NaN(), -1, "the loss of class \"cat\" is NaN"
 	case !backdoored:
 		r.Suspect = -1
 	case n == 2:
