@@ -39,40 +39,17 @@ const (
 // from its twin by any trigger. It is judged by its most suspicious member; the others have no result. The few images that the model is
 // tried on beforehand are not counted as image passes.
 func (d *Detector) Look(ctx context.Context, in Input) (*Finding, error) {
-	cannotTell := func(why string) *Finding { return &Finding{Suspect: -1, Index: math.NaN(), Unsure: why} }
-	doubt, vectors, err := probe(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	if doubt != "" {
-		return cannotTell(doubt), nil
-	}
-	if d.Classless {
-		r, err := d.Inspect(ctx, in)
-		return settled(in.Model, r), err
-	}
-	groups := twins(in.Model.Classes, vectors)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	most, doubled := 1, 0
-	for _, g := range groups {
-		if len(g.all) > 1 {
-			doubled += len(g.all)
-		}
-		most = max(most, len(g.distinct))
-	}
-	k := len(in.Model.Classes)
+	groups, doubt, err := d.sight(ctx, in)
 	switch {
-	case doubled == 0:
+	case err != nil:
+		return nil, err
+	case doubt != "":
+		return &Finding{Suspect: -1, Index: math.NaN(), Unsure: doubt}, nil
+	case len(groups) == len(in.Model.Classes) || d.Classless:
 		r, err := d.Inspect(ctx, in)
 		return settled(in.Model, r), err
-	case 2*doubled > k || len(groups) < 2:
-		return cannotTell(fmt.Sprintf("%d of %d classes have a twin of the same name or with nearly the same vector, such as %s: "+
-			"such a model does not tell its classes apart", doubled, k, twinNames(in.Model, groups))), nil
-	case most > mostTwins:
-		return cannotTell(fmt.Sprintf("a class is listed with %d different vectors, more than %d: %s", most, mostTwins, twinNames(in.Model, groups))), nil
 	}
+	k, most := len(in.Model.Classes), mostDistinct(groups)
 	whole := &Finding{Classes: make([]ClassResult, k), Twins: twinsOf(groups)}
 	for c := range whole.Classes {
 		whole.Classes[c] = ruledOut()
@@ -95,6 +72,45 @@ func (d *Detector) Look(ctx context.Context, in Input) (*Finding, error) {
 		whole.take(r, members, groups, i == 0)
 	}
 	return whole, nil
+}
+
+// Doubt says why Look cannot tell of a model before anything is inverted or held against references; empty where it goes on.
+func (d *Detector) Doubt(ctx context.Context, in Input) (string, error) {
+	_, doubt, err := d.sight(ctx, in)
+	return doubt, err
+}
+
+// sight is what there is to see of a model before anything is inverted: its groups of twins, unless the detector looks at no classes, and the
+// reason for which it gets no verdict, empty for none.
+func (d *Detector) sight(ctx context.Context, in Input) (groups []group, doubt string, err error) {
+	doubt, vectors, err := probe(ctx, in)
+	if err != nil || doubt != "" || d.Classless {
+		return nil, doubt, err
+	}
+	groups = twins(in.Model.Classes, vectors)
+	doubled, k, most := 0, len(in.Model.Classes), mostDistinct(groups)
+	for _, g := range groups {
+		if len(g.all) > 1 {
+			doubled += len(g.all)
+		}
+	}
+	switch {
+	case 2*doubled > k || doubled > 0 && len(groups) < 2:
+		doubt = fmt.Sprintf("%d of %d classes have a twin of the same name or with nearly the same vector, such as %s: "+
+			"such a model does not tell its classes apart", doubled, k, twinNames(in.Model, groups))
+	case most > mostTwins:
+		doubt = fmt.Sprintf("a class is listed with %d different vectors, more than %d: %s", most, mostTwins, twinNames(in.Model, groups))
+	}
+	return groups, doubt, ctx.Err()
+}
+
+// mostDistinct is how many vectors of its own the class with the most of them has.
+func mostDistinct(groups []group) int {
+	most := 1
+	for _, g := range groups {
+		most = max(most, len(g.distinct))
+	}
+	return most
 }
 
 // Witness is Evidence for a model whose classes may have twins, as Look finds them: of each group the first member is measured, among those of

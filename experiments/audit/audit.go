@@ -185,6 +185,14 @@ func (a *audit) openPool(ctx context.Context) error {
 		a.line("the pool has %d images, fewer than the %d asked for: %d are for optimising, %d for measuring", n, wanted, n-n/5, n/5)
 		a.options["optimise"], a.options["measure"], wanted = n-n/5, n/5, n
 	}
+	own, err := settings.Resolve(a.detector.Params, nil)
+	if err != nil {
+		return err
+	}
+	if n, own := a.options.Int("optimise"), own.Int("optimise"); 2*n < own {
+		a.model.Notes = append(slices.Clip(a.model.Notes), fmt.Sprintf("there are %d pool images to invert on, fewer than half of the %d that %s has by itself: "+
+			"a trigger that takes more is not found", n, own, a.detector.Name))
+	}
 	indices := datasets.All(n)
 	random.Stream("audit pool", a.Seed).Shuffle(n, func(i, j int) { indices[i], indices[j] = indices[j], indices[i] })
 	a.opened = world.NewPool(kept, indices[:wanted], size)
@@ -348,18 +356,24 @@ func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	if err := a.countReferences(); err != nil {
 		return nil, err
 	}
-	w := a.detection()
-	for range a.References {
-		w.Add(a.reference())
-	}
-	if !a.detector.Classless {
-		w.Add(inspector.ExplainCost(a.outline(), a.explaining, a.Explain))
-	}
-	if err := a.estimate(fmt.Sprintf("inspection, with %d clean references", a.References), w); err != nil {
+	doubt, err := a.detector.Doubt(ctx, inspector.Input{Model: a.model, Pool: a.pool})
+	if err != nil {
 		return nil, err
 	}
-	if err := a.makeReferences(ctx); err != nil {
-		return nil, err
+	if doubt == "" { // else nothing is inverted, and nothing held against it
+		w := a.detection()
+		for range a.References {
+			w.Add(a.reference())
+		}
+		if !a.detector.Classless {
+			w.Add(inspector.ExplainCost(a.outline(), a.explaining, a.Explain))
+		}
+		if err := a.estimate(fmt.Sprintf("inspection, with %d clean references", a.References), w); err != nil {
+			return nil, err
+		}
+		if err := a.makeReferences(ctx); err != nil {
+			return nil, err
+		}
 	}
 	f, err := a.find(ctx)
 	if err != nil {
