@@ -177,6 +177,40 @@ func TestLinesOfProseAreShort(t *testing.T) {
 	}
 }
 
+// Each suite that comes with the program says at its head how it is run and what it costs, in lines that fit a screen.
+func TestSuitesSayWhatTheyCost(t *testing.T) {
+	var suites []string
+	for _, pattern := range []string{"configs/*.yaml", "configs/ablations/*.yaml"} {
+		paths, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		suites = append(suites, paths...)
+	}
+	if len(suites) < 30 {
+		t.Fatalf("got %d suites, want 30 at least", len(suites))
+	}
+	for _, path := range suites {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		short := strings.TrimPrefix(path, root+"/")
+		lines := strings.Split(string(data), "\n")
+		for i, l := range lines {
+			if n := utf8.RuneCountInString(l); n > 100 {
+				t.Errorf("%s:%d: %d characters, want at most 100", short, i+1, n)
+			}
+		}
+		head := lines[:slices.IndexFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "#") })]
+		for _, want := range []string{"# ./run.sh ", "# Cost: "} {
+			if !slices.ContainsFunc(head, func(l string) bool { return strings.HasPrefix(l, want) }) {
+				t.Errorf("%s: its head has no line %q", short, want)
+			}
+		}
+	}
+}
+
 // commands are the lines of a page's code blocks, without prompts; lines that a backslash continues are one.
 func (p page) commands() (out []line) {
 	continued := false
