@@ -116,17 +116,22 @@ func (m *modelJob) work() clip.Work {
 }
 
 // work of a detection cell is what its detector says.
-func (d *detectionJob) work() clip.Work {
+func (d *detectionJob) work() clip.Work { return d.workUnder(d.Detector.Settings) }
+
+func (d *detectionJob) workUnder(s settings.Values) clip.Work {
 	detector, err := inspector.Find(d.Detector.Name)
 	f, ferr := d.facts()
 	if err != nil || ferr != nil || detector.Cost == nil {
 		return clip.Work{}
 	}
+	f.Settings = s
 	return detector.Cost(f)
 }
 
 // work of a reference cell: the tuning, the images that tell its accuracy, and what the detector measures.
-func (r *referenceJob) work() clip.Work {
+func (r *referenceJob) work() clip.Work { return r.workUnder(r.Detector.Settings) }
+
+func (r *referenceJob) workUnder(s settings.Values) clip.Work {
 	u := r.Model.Suite
 	d, err := inspector.Find(r.Detector.Name)
 	o, oerr := r.Model.outline()
@@ -134,7 +139,7 @@ func (r *referenceJob) work() clip.Work {
 		return clip.Work{}
 	}
 	o.Settings = u.References.Learner.Settings
-	return ReferenceWork(o, d, inspector.Facts{Model: o, Pool: len(r.Pool.Indices), Settings: r.Detector.Settings},
+	return ReferenceWork(o, d, inspector.Facts{Model: o, Pool: len(r.Pool.Indices), Settings: s},
 		float64(len(o.Classes)*u.Shots), u.References.Tuning)
 }
 
@@ -169,10 +174,39 @@ func (r *repairJob) work() clip.Work {
 	for range 3 {
 		w.Add(o.Tuned(float64(len(m.Set.Prompts)*m.Suite.Shots)*(1+r.Settings.Float("share")), r.Settings, prompts.Poisoning{}))
 	}
+	f, err := r.Detection.facts()
+	d, derr := inspector.Find(r.Detection.Detector.Name)
+	if err != nil || derr != nil || d.Cost == nil {
+		return w
+	}
+	if f.Only = 1; r.Settings.String("triggers") == "all" {
+		f.Only = len(f.Model.Classes)
+	}
 	for range r.Settings.Int("rounds") {
-		w.Add(r.Detection.work())
+		w.Add(d.Cost(f))
 	}
 	return w
+}
+
+// saved says how many image passes less detections and references of many classes take than if every class were inverted to the end.
+func (p *Plan) saved() string {
+	var with, without float64
+	add := func(work func(settings.Values) clip.Work, s settings.Values) {
+		if w, all := work(s).Passes, work(inspector.Unscheduled(s)).Passes; w != all {
+			with, without = with+w, without+all
+		}
+	}
+	for _, r := range p.References {
+		add(r.workUnder, r.Detector.Settings)
+	}
+	for _, d := range p.Detections {
+		add(d.workUnder, d.Detector.Settings)
+	}
+	if with == 0 {
+		return ""
+	}
+	return fmt.Sprintf("many classes: their detections and references take %.0f image passes, %.0f if every class were inverted to the end (setting many): %.1f times fewer",
+		with, without, without/with)
 }
 
 // gpuName and gpuRate are the machine that estimates are also given for: half of an H200's 494 TFLOP/s in dense TF32
@@ -237,6 +271,9 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 	fmt.Fprintf(&b, "about %s on %s, if it sustains %.3g operations a second (half its dense TF32 rate; assumed, not measured)\n",
 		duration(total.FLOP/gpuRate), gpuName, gpuRate)
 	fmt.Fprintf(&b, "(operations: multiplications and additions of matrix products and attention; upper bound for detectors that stop early)\n")
+	if s := plan.saved(); s != "" {
+		fmt.Fprintf(&b, "%s\n", s)
+	}
 	if notes := opened.Outlines.Notes; len(notes) > 0 {
 		fmt.Fprintf(&b, "\nnot at hand, and counted as published or asked for:\n")
 		for _, n := range notes {

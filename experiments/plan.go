@@ -230,10 +230,14 @@ func (p *Plan) planDetection(w *world.World, job *detectionJob, u *suite.Suite) 
 	if err := p.planReferences(job, u); err != nil {
 		return err
 	}
+	deciding, err := job.deciding()
+	if err != nil {
+		return err
+	}
 	job.Cell = store.DetectionCell{
 		ModelKey: job.Model.Cell.Key, Detector: job.Detector.Name, Order: len(p.Detections),
 		Settings: map[string]any{
-			"detector": job.Detector.Map(),
+			"detector": deciding,
 			"pool": map[string]any{"name": job.Pool.ID, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
 				"fingerprint": job.Pool.Fingerprint},
 			"engine":  p.Engine,
@@ -289,6 +293,19 @@ func (d *detectionJob) check() error {
 	return nil
 }
 
+// deciding are the name and settings of the detector that decide something about the model.
+func (d *detectionJob) deciding() (map[string]any, error) {
+	detector, err := inspector.Find(d.Detector.Name)
+	if err != nil || detector.Idle == nil {
+		return d.Detector.Map(), err
+	}
+	f, err := d.facts()
+	if err != nil {
+		return nil, err
+	}
+	return settings.Values(d.Detector.Map()).Without(detector.Idle(f)), nil
+}
+
 // planReferences plans what the detector of a detection holds the model against.
 func (p *Plan) planReferences(job *detectionJob, u *suite.Suite) error {
 	d, err := inspector.Find(job.Detector.Name)
@@ -303,6 +320,10 @@ func (p *Plan) planReferences(job *detectionJob, u *suite.Suite) error {
 		return nil
 	}
 	defer func() { p.samples[group] = job.References }()
+	deciding, err := job.deciding()
+	if err != nil {
+		return err
+	}
 	for i := range u.References.Settings.Int("count") {
 		r := &referenceJob{Model: m, Detector: job.Detector, Number: i, Pool: job.Pool}
 		of := referencesOf(u)
@@ -312,7 +333,7 @@ func (p *Plan) planReferences(job *detectionJob, u *suite.Suite) error {
 			Settings: map[string]any{
 				"number":     i,
 				"references": of,
-				"detector":   map[string]any(settings.Values(job.Detector.Map()).Without(d.Judging(job.Detector.Settings))),
+				"detector":   map[string]any(settings.Values(deciding).Without(d.Judging(job.Detector.Settings))),
 				"pool": map[string]any{"name": job.Pool.ID, "images": len(job.Pool.Indices), "seed": u.Pool.Seed,
 					"fingerprint": job.Pool.Fingerprint},
 				"engine":  p.Engine,

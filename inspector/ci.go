@@ -31,11 +31,12 @@ func init() {
 		Params: append(append(slices.Clone(perturbation),
 			settings.Param{Name: "score", Doc: "what outliers are sought in: by how much the trigger lowers the loss, the share of misses (asr), or both (paper: from reconstruction loss and ASR; the formula is our choice)", Default: "both", Choices: []string{"both", "loss", "asr"}},
 			IndexRule("studentized"),
-			Threshold), PoolParams...),
+			Threshold), append(manyClasses(0), PoolParams...)...),
 		Check:     CheckPool,
 		Cost:      ciCost,
 		Objective: marginObjective,
 		Inspect:   inspect,
+		Idle:      idleOfFew,
 		Rule:      func(settings.Values) []string { return []string{"index", "k"} },
 		Judge:     func(s settings.Values, r *Finding) { r.Judge(s.String("index"), s.Float("k")) },
 	})
@@ -90,21 +91,41 @@ func inspect(ctx context.Context, in Input) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, passes, err := untriggered(ctx, in, measure)
-	if err != nil {
+	if in.Only != nil {
+		return inv.recover(ctx, in, optimise, measure)
+	}
+	var outcomes []Outcome
+	var passes int64
+	judged := measure // the images that a class is judged on
+	if in.many() {
+		if outcomes, passes, err = inv.try(ctx, in, optimise, measure); err != nil {
+			return nil, err
+		}
+		judged = inv.trial(s).midway(in, optimise)
+		for c, o := range outcomes {
+			outcomes[c].Loss, outcomes[c].ASR = o.Midway, o.MidwayASR
+		}
+	} else if outcomes, passes, err = inv.Run(ctx, in, optimise, measure); err != nil {
 		return nil, err
 	}
-	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
+	before, p, err := untriggered(ctx, in, judged)
 	if err != nil {
 		return nil, err
 	}
 	r := &Finding{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
+	scores := make([]float64, len(outcomes))
 	for c, o := range outcomes {
-		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]),
-			Score: change(s.String("score"), before[c], o, s.Float("margin")), Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
+		scores[c] = change(s.String("score"), before[c], o, s.Float("margin"))
+		r.Classes[c].Score = scores[c]
+		if !in.many() {
+			r.Classes[c].inverted(inv, o)
+		}
 	}
 	r.Judge(s.String("index"), s.Float("k"))
-	return r, nil
+	if in.many() {
+		err = inv.finish(ctx, in, r, finalists(scores, s.Int("finalists")), optimise, measure)
+	}
+	return r, err
 }
 
 // marginObjective is the margin objective of one image's logits.
@@ -112,21 +133,43 @@ func marginObjective(s settings.Values, logits, _ []float32, target int) float64
 	return math.Max(0, s.Float("margin")+gap(logits, target))
 }
 
-// ciCost is the inversion of every class, and the measuring images without a trigger.
+// ciCost is the inversion of every class, and the images that they are judged on without a trigger.
 func ciCost(f Facts) clip.Work {
 	w := boundedCost(f, 0)
-	w.Add(f.Model.Encoded(float64(f.Settings.Int("measure"))))
+	judged := f.Settings.Int("measure")
+	switch {
+	case f.Only > 0:
+		judged = 0
+	case f.many():
+		n, batch := trialOf(f.Settings, optimised(f.Settings))
+		judged = n - n/batch/2*batch
+	}
+	w.Add(f.Model.Encoded(float64(judged)))
 	return w
 }
 
-// boundedCost is the inversion of every class, to the end and measured, and the class vectors.
+// boundedCost is the inversion of every class, or of many ones the trials and the inversion of the finalists, to the end and measured, and
+// the class vectors.
 func boundedCost(f Facts, contrast float64) clip.Work {
 	s, k := f.Settings, len(f.Model.Classes)
-	n := s.Int("optimise")
-	batch := min(s.Int("batch"), n)
-	w := f.Inverted(float64(k*s.Int("epochs")*(n/batch*batch)), float64(k*s.Int("measure")), contrast)
+	tried, whole := 0, k
+	switch {
+	case f.Only > 0:
+		whole = f.Only
+	case f.many():
+		n, _ := trialOf(s, optimised(s))
+		tried, whole = k*n, min(k, s.Int("finalists"))
+	}
+	w := f.Inverted(float64(tried+whole*optimised(s)), float64(whole*s.Int("measure")), contrast)
 	w.Add(f.Model.ClassVectors())
 	return w
+}
+
+// optimised is how many images of a class the bounded inversion looks at, in whole batches.
+func optimised(s settings.Values) int {
+	n := s.Int("optimise")
+	batch := min(s.Int("batch"), n)
+	return s.Int("epochs") * (n / batch * batch)
 }
 
 // zeroShot returns the model's CLIP with hand-written prompts, which no provider has touched, over the same classes.

@@ -13,6 +13,7 @@ type Facts struct {
 	Model    prompts.Outline
 	Pool     int // images
 	Settings settings.Values
+	Only     int // classes whose triggers alone are asked for; 0 for a verdict on all; see Input
 }
 
 // CheckPool refuses a pool with fewer images than the settings optimise and measure ask for: the Check of a detector that asks for

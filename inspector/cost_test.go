@@ -42,9 +42,14 @@ func TestCostsAreWhatIsCounted(t *testing.T) {
 				given = append(given, more)
 			}
 		}
+		if declares(d, "many") {
+			more := maps.Clone(whole)
+			more["many"], more["trial"], more["finalists"] = 3, 16, 2
+			given = append(given[:1:1], append([]map[string]any{more}, given[1:]...)...)
+		}
 		for i, learner := range []string{"coop", "cocoop", "maple"} {
 			if i > 0 {
-				given = given[:1]
+				given = given[:min(2, len(given))]
 			}
 			for _, g := range given {
 				m := untuned(t, c, learner, cliptest.Classes[:5])

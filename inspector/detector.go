@@ -46,6 +46,9 @@ type Detector struct {
 	Evidence func(ctx context.Context, in Input) (*Evidence, int64, error)
 	// EvidenceCost is the work of Evidence.
 	EvidenceCost func(f Facts) clip.Work
+	// Idle names those of the settings that decide nothing about a model of these facts: they are no part of the detection's identity.
+	// Nil where there are none.
+	Idle func(f Facts) []string
 	// Rule names those of the settings that decide nothing but how measured classes are judged; nil, or a nil function, where
 	// there are none. Judge then judges a report anew from its classes' losses, ASRs, norms and scores, as Inspect under these
 	// settings would: another rule or threshold takes no inversion.
@@ -70,7 +73,12 @@ type Input struct {
 	// References are what Evidence measured of clean models of the same learner, encoder and classes; none for a detector that
 	// needs none. One that does says that it cannot tell without them.
 	References []*Evidence
-	Progress   func(done, total int) // classes inverted so far, or steps taken; may be nil
+	// Only, where it is not nil, are classes whose triggers alone are asked for, and no verdict. A detector may look at all classes
+	// all the same.
+	Only     []int
+	Progress func(done, total int) // classes inverted so far, or steps taken; may be nil
+
+	of int // classes of the model that Model is a part of; 0 where it is none
 }
 
 // ClassResult is what a detector found out about one class as the target. Of a class that it ruled out without an inversion there is

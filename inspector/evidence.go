@@ -24,6 +24,8 @@ type Evidence struct {
 	// Vectors are the class vectors [K][D], of length 1; of a learner whose vectors differ from image to image their means
 	// over pool images. None where the texts are not tuned.
 	Vectors [][]float64 `json:"vectors,omitempty"`
+	// Trial is how many images each of many classes was tried on; 0 for few classes.
+	Trial int `json:"trial,omitempty"`
 	// Reach is the logarithm of how nearly a perturbation reaches each class [K]; see separation.
 	Reach []float64 `json:"reach"`
 }
@@ -50,7 +52,7 @@ func (e *Evidence) check(k int) error {
 func restricted(all []*Evidence, classes []int) []*Evidence {
 	out := make([]*Evidence, len(all))
 	for i, e := range all {
-		part := &Evidence{Source: e.Source, Accuracy: e.Accuracy}
+		part := &Evidence{Source: e.Source, Accuracy: e.Accuracy, Trial: e.Trial}
 		for _, c := range classes {
 			if c < len(e.Reach) {
 				part.Reach = append(part.Reach, e.Reach[c])

@@ -49,9 +49,12 @@ type Inversion struct {
 
 	// Random, when not nil, is what Start and the order of the images are drawn from, in the place of a stream of Input.Seed's own.
 	Random *rand.Rand
+	// Targets are the classes to invert; nil for all.
+	Targets []int
 	// Checkpoint, where it is not 0, is the round after which Outcome.Midway is taken; for inversions without a Controller.
 	Checkpoint int
-	// Stop, where it is not 0, is the round after which all classes end, before the schedule does, and nothing is measured.
+	// Stop, where it is not 0, is the round after which all classes end, before the schedule does: nothing is measured, and no variables
+	// are kept.
 	Stop int
 }
 
@@ -85,6 +88,8 @@ type Outcome struct {
 	// Midway is the mean objective over the second half of the rounds up to the checkpoint, each step's images before its update.
 	// All classes see the same images, and in the first epoch none of them has been optimised on.
 	Midway float64
+	// MidwayASR is the success rate on those images.
+	MidwayASR float64
 }
 
 // class is a class under inversion: where it stands while others share the step.
@@ -131,7 +136,7 @@ func (inv *Inversion) spans() (ends []int) {
 	return append(ends, inv.last())
 }
 
-// Run inverts every class of the model on the pool's images with the given indices and measures on others. It returns the
+// Run inverts every class of the model, or its Targets, on the pool's images with the given indices and measures on others. It returns the
 // outcomes by class and the number of images that went through the model.
 func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int) ([]Outcome, int64, error) {
 	if len(optimise) < inv.Batch {
@@ -148,9 +153,13 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 		rng = random.Named("invert", in.Seed)
 	}
 	start := inv.Start(in.Pool.Shape()[2], rng)
-	classes := make([]*class, len(in.Model.Classes))
+	targets := inv.Targets
+	if targets == nil {
+		targets = everyView(len(in.Model.Classes), 1)
+	}
+	classes := make([]*class, len(targets))
 	for t := range classes {
-		classes[t] = &class{target: t}
+		classes[t] = &class{target: targets[t]}
 		if inv.Control != nil {
 			classes[t].control = inv.Control()
 		}

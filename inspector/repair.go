@@ -99,7 +99,7 @@ func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 	return m, nil
 }
 
-// invert lets the detector recover the triggers of all classes from the model.
+// invert lets the detector recover from the model the triggers that the settings ask for.
 func (in RepairInput) invert(ctx context.Context, m *prompts.Model, round int) ([]triggers.Trigger, error) {
 	s := maps.Clone(in.Options)
 	for _, name := range []string{"epsilon", "contrast"} {
@@ -107,7 +107,11 @@ func (in RepairInput) invert(ctx context.Context, m *prompts.Model, round int) (
 			s[name] = in.Settings.Float(name)
 		}
 	}
-	report, err := in.Detector.Inspect(ctx, Input{Model: m, Pool: in.Pool, Seed: in.Seed + uint64(round), Settings: s})
+	only := []int{in.Suspect}
+	if in.Settings.String("triggers") == "all" {
+		only = everyView(len(m.Classes), 1)
+	}
+	report, err := in.Detector.Inspect(ctx, Input{Model: m, Pool: in.Pool, Seed: in.Seed + uint64(round), Settings: s, Only: only})
 	if err != nil {
 		return nil, err
 	}

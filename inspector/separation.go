@@ -24,13 +24,14 @@ func init() {
 			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 5.0, Min: 0, Max: 1e9},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
-			PoolParams...),
+			append(manyClasses(0), PoolParams...)...),
 		Check:        CheckPool,
 		Cost:         separationCost,
 		Objective:    contrastObjective,
 		Inspect:      inspectSeparation,
 		Evidence:     separationEvidence,
 		EvidenceCost: evidenceCost,
+		Idle:         idleOfFew,
 		Rule:         func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
 	})
 }
@@ -49,43 +50,66 @@ func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, passes, err := classVectors(ctx, in, optimise)
+	if in.Only != nil {
+		return inv.recover(ctx, in, optimise, measure)
+	}
+	model, outcomes, passes, err := inv.evidence(ctx, in, optimise, measure)
 	if err != nil {
 		return nil, err
 	}
-	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
-	if err != nil {
-		return nil, err
-	}
-	model := &Evidence{Vectors: w, Reach: reached(outcomes, s.Float("loss-floor"))}
-	r := &Finding{ImagePasses: passes + p, Classes: make([]ClassResult, len(outcomes))}
+	r := &Finding{ImagePasses: passes, Classes: make([]ClassResult, len(outcomes))}
+	scores := make([]float64, len(outcomes))
 	for c, o := range outcomes {
-		r.Classes[c] = ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: meanAbs(o.Variables[0]), Score: -model.Reach[c],
-			Reached: o.ASR >= 0.9, Trigger: inv.Trigger(o.Variables)}
+		scores[c] = -model.Reach[c]
+		if !in.many() {
+			r.Classes[c].inverted(inv, o)
+		}
 	}
 	q, err := common(inv.Reference)
 	if err != nil {
 		return nil, err
 	}
-	var tails []float64
-	if tails, r.Unsure, err = heldAgainst(model, in.References, q, s); err != nil {
+	tails, unsure, err := heldAgainst(model, in.References, q, s)
+	if err != nil {
 		return nil, err
 	}
-	if tails == nil { // nothing to hold it against: the class that is reached most nearly, and no verdict
-		for c := range r.Classes {
-			if r.Classes[c].Score < r.Classes[r.Suspect].Score {
-				r.Suspect = c
-			}
+	r.Unsure = unsure
+	if tails != nil {
+		scores = tails
+	}
+	for c, p := range scores {
+		if r.Classes[c].Score = p; tails != nil {
+			r.Classes[c].Index = normalQuantile(ofClasses(p, len(tails)))
 		}
-		return r, nil
 	}
-	for c, p := range tails {
-		r.Classes[c].Score, r.Classes[c].Index = p, normalQuantile(ofClasses(p, len(tails)))
+	if tails != nil {
+		r.Verdict(s.Float("k"))
+		r.P = ofClasses(tails[r.Suspect], len(tails))
+		r.Backdoored = r.Backdoored && r.Unsure == ""
+	} else { // nothing to hold it against: the class that is reached most nearly, and no verdict
+		r.Suspect = finalists(scores, 1)[0]
 	}
-	r.Verdict(s.Float("k"))
-	r.P = ofClasses(tails[r.Suspect], len(tails))
-	r.Backdoored = r.Backdoored && r.Unsure == ""
-	return r, nil
+	if in.many() {
+		err = inv.finish(ctx, in, r, finalists(scores, s.Int("finalists")), optimise, measure)
+	}
+	return r, err
+}
+
+// evidence measures the model, and returns how each class's inversion went: to the end, or of many classes the trial.
+func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure []int) (*Evidence, []Outcome, int64, error) {
+	w, passes, err := classVectors(ctx, in, optimise)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	e := &Evidence{Vectors: w}
+	run := inv.Run
+	if in.many() {
+		run = inv.try
+		e.Trial = inv.trial(in.Settings).Rounds * inv.trial(in.Settings).Batch
+	}
+	outcomes, p, err := run(ctx, in, optimise, measure)
+	e.Reach = reached(outcomes, in.Settings.Float("loss-floor"))
+	return e, outcomes, passes + p, err
 }
 
 // heldAgainst returns the probability of each class's evidence on clean models, or why there is no telling.
@@ -98,6 +122,9 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 		foreign = foreign || e.Source == FromPool
 		if err := e.check(len(model.Reach)); err != nil {
 			return nil, "", err
+		}
+		if e.Trial != model.Trial {
+			return nil, "", fmt.Errorf("a reference's classes were tried on %d images, the model's on %d (0: inverted as those of few classes)", e.Trial, model.Trial)
 		}
 		mean += e.Accuracy / float64(len(references))
 	}
@@ -138,23 +165,16 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 	return p, unsure, nil
 }
 
-// separationEvidence measures a reference as inspectSeparation does the delivered model, but ends each inversion at half of its rounds,
-// where the evidence is read off.
+// separationEvidence measures a reference as inspectSeparation does the delivered model, but ends each inversion where the evidence is read
+// off: at half of its rounds, or after the trial.
 func separationEvidence(ctx context.Context, in Input) (*Evidence, int64, error) {
 	inv, optimise, measure, err := contrasting(in)
 	if err != nil {
 		return nil, 0, err
 	}
 	inv.Stop = inv.Checkpoint
-	w, passes, err := classVectors(ctx, in, optimise)
-	if err != nil {
-		return nil, 0, err
-	}
-	outcomes, p, err := inv.Run(ctx, in, optimise, measure)
-	if err != nil {
-		return nil, 0, err
-	}
-	return &Evidence{Vectors: w, Reach: reached(outcomes, in.Settings.Float("loss-floor"))}, passes + p, nil
+	e, _, passes, err := inv.evidence(ctx, in, optimise, measure)
+	return e, passes, err
 }
 
 // contrasting is the bounded inversion with zero-shot CLIP's logits taken from the model's in the objective, and evidence taken midway.
@@ -183,18 +203,21 @@ func contrastObjective(s settings.Values, logits, zeroShot []float32, target int
 func separationCost(f Facts) clip.Work {
 	w := boundedCost(f, f.Settings.Float("contrast"))
 	w.FLOP += f.Model.Texts(f.Settings.String("template")).Forward
-	if f.Model.Learner.Conditional {
+	if f.Model.Learner.Conditional && f.Only == 0 {
 		w.Add(f.Model.Encoded(float64(min(vectorImages, f.Settings.Int("optimise")))))
 	}
 	return w
 }
 
-// evidenceCost is that of an inspection whose inversions end midway and are not measured.
+// evidenceCost is that of an inspection whose inversions end midway, or after the trials, and are not measured.
 func evidenceCost(f Facts) clip.Work {
 	whole := f
 	whole.Settings = maps.Clone(f.Settings)
-	whole.Settings["measure"] = 0
+	whole.Settings["measure"], whole.Settings["finalists"] = 0, 0
 	w, inverted := separationCost(whole), boundedCost(whole, f.Settings.Float("contrast"))
+	if f.many() {
+		return w
+	}
 	return clip.Work{Passes: w.Passes - inverted.Passes/2, FLOP: w.FLOP - inverted.FLOP/2}
 }
 
@@ -202,7 +225,7 @@ func evidenceCost(f Facts) clip.Work {
 //
 //	-ln( floor + mean objective over the second quarter of the rounds ),
 //
-// each step's images before its update. In the first epoch none of them has been optimised on, all classes and references see the
+// or over the second half of a trial's, each step's images before its update. In the first epoch none of them has been optimised on, all classes and references see the
 // same ones, and backdoors stand out by then as they do in the end.
 func reached(outcomes []Outcome, floor float64) []float64 {
 	out := make([]float64, len(outcomes))

@@ -302,11 +302,13 @@ func (s *session) advance(ctx context.Context, group []*class, from, to int, ord
 		if c.done {
 			continue
 		}
-		if err := s.save(c, to < inv.last()); err != nil {
-			return 0, err
+		if inv.Stop == 0 || to < inv.Stop {
+			if err := s.save(c, to < inv.last()); err != nil {
+				return 0, err
+			}
 		}
 		if c.Rounds = to; half < to {
-			c.Midway = midway.loss[c.place]
+			c.Midway, c.MidwayASR = midway.loss[c.place], midway.hits[c.place]
 		}
 	}
 	return passes, nil
