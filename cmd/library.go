@@ -256,6 +256,18 @@ func readAudit(run string) (*web.Audit, error) {
 	}
 	if r := f.References; r != nil {
 		a.References = &web.AuditReferences{Count: r.Count, Source: r.Source, Accuracy: r.Accuracy, P: r.P}
+		for _, p := range r.Others {
+			a.References.Others = append(a.References.Others, float64(p))
+		}
+	}
+	for _, x := range f.Explanations {
+		y := web.Explanation{Class: x.Class, Says: x.Says, Unit: x.Unit, Picture: readPicture(run, x.Picture), Result: store.ExplanationResult{Said: x.Kind,
+			Strongest: x.Strongest, Size: float64(x.Size), Anywhere: x.Anywhere, ASR: float64(x.ASR), ZeroShot: float64(x.ZeroShot), Others: float64(x.Others),
+			Untouched: float64(x.Untouched), PSNR: float64(x.PSNR), SSIM: float64(x.SSIM)}}
+		for _, z := range x.Families {
+			y.Result.Families = append(y.Result.Families, store.FamilyEvidence{Kind: z.Kind, Lift: float64(z.Lift), Gain: float64(z.Gain), ASR: float64(z.ASR)})
+		}
+		a.Explanations = append(a.Explanations, y)
 	}
 	for _, x := range f.Subject.Files {
 		a.Files = append(a.Files, web.AuditFile(x))
@@ -263,10 +275,21 @@ func readAudit(run string) (*web.Audit, error) {
 	if info, err := os.Stat(path); err == nil {
 		a.Written = info.ModTime()
 	}
-	if raw, err := files.Read(filepath.Join(run, "trigger.png"), 16<<20); err == nil {
-		if c, err := png.DecodeConfig(bytes.NewReader(raw)); err == nil && c.Width <= mostPicture && c.Height <= mostPicture {
-			a.Trigger = raw
-		}
-	}
+	a.Trigger = readPicture(run, "trigger.png")
 	return a, nil
+}
+
+// readPicture reads a PNG of an audit's own folder; nil where there is none of a size to be shown.
+func readPicture(run, name string) []byte {
+	if name == "" || name != filepath.Base(name) {
+		return nil // a report of somebody's may name any file
+	}
+	raw, err := files.Read(filepath.Join(run, name), 16<<20)
+	if err != nil {
+		return nil
+	}
+	if c, err := png.DecodeConfig(bytes.NewReader(raw)); err != nil || c.Width > mostPicture || c.Height > mostPicture {
+		return nil
+	}
+	return raw
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,6 +20,7 @@ import (
 	"clipinspector/experiments"
 	"clipinspector/experiments/suite"
 	"clipinspector/experiments/world"
+	"clipinspector/inspector"
 	"clipinspector/prompts"
 	"clipinspector/results/plots"
 	"clipinspector/results/store"
@@ -138,43 +140,69 @@ func (p *illustrator) fill(ctx context.Context, cases []plots.Case) error {
 				r.Picture = triggers.Draw(got)
 			}
 		}
-		if !c.Model.Result.Backdoored {
-			continue
-		}
-		trigger, err := readBelow(c.Model.Result.Path, func() (triggers.Trigger, error) { return experiments.Planted(out, c.Model.Result) })
-		if err != nil { // costs this picture alone
-			fmt.Fprintf(w, "not drawn: the trigger of model %s: %v\n", store.ShortKey(c.Model.Cell.Key), err)
-		}
-		if trigger == nil {
-			continue
-		}
-		c.Trigger = triggers.Draw(trigger)
-		set := p.data(c.Model.Cell)
-		if set == nil {
-			continue
-		}
-		// A picture of a class that is not the target.
-		at := -1
-		for k, label := range datasets.Labels(set, datasets.Test, nil) {
-			if label != c.Model.Result.Target {
-				at = k
-				break
+		avoid := []int{}
+		var planted triggers.Trigger
+		if c.Model.Result.Backdoored {
+			avoid = append(avoid, c.Model.Result.Target)
+			planted, err = readBelow(c.Model.Result.Path, func() (triggers.Trigger, error) { return experiments.Planted(out, c.Model.Result) })
+			if err != nil { // costs this picture alone
+				fmt.Fprintf(w, "not drawn: the trigger of model %s: %v\n", store.ShortKey(c.Model.Cell.Key), err)
 			}
 		}
-		if at < 0 {
-			continue
+		explaining := make([]triggers.Trigger, len(c.Explained))
+		for j := range c.Explained {
+			x := &c.Explained[j]
+			avoid = append(avoid, x.Result.Class)
+			explaining[j], err = readBelow(x.Result.Path, func() (triggers.Trigger, error) { return experiments.Explained(out, x.Result) })
+			if err != nil {
+				fmt.Fprintf(w, "not drawn: the trigger that explains model %s: %v\n", store.ShortKey(c.Model.Cell.Key), err)
+			}
+			x.Says, x.Unit = says(x.Result, explaining[j]), inspector.SizeUnit(x.Result.Strongest)
 		}
-		pixels, _, err := datasets.LoadSplit(ctx, set.Dataset, datasets.Test, []int{at}, trigger.Size(), nil)
-		if err != nil {
+		show := func(t triggers.Trigger) (trigger, before, after image.Image, err error) {
+			if t == nil {
+				return nil, nil, nil, nil
+			}
+			pixels, err := p.testPicture(ctx, c.Model.Cell, t.Size(), avoid)
+			if err != nil || pixels == nil {
+				return triggers.Draw(t), nil, nil, err
+			}
+			changed, err := prompts.Triggered(ctx, plain.New[float32](), pixels, t)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			return triggers.Draw(t), picture(pixels), picture(changed), nil
+		}
+		if c.Trigger, c.Picture, c.Triggered, err = show(planted); err != nil {
 			return err
 		}
-		changed, err := prompts.Triggered(ctx, plain.New[float32](), pixels, trigger)
-		if err != nil {
-			return err
+		for j, t := range explaining {
+			x := &c.Explained[j]
+			if x.Trigger, x.Before, x.After, err = show(t); err != nil {
+				return err
+			}
 		}
-		c.Picture, c.Triggered = picture(pixels), picture(changed)
 	}
 	return nil
+}
+
+// says is what an explanation says in words. Without the trigger it does not say where a patch lies.
+func says(r store.ExplanationResult, t triggers.Trigger) string {
+	return inspector.Explanation{Class: r.Class, Kind: r.Said, Strongest: r.Strongest, Size: r.Size, ASR: r.ASR, Anywhere: r.Anywhere, Trigger: t}.String()
+}
+
+// testPicture is a test picture [1,3,S,S] of the model's dataset, of none of the given classes; nil where none is at hand.
+func (p *illustrator) testPicture(ctx context.Context, c store.ModelCell, size int, avoid []int) (*tensor.Dense, error) {
+	set := p.data(c)
+	if set == nil {
+		return nil, nil
+	}
+	at := slices.IndexFunc(datasets.Labels(set, datasets.Test, nil), func(label int) bool { return !slices.Contains(avoid, label) })
+	if at < 0 {
+		return nil, nil
+	}
+	pixels, _, err := datasets.LoadSplit(ctx, set.Dataset, datasets.Test, []int{at}, size, nil)
+	return pixels, err
 }
 
 // data opens the dataset of a model as its suite names it; nil where it is not at hand or not the same any more.

@@ -158,8 +158,16 @@ func unharmed(path, hash string) error {
 
 // Planted reads the trigger of a finished model below the output folder, as it was written.
 func Planted(out string, r store.ModelResult) (triggers.Trigger, error) {
-	path := filepath.Join(out, filepath.Dir(r.Path), triggerFile)
-	if err := unharmed(path, r.TriggerHash); err != nil {
+	return readTrigger(filepath.Join(out, filepath.Dir(r.Path), triggerFile), r.TriggerHash)
+}
+
+// Explained reads the trigger that explains what a finished explanation is about, as it was written.
+func Explained(out string, r store.ExplanationResult) (triggers.Trigger, error) {
+	return readTrigger(filepath.Join(out, r.Path), r.Hash)
+}
+
+func readTrigger(path, hash string) (triggers.Trigger, error) {
+	if err := unharmed(path, hash); err != nil {
 		return nil, err
 	}
 	return triggers.Read(path)

@@ -104,6 +104,7 @@ type Finding struct {
 	Suspect     int           // the most suspicious class, whether flagged or not; -1 for none
 	Backdoored  bool          // Index > k, unless the detector cannot tell
 	P           float64       // of a detector with references: how probable such evidence is on a clean model; Index is its normal quantile
+	ReferenceP  []float64     // that of each reference beside the others
 	Unsure      string        // why the detector cannot tell; empty where it can
 	Twins       [][]int       // classes that were judged as one; see Look
 	ImagePasses int64         // images that went through the model, with or without a backward pass

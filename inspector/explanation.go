@@ -67,7 +67,11 @@ func (x Explanation) String() string {
 		if x.Anywhere {
 			return fmt.Sprintf("a patch: %d x %d pixels suffice, wherever they are, %s", side, side, reach)
 		}
-		return fmt.Sprintf("a patch of about %d x %d pixels at the %s, %s", side, side, x.Place(), reach)
+		at := ""
+		if place := x.Place(); place != "" { // the trigger is at hand
+			at = " at the " + place
+		}
+		return fmt.Sprintf("a patch of about %d x %d pixels%s, %s", side, side, at, reach)
 	case KindBlend:
 		return fmt.Sprintf("a picture blended over the image with an opacity of %.2f, %s", x.Size, reach)
 	case KindPerturbation:

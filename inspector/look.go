@@ -164,7 +164,7 @@ func (r *Finding) take(part *Finding, members []int, groups []group, first bool)
 	}
 	r.ImagePasses += part.ImagePasses
 	if first || part.Index > r.Index {
-		r.Index, r.P, r.Backdoored, r.Suspect = part.Index, part.P, part.Backdoored, -1
+		r.Index, r.P, r.ReferenceP, r.Backdoored, r.Suspect = part.Index, part.P, part.ReferenceP, part.Backdoored, -1
 		if part.Suspect >= 0 {
 			r.Suspect = members[part.Suspect]
 		}

@@ -3,6 +3,7 @@ package inspector
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -209,6 +210,54 @@ func TestReferencesAndModelsAreExchangeable(t *testing.T) {
 		if found < models*8/10 {
 			t.Errorf("%d references: %d of %d models with a class moved out by 80 %% found", n, found, models)
 		}
+	}
+}
+
+// References are compared with each other by the rule that a model is compared with them by: alike, they look as clean models do, and one
+// with a class moved out looks worse than the rest.
+func TestReferencesAmongThemselves(t *testing.T) {
+	d, err := Find("separation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Resolve(d.Params, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const classes, dim, rounds, n = 10, 32, 100, 6
+	rng := rand.New(rand.NewPCG(9, 1))
+	q := make([]float64, dim)
+	flagged, worst := 0, 0
+	for range rounds {
+		centres := centresOf(rng, classes, dim)
+		var references []*Evidence
+		for range n {
+			reach := make([]float64, classes)
+			for c := range reach {
+				reach[c] = rng.NormFloat64()
+			}
+			references = append(references, &Evidence{Accuracy: 1, Vectors: cloud(rng, centres, 0.05), Reach: reach})
+		}
+		p, err := among(references, q, s)
+		if err != nil || len(p) != n {
+			t.Fatal(p, err)
+		}
+		for _, x := range p {
+			if normalQuantile(x) > K {
+				flagged++
+			}
+		}
+		references[2].Reach[4] += 20
+		if p, err = among(references, q, s); err != nil {
+			t.Fatal(err)
+		}
+		if slices.Min(p) == p[2] && p[2] < 1e-3 {
+			worst++
+		}
+	}
+	t.Logf("%d of %d references lie below the level, nominal %.0f; one with a class moved out is the worst in %d of %d", flagged, n*rounds, 0.0228*n*rounds, worst, rounds)
+	if flagged > n*rounds*5/100 || worst < rounds*9/10 {
+		t.Error("that is not what is normal")
 	}
 }
 

@@ -86,6 +86,9 @@ func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 		r.Verdict(s.Float("k"))
 		r.P = ofClasses(tails[r.Suspect], len(tails))
 		r.Backdoored = r.Backdoored && r.Unsure == ""
+		if r.ReferenceP, err = among(in.References, q, s); err != nil {
+			return nil, err
+		}
 	} else { // nothing to hold it against: the class that is reached most nearly, and no verdict
 		r.Suspect = finalists(scores, 1)[0]
 	}
@@ -131,13 +134,33 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 	if mean < s.Float("accuracy") {
 		unsure = fmt.Sprintf("clean references classify %.0f %% of images right that they were not tuned on: this encoder does not tell these classes apart", 100*mean)
 	}
+	p, err = tailsBeside(model, references, q, s, foreign)
+	return p, unsure, err
+}
+
+// among returns the probability of each reference's own evidence beside the others, by the rule that the model is held against all of them.
+func among(references []*Evidence, q []float64, s settings.Values) ([]float64, error) {
+	out := make([]float64, len(references))
+	for i, e := range references {
+		tails, err := tailsBeside(e, without(references, i), q, s, e.Source == FromPool)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = ofClasses(slices.Min(tails), len(tails))
+	}
+	return out, nil
+}
+
+// tailsBeside returns the probability of each class's evidence on clean models like the references, of which there are two or more. foreign
+// is as [null.tails] has it.
+func tailsBeside(model *Evidence, references []*Evidence, q []float64, s settings.Values, foreign bool) ([]float64, error) {
 	var sides [][]float64
 	if kind := s.String("evidence"); model.Vectors != nil && kind != "reach" {
 		own := apart(model.Vectors, q)
 		all := make([][][]float64, len(references))
 		for i, e := range references {
 			if len(e.Vectors) != len(model.Vectors) || len(e.Vectors[0]) != len(q) {
-				return nil, "", fmt.Errorf("a reference has %d class vectors, the model %d of length %d", len(e.Vectors), len(model.Vectors), len(q))
+				return nil, fmt.Errorf("a reference has %d class vectors, the model %d of length %d", len(e.Vectors), len(model.Vectors), len(q))
 			}
 			all[i] = apart(e.Vectors, q)
 		}
@@ -154,7 +177,7 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 		}
 		sides = append(sides, newNull(reach, s.Float("prior"), s.Float("kin")).tails(model.Reach, foreign))
 	}
-	p = make([]float64, len(model.Reach))
+	p := make([]float64, len(model.Reach))
 	for c := range p {
 		of := make([]float64, len(sides))
 		for i := range sides {
@@ -162,7 +185,7 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 		}
 		p[c] = fisher(of...)
 	}
-	return p, unsure, nil
+	return p, nil
 }
 
 // separationEvidence measures a reference as inspectSeparation does the delivered model, but ends each inversion where the evidence is read

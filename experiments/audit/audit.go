@@ -423,6 +423,9 @@ func (a *audit) find(ctx context.Context) (*Report, error) {
 		for _, e := range a.evidence {
 			f.References.Accuracy += e.Accuracy / float64(n)
 		}
+		for _, p := range r.ReferenceP {
+			f.References.Others = append(f.References.Others, stats.Num(p))
+		}
 	}
 	for _, g := range r.Twins {
 		var names []string

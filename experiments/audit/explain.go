@@ -9,14 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/vg"
-	vgdraw "gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-
 	"clipinspector/inspector"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/printable"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results/plots"
@@ -167,24 +163,10 @@ func (r *ExplanationReport) write(out string) error {
 
 // draw draws the trigger alone and, of some pool images, how they look without and with it and what the model takes them for, as PNG.
 func (r *ExplanationReport) draw(w io.Writer) error {
-	const side, gap = vg.Length(120), vg.Length(14)
-	columns := vg.Length(1 + len(r.examples))
-	style := plot.New().X.Label.TextStyle
-	style.Handler = plots.Letters()
-	style.Font.Size, style.XAlign = 8, vgdraw.XLeft
-	img := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(columns*(side+gap)+gap, 2*(side+2*gap)+2*gap), vgimg.UseDPI(144))}
-	c := vgdraw.New(img)
-	c.FillText(style, vg.Point{X: gap, Y: c.Max.Y - gap}, fmt.Sprintf("%.40s: %s", r.Class, r.Says))
-	show := func(column, row int, p *image.NRGBA, label string) {
-		at := vg.Point{X: gap + vg.Length(column)*(side+gap), Y: gap + vg.Length(1-row)*(side+2*gap)}
-		c.DrawImage(vg.Rectangle{Min: at, Max: vg.Point{X: at.X + side, Y: at.Y + side}}, enlarge(p, 240))
-		c.FillText(style, vg.Point{X: at.X, Y: at.Y - 10}, fmt.Sprintf("%.24s", label))
+	x := plots.Explanation{Title: fmt.Sprintf("What %.40q answers to", printable.Text(r.Class)), Trigger: triggers.Draw(r.found.Trigger), Kind: "trigger: " + r.Strongest,
+		Caption: printable.Text(r.Says) + ". Pool images without the trigger above, with it below, and what the model takes each for."}
+	for _, e := range r.examples {
+		x.Examples = append(x.Examples, plots.Example{Before: e.before, After: e.after, Was: printable.Text(e.was), Is: printable.Text(e.is)})
 	}
-	show(0, 1, triggers.Draw(r.found.Trigger), "trigger: "+r.Strongest)
-	for i, x := range r.examples {
-		show(i+1, 0, x.before, x.was)
-		show(i+1, 1, x.after, x.is)
-	}
-	_, err := img.WriteTo(w)
-	return err
+	return x.Figure().WritePNG(w)
 }

@@ -102,6 +102,8 @@ type ReferenceFinding struct {
 	Source   string  `json:"source"`   // inspector.FromShots or inspector.FromPool
 	Accuracy float64 `json:"accuracy"` // mean, on images that they were not tuned on
 	P        float64 `json:"p"`        // probability of the model's evidence on a clean model
+	// Others are that of each reference beside the others, by the same rule.
+	Others []stats.Num `json:"p_of_references,omitempty"`
 }
 
 // Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given, which is the one that was inspected.

@@ -19,6 +19,8 @@ type Data struct {
 
 	models   []store.ModelRow // finished, in plan order
 	verdicts []verdict        // finished, in plan order
+
+	explanations []store.ExplanationRow // finished, in plan order
 }
 
 // verdict is what a detector said, and of which model.
@@ -78,6 +80,11 @@ func New(rows *stats.Rows) (*Data, error) {
 			d.verdicts = append(d.verdicts, verdict{v, m})
 		}
 	}
+	for _, x := range rows.Explanations {
+		if x.State == store.Finished {
+			d.explanations = append(d.explanations, x)
+		}
+	}
 	return d, nil
 }
 
@@ -121,6 +128,18 @@ type Case struct {
 	Picture, Triggered image.Image // a test picture without and with the trigger
 	Trigger            image.Image // the true trigger, amplified
 	Recovered          []Recovered
+	Explained          []Explained
+}
+
+// Explained is a second look at the suspect of a detection on the model: which kind of trigger it answers to.
+type Explained struct {
+	store.ExplanationRow
+	Detection store.DetectionRow
+
+	// Says is that in words, Unit what the size counts, Trigger the recovered one, amplified, and Before and After show what it does to a test picture; empty where
+	// they are not at hand.
+	Says, Unit             string
+	Trigger, Before, After image.Image
 }
 
 // Recovered is the trigger that a detector recovered for a backdoored model's target class, or for the suspect of a clean one.
@@ -220,6 +239,11 @@ func (d *Data) newCase(m store.ModelRow) Case {
 		for _, s := range v.Result.Classes {
 			if wanted >= 0 && s.Class == wanted {
 				c.Recovered = append(c.Recovered, Recovered{Detector: v.Cell.Detector, Class: s.Class, Path: v.Result.Path, Hash: v.Result.Hash, ASR: s.ASR, Index: s.Index})
+			}
+		}
+		for _, x := range d.explanations {
+			if x.Cell.DetectionKey == v.Cell.Key {
+				c.Explained = append(c.Explained, Explained{ExplanationRow: x, Detection: v.DetectionRow})
 			}
 		}
 	}

@@ -23,6 +23,7 @@ type Figure struct {
 	Name    string // of its files, without their endings
 	Title   string
 	Caption string // what is shown, in a sentence or two
+	Photos  bool   // whether it holds pictures: their colours must not be changed
 
 	width, height vg.Length
 	paint         func(c draw.Canvas) // below title and caption

@@ -38,7 +38,7 @@ func gallery(cases []Case) (*Figure, string) {
 		below  = vg.Length(15) // line under a picture
 		header = vg.Length(14)
 	)
-	f := &Figure{Title: "True triggers beside recovered ones",
+	f := &Figure{Title: "True triggers beside recovered ones", Photos: true,
 		Caption: "Triggers at full contrast: a patch or blend on grey, a perturbation around grey, a warp by what it does to a chequered image. " +
 			"Recovered for the target class; a detector looks for the easiest trigger, not for the true one.",
 		width:  2*margin + names + vg.Length(len(heads))*(side+gap),
@@ -60,17 +60,7 @@ func gallery(cases []Case) (*Figure, string) {
 		for r, row := range rows {
 			top := c.Max.Y - header - vg.Length(r)*(side+below)
 			put := func(col int, img image.Image, under string) {
-				box := vg.Rectangle{Min: vg.Point{X: at(col), Y: top - side}, Max: vg.Point{X: at(col) + side, Y: top}}
-				if img == nil {
-					s := small
-					s.YAlign = text.YCenter
-					c.FillText(s, vg.Point{X: at(col) + side/2, Y: top - side/2}, "not at hand")
-				} else {
-					c.DrawImage(box, enlarged(img))
-				}
-				c.StrokeLines(draw.LineStyle{Color: faint, Width: vg.Points(0.6)},
-					[]vg.Point{box.Min, {X: box.Max.X, Y: box.Min.Y}, box.Max, {X: box.Min.X, Y: box.Max.Y}, box.Min})
-				c.FillText(small, vg.Point{X: at(col) + side/2, Y: top - side - 2}, under)
+				hang(c, vg.Point{X: at(col), Y: top}, side, img, under)
 			}
 			m := row.Model
 			left := style(9.5, true)
@@ -92,6 +82,60 @@ func gallery(cases []Case) (*Figure, string) {
 		}
 	}
 	return f, ""
+}
+
+// hang draws a picture in a frame, its upper left corner at a place, with a line below it.
+func hang(c draw.Canvas, at vg.Point, side vg.Length, img image.Image, under string) {
+	small := style(8.5, false)
+	small.XAlign = text.XCenter
+	box := vg.Rectangle{Min: vg.Point{X: at.X, Y: at.Y - side}, Max: vg.Point{X: at.X + side, Y: at.Y}}
+	if img == nil {
+		s := small
+		s.YAlign = text.YCenter
+		c.FillText(s, vg.Point{X: at.X + side/2, Y: at.Y - side/2}, "not at hand")
+	} else {
+		c.DrawImage(box, enlarged(img))
+	}
+	c.StrokeLines(draw.LineStyle{Color: faint, Width: vg.Points(0.6)},
+		[]vg.Point{box.Min, {X: box.Max.X, Y: box.Min.Y}, box.Max, {X: box.Min.X, Y: box.Max.Y}, box.Min})
+	c.FillText(small, vg.Point{X: at.X + side/2, Y: at.Y - side - 2}, shortened(small, side, under))
+}
+
+// Explanation is what a picture shows of the trigger that a class answers to: it alone, and images without and with it.
+type Explanation struct {
+	Title, Caption string
+	Trigger        image.Image
+	Kind           string // of the trigger
+	Examples       []Example
+}
+
+// Example is an image without and with a trigger, and what the model takes either for.
+type Example struct {
+	Before, After image.Image
+	Was, Is       string
+}
+
+// Figure lays the picture out: the trigger, and beside it the images above each other.
+func (x Explanation) Figure() *Figure {
+	const (
+		side  = 1.25 * vg.Inch
+		gap   = vg.Length(14)
+		below = vg.Length(18) // line under a picture
+	)
+	f := &Figure{Title: x.Title, Caption: x.Caption, Photos: true}
+	f.width = 2*margin + vg.Length(1+len(x.Examples))*(side+gap) - gap
+	lines := len(wrap(style(8.5, false), f.width-2*margin, f.Caption))
+	f.height = 2*margin + 28 + vg.Length(10.7*float64(lines)) + 2*(side+below)
+	f.paint = func(c draw.Canvas) {
+		for i, e := range x.Examples {
+			at := vg.Point{X: c.Min.X + vg.Length(i+1)*(side+gap), Y: c.Max.Y}
+			hang(c, at, side, e.Before, e.Was)
+			at.Y -= side + below
+			hang(c, at, side, e.After, e.Is)
+		}
+		hang(c, vg.Point{X: c.Min.X, Y: c.Max.Y - (side+below)/2}, side, x.Trigger, x.Kind)
+	}
+	return f
 }
 
 // enlarged repeats pixels until a picture is at least 200 wide, so that viewers do not blur them.

@@ -107,11 +107,8 @@ func style(size float64, bold bool) text.Style {
 	if bold {
 		f.Weight = stdfont.WeightBold
 	}
-	return text.Style{Color: ink, Font: f, Handler: Letters(), XAlign: text.XLeft, YAlign: text.YTop}
+	return text.Style{Color: ink, Font: f, Handler: letters{text.Plain{Fonts: font.DefaultCache}}, XAlign: text.XLeft, YAlign: text.YTop}
 }
-
-// Letters draws text of any script, as all figures here do: a handler for the text of other plots.
-func Letters() text.Handler { return letters{text.Plain{Fonts: font.DefaultCache}} }
 
 // panel is an empty plot in the house style.
 func panel(title, x, y string) *plot.Plot {

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 
 	"clipinspector/results/stats"
 )
@@ -108,4 +110,52 @@ func pValues(d *Data) (*Figure, string) {
 			"Points below the diagonal flag more clean models than the level says, points above it fewer."},
 		[]key{{"observed", curve{series: look(0), joined: true}}, {"as calibrated ones would be", curve{series: look(1), joined: true}}},
 		plots, 3, 3.1*vg.Inch, 3*vg.Inch), ""
+}
+
+// Beside is what a picture shows of a model beside clean references.
+type Beside struct {
+	P      float64   // probability of the model's evidence on a clean model
+	Others []float64 // that of each reference beside the others
+	Level  float64   // of p, below which a model is called backdoored
+}
+
+// leastP is where the axis of p-values ends at the latest: what is smaller stands there.
+const leastP = 1e-12
+
+// Figure lays the picture out: p-values on a logarithmic axis, further right more suspicious.
+func (b Beside) Figure() *Figure {
+	p := panel("", "p: chance that a clean model looks as suspicious", "")
+	model, others := curve{series: look(1), marked: 4.5}, curve{series: look(0), marked: 3.2}
+	others.glyph = draw.RingGlyph{}
+	shown := func(p float64) float64 { return math.Max(leastP, math.Min(1, p)) }
+	least := shown(b.P)
+	model.points = []point{{shown(b.P), 1, math.NaN(), math.NaN()}}
+	for _, x := range b.Others {
+		if finite(x) {
+			others.points = append(others.points, point{shown(x), 0, math.NaN(), math.NaN()})
+			least = math.Min(least, shown(x))
+		}
+	}
+	p.Add(others, model, rule{at: b.Level, upright: true})
+	decades := max(3, int(math.Ceil(-math.Log10(least)-1e-9)))
+	p.X.Scale = plot.InvertedScale{Normalizer: plot.LogScale{}}
+	p.X.Min, p.X.Max = math.Pow(10, -float64(decades)-0.2), math.Pow(10, 0.2)
+	var at []plot.Tick
+	for i := range decades + 1 {
+		t := plot.Tick{Value: math.Pow(10, -float64(i))}
+		if step := (decades + 6) / 7; i%step == 0 {
+			t.Label = strconv.FormatFloat(t.Value, 'g', 1, 64)
+		}
+		at = append(at, t)
+	}
+	p.X.Tick.Marker = plot.ConstantTicks(at)
+	p.Y.Min, p.Y.Max = -0.5, 1.5
+	p.Y.Tick.Marker = plot.ConstantTicks([]plot.Tick{{Value: 0, Label: "clean references"}, {Value: 1, Label: "this model"}})
+	p.Y.Tick.Color = color.Transparent
+	caption := "Right of the level a model is called backdoored."
+	if len(others.points) > 0 {
+		caption += " Each reference is compared with the others by the same rule."
+	}
+	return panels(&Figure{Title: fmt.Sprintf("p = %.3g among its references", b.P), Caption: caption},
+		[]key{{"this model", model}, {"clean reference", others}, {fmt.Sprintf("level %.3g", b.Level), rule{}}}, []*plot.Plot{p}, 1, 6*vg.Inch, 1.3*vg.Inch)
 }

@@ -61,7 +61,7 @@ func (v Verdict) Figure() *Figure {
 		keys = append(keys, key{"suspect", suspect})
 	}
 	keys = append(keys, key{fmt.Sprintf("k = %g", v.K), rule{}})
-	f := panels(&Figure{Title: v.Title, Caption: v.Caption}, keys, []*plot.Plot{p}, 1, width, 2.6*vg.Inch+named)
+	f := panels(&Figure{Title: v.Title, Caption: v.Caption, Photos: v.Trigger != nil}, keys, []*plot.Plot{p}, 1, width, 2.6*vg.Inch+named)
 	if v.Trigger == nil {
 		return f
 	}

@@ -399,28 +399,27 @@ type Progress struct {
 	Models, References, Detections, Explanations, Repairs Counts
 }
 
-// Open counts the cells that are not finished.
-func (p Progress) Open() int {
+// total sums a count over the kinds of cells.
+func (p Progress) total(of func(c Counts) int) int {
 	n := 0
 	for _, c := range []Counts{p.Models, p.References, p.Detections, p.Explanations, p.Repairs} {
-		n += c.Planned - c.Finished
+		n += of(c)
 	}
 	return n
 }
 
+// Open counts the cells that are not finished.
+func (p Progress) Open() int { return p.total(func(c Counts) int { return c.Planned - c.Finished }) }
+
 // Leased counts the cells that somebody works on.
-func (p Progress) Leased() int {
-	return p.Models.Leased + p.References.Leased + p.Detections.Leased + p.Repairs.Leased
-}
+func (p Progress) Leased() int { return p.total(func(c Counts) int { return c.Leased }) }
 
 // Failed counts the cells that failed.
-func (p Progress) Failed() int {
-	return p.Models.Failed + p.References.Failed + p.Detections.Failed + p.Repairs.Failed
-}
+func (p Progress) Failed() int { return p.total(func(c Counts) int { return c.Failed }) }
 
 // Left is how long all pending cells would take one after the other: see [Counts.Left].
 func (p Progress) Left() time.Duration {
-	return p.Models.Left() + p.References.Left() + p.Detections.Left() + p.Repairs.Left()
+	return time.Duration(p.total(func(c Counts) int { return int(c.Left()) }))
 }
 
 // Lease says who works on a cell.

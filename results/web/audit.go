@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"html/template"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,17 +17,17 @@ import (
 // auditPage is the page of an audit.
 type auditPage struct {
 	*Audit
-	Headline string
-	Facts    []fact
-	Figure   *picture
-	Trigger  *picture
-	Level    string // the p-value that the threshold stands for
-	Scale    *bar   // p and level on a logarithmic scale
-	P        string
-	Table    template.HTML
-	Next     []step
-	About    []fact
-	Settings template.HTML
+	Headline  string
+	Facts     []fact
+	Figure    *picture
+	Trigger   *picture
+	P, Level  string   // the p-value, and that which the threshold stands for
+	Beside    *picture // p among those of the references
+	Table     template.HTML
+	Explained []explanation
+	Next      []step
+	About     []fact
+	Settings  template.HTML
 }
 
 // step is one thing to do next.
@@ -45,9 +44,6 @@ func (v *viewer) audit(r *http.Request) (*page, error) {
 	}
 	return &page{Title: "Audit: " + a.Decision, Template: "audit", Data: p, Crumbs: []crumb{{"all runs", "/"}, {a.Run, ""}}}, nil
 }
-
-// decimals of the logarithmic scale of p-values: from 1 down to 10^-scale.
-const scale = 6
 
 func newAuditPage(a *Audit) (*auditPage, error) {
 	p := &auditPage{Audit: a}
@@ -70,8 +66,11 @@ func newAuditPage(a *Audit) (*auditPage, error) {
 	if r := a.References; r != nil {
 		level := distuv.UnitNormal.Survival(a.K)
 		p.P, p.Level = fmt.Sprintf("%.3g", r.P), fmt.Sprintf("%.3g", level)
-		at := func(x float64) float64 { return math.Max(0, math.Min(1, -math.Log10(math.Max(x, 1e-300))/scale)) }
-		p.Scale = &bar{0, at(r.P), at(level)}
+		x, err := drawn(plots.Beside{P: r.P, Others: r.Others, Level: level}.Figure())
+		if err != nil {
+			return nil, err
+		}
+		p.Beside = &x
 	}
 	v := plots.Verdict{Title: "Anomaly index of every class", Caption: fmt.Sprintf("By %s. A model with an index above k is called backdoored.", a.Detector), K: a.K, Suspect: -1}
 	t := table{ID: "classes", Caption: "Every class", Many: true, Columns: []column{{Key: "class", Title: "class"}, {"index", "index", "anomaly index", true},
@@ -97,6 +96,7 @@ func newAuditPage(a *Audit) (*auditPage, error) {
 	if a.Trigger != nil {
 		p.Trigger = &picture{Title: "Recovered trigger", Caption: "for " + a.Suspect, Source: within("image/png", a.Trigger)}
 	}
+	p.explained()
 	p.next()
 	p.about()
 	return p, nil

@@ -168,7 +168,7 @@ const mostSVG = 400_000
 
 // drawn is a figure as the address that holds it.
 func drawn(f *plots.Figure) (picture, error) {
-	p := picture{Name: f.Name, Title: f.Title, Caption: f.Caption}
+	p := picture{Name: f.Name, Title: f.Title, Caption: f.Caption, Photos: f.Photos}
 	raw, err := svg(f)
 	if err == nil && len(raw) > mostSVG {
 		var b bytes.Buffer

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"html/template"
 	"image"
-	"image/png"
 	"maps"
 	"math"
 	"net/http"
 	"slices"
 	"strings"
-
-	"bytes"
 
 	"clipinspector/results/plots"
 	"clipinspector/results/stats"
@@ -27,6 +24,7 @@ type modelPage struct {
 	Planted   []fact
 	Message   string // of a failed model
 	Pictures  []picture
+	Explained []explanation
 	Verdicts  template.HTML
 	Figures   []picture
 	Classes   template.HTML
@@ -97,6 +95,9 @@ func newModelPage(ctx context.Context, s *Suite, m store.ModelRow, l links, figu
 		return p, nil
 	}
 	if err := p.pictures(m, c, name); err != nil {
+		return nil, err
+	}
+	if err := p.explained(s, c, name); err != nil {
 		return nil, err
 	}
 	if figures && len(c.Outcome) > 0 {
@@ -211,16 +212,9 @@ func (p *modelPage) verdicts(s *Suite, m store.ModelRow, rows *stats.Rows, name 
 
 // pictures shows the planted trigger and what was recovered.
 func (p *modelPage) pictures(m store.ModelRow, c plots.Case, name func(int) string) error {
-	add := func(title, caption string, img image.Image) error {
-		if img == nil || img.Bounds().Empty() {
-			return nil
-		}
-		var b bytes.Buffer
-		if err := png.Encode(&b, img); err != nil {
-			return err
-		}
-		p.Pictures = append(p.Pictures, picture{Title: title, Caption: caption, Source: within("image/png", b.Bytes())})
-		return nil
+	add := func(title, caption string, img image.Image) (err error) {
+		p.Pictures, err = withPicture(p.Pictures, title, caption, img)
+		return err
 	}
 	for _, x := range []struct {
 		title, caption string

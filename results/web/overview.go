@@ -60,6 +60,7 @@ type overview struct {
 	Matrices  []template.HTML
 	Attacks   template.HTML
 	Repairs   template.HTML
+	Said      template.HTML // kinds of trigger
 	Models    template.HTML
 	YAML      string
 	File      bool
@@ -75,6 +76,7 @@ type fact struct{ Name, Value string }
 type picture struct {
 	Name, Title, Caption string
 	Source               template.URL
+	Photos               bool // whether its colours must stay
 }
 
 func (v *viewer) suite(r *http.Request) (*page, error) {
@@ -157,6 +159,11 @@ func (o *overview) figures(s *Suite, shown *stats.Rows, f filter, l links, q url
 	t = attackTable(sum)
 	t.ID = l.id(t.ID)
 	o.Attacks = t.HTML(l.base(), q)
+	if len(sum.Explanations) > 0 {
+		t = saidTable(sum, f, l)
+		t.ID = l.id(t.ID)
+		o.Said = t.HTML(l.base(), q)
+	}
 	if len(sum.Repairs) > 0 {
 		t = repairTable(sum)
 		t.ID = l.id(t.ID)
@@ -239,7 +246,7 @@ func newProgress(s *Suite) *progress {
 	p := &progress{}
 	done, planned := 0, 0
 	for _, k := range []kindProgress{{"models", s.Progress.Models}, {"clean references", s.Progress.References}, {"detections", s.Progress.Detections},
-		{"repairs", s.Progress.Repairs}} {
+		{"explanations", s.Progress.Explanations}, {"repairs", s.Progress.Repairs}} {
 		if k.Planned > 0 {
 			p.Kinds = append(p.Kinds, k)
 			done, planned = done+k.Finished, planned+k.Planned
@@ -253,6 +260,12 @@ func newProgress(s *Suite) *progress {
 	}
 	for _, d := range s.Rows.Detections {
 		named[d.Cell.Key] = d.Cell.Detector + " on " + named[d.Cell.ModelKey]
+	}
+	for _, x := range s.Rows.Explanations {
+		named[x.Cell.Key] = named[x.Cell.DetectionKey]
+	}
+	for _, x := range s.Rows.Repairs {
+		named[x.Cell.Key] = named[x.Cell.DetectionKey]
 	}
 	for _, l := range s.Leases {
 		what := named[l.Key]
@@ -298,6 +311,9 @@ func newProgress(s *Suite) *progress {
 	}
 	for _, d := range s.Rows.Detections {
 		add(d.State, named[d.Cell.Key], d.Message)
+	}
+	for _, x := range s.Rows.Explanations {
+		add(x.State, "explanation after "+named[x.Cell.DetectionKey], x.Message)
 	}
 	for _, x := range s.Rows.Repairs {
 		add(x.State, "repair after "+named[x.Cell.DetectionKey], x.Message)

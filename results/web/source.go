@@ -75,6 +75,7 @@ type Audit struct {
 	Others                  []string    // models beside it, which nobody looked at
 	Written                 time.Time
 	Trigger                 []byte // PNG of the recovered trigger; nil for none
+	Explanations            []Explanation
 }
 
 // AuditClass is what an audit found of one class, or of the encoder.
@@ -89,6 +90,7 @@ type AuditReferences struct {
 	Source   string
 	Accuracy float64
 	P        float64
+	Others   []float64 // that of each reference beside the others; none where it is not known
 }
 
 // AuditFile is a file and its SHA-256.

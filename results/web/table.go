@@ -255,9 +255,3 @@ func (r *bar) write(b *strings.Builder) {
 }
 
 func esc(s string) string { return template.HTMLEscapeString(s) }
-
-// Percent is where the bar ends, of 100.
-func (r *bar) Percent() float64 { return 100 * r.To }
-
-// Mark is where the line stands, of 100.
-func (r *bar) Mark() float64 { return 100 * r.At }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -206,6 +207,11 @@ func modelTable(s *Suite, shown *stats.Rows, f filter, l links) table {
 			t.Columns = append(t.Columns, column{"index-" + v.label, v.label, "verdict and anomaly index; sorted by index", true})
 		}
 	}
+	said := saidOf(shown)
+	explained := len(s.Rows.Explanations) > 0
+	if explained {
+		t.Columns = append(t.Columns, column{Key: "kind", Title: "kind", Hint: "of trigger that the suspect is said to answer to"})
+	}
 	detectors := detectorNames(s.Rows)
 	found := map[string][]store.DetectionRow{}
 	for _, d := range shown.Detections {
@@ -254,6 +260,9 @@ func modelTable(s *Suite, shown *stats.Rows, f filter, l links) table {
 		}
 		for _, i := range columns {
 			r.Cells = append(r.Cells, cells[i])
+		}
+		if explained {
+			r.Cells = append(r.Cells, text(cmp.Or(strings.Join(said[m.Cell.Key], ", "), "–")))
 		}
 		t.Rows = append(t.Rows, r)
 	}

@@ -95,6 +95,10 @@ func grid(sets, seeds int, name func(i int) string) *Suite {
 				d.Result.Classes = append(d.Result.Classes, store.ClassScore{Class: c, Loss: 0.1 * float64(c), ASR: 0.9, Score: 1, Index: index - float64(2*c), Norm: 1})
 			}
 			rows.Detections = append(rows.Detections, d)
+			if j == 0 {
+				x := store.ExplanationRow{State: store.Finished, Cell: store.ExplanationCell{DetectionKey: d.Cell.Key, Order: i}, Result: answers([]string{"none", "patch"}[i%2])}
+				rows.Explanations = append(rows.Explanations, x)
+			}
 		}
 	}
 	n := len(rows.Models)
@@ -105,6 +109,10 @@ func grid(sets, seeds int, name func(i int) string) *Suite {
 		for i := range cases {
 			cases[i].Classes = evil[:3]
 			cases[i].Trigger = image.NewNRGBA(image.Rect(0, 0, 8, 8))
+			for j := range cases[i].Explained {
+				x := &cases[i].Explained[j]
+				x.Says, x.Unit, x.Trigger, x.Before, x.After = "a patch at the "+evil[2], "pixels", cases[i].Trigger, cases[i].Trigger, cases[i].Trigger
+			}
 		}
 		return nil
 	}
@@ -119,7 +127,15 @@ func audited() *Audit {
 	return &Audit{Run: "runs/audit", Decision: "backdoored", Why: "p = 0.001 is below the level 0.0228", Index: 3.1, K: 2, Suspect: evil[0], Detector: "separation",
 		Checkpoint: "delivered", Pool: "pictures", Audited: AuditFile{"audited.safetensors", "00"}, Notes: evil, Twins: [][]string{evil[:2]},
 		Classes:    []AuditClass{{evil[0], 3.1, 0.1, 0.2, 0.9, 1}, {"other", -1, 0.5, math.NaN(), 0.1, 1}},
-		References: &AuditReferences{8, "shots", 0.9, 0.001}, Settings: map[string]any{"epsilon": 0.03}}
+		References: &AuditReferences{8, "shots", 0.9, 0.001, []float64{0.4, 0.07, 0}}, Settings: map[string]any{"epsilon": 0.03},
+		Explanations: []Explanation{{Class: evil[0], Says: "a patch of about 8 x 8 pixels at the " + evil[1] + ", ASR 0.97", Unit: "pixels", Result: answers("patch"),
+			Picture: []byte("no picture")}, {Class: "other", Says: "none of the triggers that were tried", Unit: "pixels", Result: answers("none")}}}
+}
+
+// answers is an explanation that says a kind.
+func answers(said string) store.ExplanationResult {
+	return store.ExplanationResult{Class: 1, Said: said, Strongest: "patch", Size: 8.25, ASR: 0.97, ZeroShot: 0.02, Others: 0.3, Untouched: math.NaN(), PSNR: 21.5, SSIM: 0.912,
+		IoU: 0.7, Distance: 0.1, Seconds: 3, Families: []store.FamilyEvidence{{Kind: "patch", Lift: 1.25, Gain: 2.5, ASR: 0.96}, {Kind: "warp", Lift: -0.5, Gain: 0.25, ASR: 0.375}}}
 }
 
 // serve serves a source as view does.
@@ -293,6 +309,48 @@ func TestProgressIsShown(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q", want)
 		}
+	}
+}
+
+// Which kind of trigger a class answers to stands on the pages of its model and of its audit, and of all models in the overview.
+func TestExplanationsAreShown(t *testing.T) {
+	s := made(2, named)
+	s.Rows.Explanations[7].Result.Said = "warp"
+	s.Rows.Explanations[6].State = store.Failed
+	base := serve(t, &memory{suites: []*Suite{s}, audits: []*Audit{audited()}})
+	const numbers = `<th scope="row">patch (explains it)</th><td class="n" data-v="1.25">1.25</td><td class="n" data-v="2.5">2.50</td><td class="n" data-v="0.96">0.96</td></tr>`
+	for path, want := range map[string][]string{
+		"/audit?run=runs/audit": {"It answers to a patch of about 8 x 8 pixels at the &#34;&gt;&lt;script&gt;", "It answers to none of the triggers", numbers, "8.25 pixels",
+			"21.5 dB, 0.912", "What &lt;img src=x", "p = 0.001 among its references"},
+		"/model?run=runs/made&key=000000000001": {"It answers to a patch at the &lt;/td&gt;", numbers, "8.25 pixels", "0.97 on images", "with the recovered trigger", "suspected by ci"},
+		"/model?run=runs/made&key=000000000006": {"What was planted"},
+		"/suite?run=runs/made":                  {`<table id="kinds"`, `data-key="kind"`, `<td>patch</td></tr>`, `<td>–</td></tr>`},
+	} {
+		_, _, page := get(t, base+path)
+		for _, w := range want {
+			if !strings.Contains(page, w) {
+				t.Errorf("%s does not show %q", path, w)
+			}
+		}
+	}
+	_, _, page := get(t, base+"/model?run=runs/made&key=000000000006")
+	if strings.Contains(page, "It answers to") {
+		t.Error("an explanation that failed is shown")
+	}
+	// Of the four backdoored models that are found or missed three answer to a patch and one to a warp.
+	_, _, page = get(t, base+"/suite?run=runs/made")
+	table := page[strings.Index(page, `<table id="kinds"`):]
+	table = table[:strings.Index(table, "</table>")]
+	said := map[string]float64{}
+	for _, row := range regexp.MustCompile(`>badnets</a></th><td>(\w+)</td>(.*)</tr>`).FindAllStringSubmatch(table, -1) {
+		for i, n := range regexp.MustCompile(`data-v="([^"]+)"`).FindAllStringSubmatch(row[2], 4) {
+			var v float64
+			fmt.Sscan(n[1], &v)
+			said[[]string{"models", "patch", "warp", "none"}[i]] += v
+		}
+	}
+	if fmt.Sprint(said) != "map[models:4 none:0 patch:3 warp:1]" {
+		t.Errorf("%v in\n%s", said, table)
 	}
 }
 
