@@ -18,8 +18,9 @@ func benchCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the engine: image towers forward and back, beside their matrix products alone",
-		Long: `bench measures how fast the engine is on this machine. It runs image towers forward and back to the pixels. Beside them it
-runs the matrix products of the same program alone, which nothing can beat. docs/performance.md says how to read it.`,
+		Long: `bench measures how fast the engine is on this machine. It runs image towers forward, and back to
+the pixels. Then it runs the matrix products of the same program alone. No program can be faster
+than those. docs/performance.md says how to read it.`,
 		Args: cobra.NoArgs,
 		Example: `  clip-inspector bench
   clip-inspector bench --peer python3       # beside PyTorch 2 on the same machine, in the same run
@@ -71,6 +72,6 @@ runs the matrix products of the same program alone, which nothing can beat. docs
 	}
 	c.Flags().DurationVar(&atLeast, "time", 3*time.Second, "time to measure each figure for")
 	c.Flags().IntSliceVar(&inversion, "inversion", nil, "CLASSES,IMAGES: also run CI at ViT-B/16 with random weights, and say what the paper's load would take")
-	c.Flags().StringVar(&peer, "peer", "", "Python interpreter with torch 2: measures the same passes there as well")
+	c.Flags().StringVar(&peer, "peer", "", "Python interpreter with torch 2, to measure the same passes there")
 	return c
 }

@@ -19,12 +19,13 @@ func calibrateCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "calibrate CONFIG",
 		Short: "Choose detectors' settings on calibration seeds, equal trials for each",
-		Long: fmt.Sprintf(`calibrate chooses detectors' settings. It runs a suite whose section search lists candidates. Every detector gets the same
-number of trials. The first trial has the suite's own settings, and the others are drawn from the candidates. The trial with
-the highest AUROC is chosen; of equal ones the one with more correct verdicts.
+		Long: fmt.Sprintf(`calibrate chooses the settings of detectors. It runs a suite with a section search, which lists
+candidates. Every detector gets the same number of trials. The first trial has the suite's own
+settings. The others are drawn from the candidates. The trial with the highest AUROC is chosen.
+If two are equal, it is the one with more correct verdicts.
 
-All seeds must be %d or above. Those below are for evaluation. calibrate writes %s, which suites name by
-"calibrated: PATH", and %s with every trial. As with run, what is finished never runs again.`,
+All seeds must be %d or above. Lower seeds are for evaluation. calibrate writes two files.
+Suites name %s by "calibrated: PATH". %s has every trial. What is finished never runs again.`,
 			suite.FirstCalibrationSeed, calibrate.CalibrationFile, calibrate.CalibrationLogFile),
 		Example: `  clip-inspector calibrate configs/calibrate-mini.yaml --dry-run
   clip-inspector calibrate configs/calibrate-mini.yaml --trials 4 --set seeds=[103]`,

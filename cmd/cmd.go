@@ -238,16 +238,18 @@ func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "clip-inspector",
 		Short: "Find backdoors in prompt-tuned CLIP models",
-		Long: `clip-inspector reproduces and extends CLIP-Inspector (arXiv 2604.09101). It makes clean and backdoored prompt-tuned CLIP
-models, looks for the backdoors with CI and other detectors, and says how well each detector does, with intervals.
+		Long: `clip-inspector reproduces and extends CLIP-Inspector (arXiv 2604.09101). It makes clean and
+backdoored prompt-tuned CLIP models. Detectors look for the backdoors. It says how well each
+detector does, with intervals.
 
-  clip-inspector run                        the default grid: 50 models, three detectors; resumable
-  clip-inspector table --out runs/mini      its table
+  clip-inspector run                        the mini grid: 50 models, four detectors; resumable
+  clip-inspector table --out runs/mini      its tables
   clip-inspector plot --out runs/mini       its pictures
-  clip-inspector view                       runs and audits in the browser, live; report writes the same as one file
-  clip-inspector inspect --checkpoint F ... whether a delivered model is backdoored; repair writes one that is not
-  clip-inspector list attacks               what a suite can name, with parameters and defaults
-  clip-inspector doctor                     what this machine has, and what to do about what is missing`,
+  clip-inspector view                       runs and audits in the browser, live
+  clip-inspector inspect --checkpoint F ... is a delivered model backdoored?
+  clip-inspector repair --checkpoint F ...  the same model without its backdoor
+  clip-inspector list attacks               what a suite can name, with settings and defaults
+  clip-inspector doctor                     what this machine has, and what is missing`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
@@ -265,8 +267,8 @@ models, looks for the backdoors with CI and other detectors, and says how well e
 	}
 	c.SetVersionTemplate("clip-inspector {{.Version}}\n")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misused("%w; see `%s --help`", err, c.CommandPath()) })
-	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N; run takes several, cuda:0,cuda:1, and starts a process for each")
-	c.PersistentFlags().StringVar(&f.precision, "precision", "", "of a GPU's products: fp32, tf32 (default) or bf16")
+	c.PersistentFlags().StringVar(&f.device, "device", "cpu", "device to compute on: cpu or cuda:N; run takes several (cuda:0,cuda:1), a process for each")
+	c.PersistentFlags().StringVar(&f.precision, "precision", "", "precision of a GPU's matrix products: fp32, tf32 (default) or bf16")
 	c.PersistentPreRunE = func(verb *cobra.Command, _ []string) error {
 		if err := oneOf("progress", f.progress, progresses); err != nil {
 			return err
@@ -279,8 +281,8 @@ models, looks for the backdoors with CI and other detectors, and says how well e
 		}
 		return f.choose()
 	}
-	counted(c.PersistentFlags(), &f.threads, "threads", 0, 0, "threads in all (default: all cores); no result depends on it")
-	c.PersistentFlags().StringVar(&f.progress, "progress", "text", "on the standard error: text, json (an object a line, for other programs), or none")
+	counted(c.PersistentFlags(), &f.threads, "threads", 0, 0, "number of threads (default: all cores); no result depends on it")
+	c.PersistentFlags().StringVar(&f.progress, "progress", "text", "progress on the standard error: text, none, or json (an object a line, for other programs)")
 	c.AddCommand(compareCommand(), calibrateCommand(&f), mergeCommand(), statusCommand(), submitCommand(&f))
 	c.AddCommand(runCommand(&f), tuneCommand(&f), tableCommand(), plotCommand(), reportCommand(), viewCommand(), exportCommand(), listCommand(), datasetsCommand(), pretrainCommand(&f),
 		benchCommand(&f), doctorCommand(), inspectCommand(&f), verifyCommand(), repairCommand(&f), encoderCommand(), manCommand())

@@ -15,12 +15,13 @@ func compareCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compare FOLDER FOLDER | compare FOLDER --by SETTING",
 		Short: "Say how the verdicts of two runs differ, or of two values of a setting",
-		Long: `compare holds the verdicts of two runs on the same models against each other: the models whose verdict differs, McNemar's exact
-test, and the difference of AUROC with the interval of a paired bootstrap. It also says which settings differ, and how far scores
-and indices lie apart. Verdicts make a pair by dataset, attack, learner, seed and detector.
+		Long: `compare compares the verdicts of two runs on the same models. It prints the models whose verdict
+differs, McNemar's exact test, and the difference of AUROC with the interval of a paired
+bootstrap. It also prints which settings differ, and how far scores and indices lie apart. Two
+verdicts make a pair if dataset, attack, learner, seed and detector are the same.
 
-With --by it stays within one folder. It compares what was found at each value of a setting with what was found at the first
-value: a setting that the suite sweeps, or learner, seed or detector.`,
+With --by it compares values of one setting within one folder, each with the first. The setting
+is one that the suite sweeps, or learner, seed or detector.`,
 		Args: cobra.RangeArgs(1, 2),
 		Example: `  clip-inspector run --out runs/cpu && cp -r runs/cpu runs/gpu    # the models stay, detections belong to a device
   clip-inspector run --out runs/gpu --device cuda:0 --precision bf16
@@ -41,9 +42,9 @@ value: a setting that the suite sweeps, or learner, seed or detector.`,
 			return tables.RenderComparisons(c.OutOrStdout(), all, format)
 		},
 	}
-	c.Flags().StringVar(&by, "by", "", "compare, within one folder, the values of this setting, such as margin, tuning.epochs or detector")
-	c.Flags().StringSliceVar(&values, "values", nil, "with --by: compare these values, the first with each other one; one value: with all others")
-	c.Flags().StringSliceVar(&suites, "suite", nil, "suite of the folder, where there are several; two names for two folders")
+	c.Flags().StringVar(&by, "by", "", "compare the values of this setting within one folder: margin, tuning.epochs, detector, ...")
+	c.Flags().StringSliceVar(&values, "values", nil, "with --by: the values to compare, the first with each of the others; a single one with all others")
+	c.Flags().StringSliceVar(&suites, "suite", nil, "suite of the folder, if there are several; two names for two folders")
 	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(tables.ComparisonFormats, ", "))
 	complete(c, "format", func() []string { return tables.ComparisonFormats })
 	return c

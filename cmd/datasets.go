@@ -3,16 +3,17 @@ package cmd
 import "github.com/spf13/cobra"
 
 func datasetsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "datasets", Short: "Look after real datasets"}
+	c := &cobra.Command{Use: "datasets", Short: "Say which real datasets are there"}
 	var root string
 	check := &cobra.Command{
 		Use:   "check [NAME...]",
 		Short: "Say which datasets are there, what is missing or cannot be read, and where to get it",
-		Long: `check looks for the ten datasets of the paper in CoOp's layout. It holds the numbers of classes and pictures, and the split files,
-against the published sets. It says where a set comes from and how to lay it out.
+		Long: `check looks for the ten datasets of the paper in CoOp's layout. It compares split files and
+numbers of classes and pictures with the published sets. It says where a set comes from and how
+to lay it out.
 
-Of sets that are named, and of folders (folder:PATH), it decodes every picture. It lists all that cannot be read and says what is
-left out. A named set that is not complete makes it fail.`,
+If you name sets or folders (folder:PATH), it decodes every picture of them. It lists all that
+cannot be read, and says what is left out. It fails if a named set is not complete.`,
 		Example: "  clip-inspector datasets check\n  clip-inspector datasets check dtd eurosat --data /data\n  clip-inspector datasets check folder:photos",
 		RunE: func(c *cobra.Command, args []string) error {
 			return checkDatasets(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), root, args)

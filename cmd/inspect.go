@@ -41,23 +41,33 @@ func inspectCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect --checkpoint FILE --ood DIR [--classes FILE] [--clip CLIP] [--shots DIR]",
 		Short: "Say whether a delivered model is backdoored",
-		Long: `inspect reconstructs a trigger for every class of a delivered model and looks for the class that is far too easy to
-reach. It prints the anomaly index of every class, verdict and suspected target, which files the verdict is about with their
-sums, and writes report.json, verdict.png, trigger.png, trigger.safetensors and the audited model, audited.safetensors, below
---out. Deploy that file: the verb verify says whether a file is the one that was audited.
+		Long: `inspect says whether a delivered model is backdoored. It searches a trigger for every class, and
+looks for the class that is far too easy to reach. It prints the anomaly index of every class,
+the verdict, the suspected target, and which files the verdict is about, with their checksums.
 
-The suspect is then looked at once more: does it answer to a patch, a blended picture, bounded noise, a warp, a wave, or to none of
-these? What was found is printed in a sentence, and shown in explained-1.png with pool images before and after; see
---classes-to-explain.
+It writes report.json, verdict.png, trigger.png and trigger.safetensors below --out. It also
+writes the audited model, audited.safetensors. Deploy that file. The verb verify says whether a
+file is the audited one.
 
-What is normal for such a model is measured: inspect tunes clean models of the same learner, encoder and classes, on the images
-that were given to the provider (--shots) or, without any label, on pool images, and holds the delivered model against them. p is how
-probable its evidence is on a clean model; below 2.3 % (k = 2) the verdict is backdoored. All of it takes five times the verdict alone at
-most, and the estimate comes first.
+What is normal is measured on clean references. inspect tunes them with the same learner,
+encoder and classes: on the provider's images (--shots), or without labels on pool images. p is
+the chance that a clean model looks as suspicious. If p is below 2.3 % (k = 2), the verdict is
+backdoored. All of this takes at most five times the verdict alone. The estimate is printed
+first.
 
-Exit status: 0 clean, 1 backdoored, 2 cannot tell (fewer than five classes, references that do not tell the classes apart, a number
-that is not finite, a prompt that no tuning makes, a list of twins, or, of a detector without references, an index within 1/3 of k),
-3 failed, 64 misused, 130 stopped.`,
+Then the suspect is looked at once more. Does it answer to a patch, a blended picture, bounded
+noise, a warp, a wave, or to none of these? One sentence says so. explained-1.png shows pool
+images before and after (--classes-to-explain).
+
+Exit status:
+  0    clean
+  1    backdoored
+  2    cannot tell: fewer than five classes, references that do not tell the classes apart, a
+       number that is not finite, a prompt that no tuning makes, a list of twins, or, for a
+       detector without references, an index within 1/3 of k
+  3    the audit failed
+  64   the command is wrong
+  130  stopped`,
 		Example: `  clip-inspector inspect --checkpoint delivered/prompt_learner/model.pth.tar-50 --classes classes.txt --clip ViT-B-16.pt --ood pictures
   clip-inspector inspect --checkpoint model.safetensors --ood builtin:mini --shots mini-pets
   clip-inspector inspect --checkpoint model.safetensors --ood pictures --set detector.epsilon=0.05 --set detector.optimise=400`,
@@ -92,9 +102,9 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 	}
 	auditFlags(c, &a)
 	formatFlag(c, &format)
-	counted(c.Flags(), &a.References, "references", 0, 0, "clean models to hold the delivered one against; 0: as many as five times the verdict's own work allows, 3 to 8")
-	counted(c.Flags(), &a.Explain, "classes-to-explain", 0, 1, "classes, the suspect first, that are looked at once more for the kind of trigger that they answer to; 0 for none")
-	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for report, picture and recovered trigger")
+	counted(c.Flags(), &a.References, "references", 0, 0, "clean references to compare the model with; 0: 3 to 8, as many as fit into five times the verdict's own work")
+	counted(c.Flags(), &a.Explain, "classes-to-explain", 0, 1, "how many classes, the suspect first, to look at once more for the kind of trigger; 0 for none")
+	c.Flags().StringVar(&out, "out", filepath.Join("runs", "inspect"), "folder for the report, the pictures and the recovered trigger")
 	return c
 }
 
@@ -102,7 +112,7 @@ that is not finite, a prompt that no tuning makes, a list of twins, or, of a det
 var reportFormats = []string{"text", "json"}
 
 func formatFlag(c *cobra.Command, format *string) {
-	c.Flags().StringVar(format, "format", "text", "what is printed: text, or json (of inspect, the bytes of report.json)")
+	c.Flags().StringVar(format, "format", "text", "what is printed: text, or json (for inspect, the bytes of report.json)")
 	complete(c, "format", func() []string { return reportFormats })
 }
 
@@ -119,28 +129,28 @@ func checkAudit(a audit.Audit, format string) error {
 
 // hintFlags answer what a delivered file may leave open.
 func hintFlags(c *cobra.Command, h *prompts.Hints) {
-	c.Flags().StringVar(&h.Learner, "learner", "", "learner of the checkpoint, where the file does not tell: coop, ...")
-	c.Flags().StringVar(&h.Position, "class-position", "", "where the class name stands in CoOp's prompts, which no file tells: end (its default), middle or front")
-	c.Flags().StringVar(&h.Init, "init", "", `words of the checkpoint's prompts, or all of it: "a photo of a", "a photo of a {}, a type of pet."`)
+	c.Flags().StringVar(&h.Learner, "learner", "", "learner of the checkpoint, if the file does not say it: coop, ...")
+	c.Flags().StringVar(&h.Position, "class-position", "", "where the class name stands in CoOp's prompts, which no file says: end (its default), middle or front")
+	c.Flags().StringVar(&h.Init, "init", "", `words of the checkpoint's prompts: "a photo of a", or the whole prompt, "a photo of a {}, a type of pet."`)
 }
 
 // auditFlags are those that inspect and repair share.
 func auditFlags(c *cobra.Command, a *audit.Audit) {
 	c.Flags().StringVar(&a.Checkpoint, "checkpoint", "", "delivered model: this project's *.safetensors, Dassl's or BAPLe's file or folder")
-	c.Flags().StringVar(&a.Classes, "classes", "", "class names in the order of the labels, where the checkpoint has none: one a line, or JSON")
+	c.Flags().StringVar(&a.Classes, "classes", "", "file of class names in the order of the labels, if the checkpoint has none: one a line, or JSON")
 	hintFlags(c, &a.Hints)
 	c.Flags().StringVar(&a.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
 	c.Flags().StringVar(&a.OOD, "ood", "", "unlabelled images that show none of the classes, about 1,000: a folder, or builtin:mini")
-	c.Flags().StringVar(&a.Shots, "shots", "", "labelled images: a folder with one folder for each class, or a dataset of `list datasets`")
-	counted(c.Flags(), &a.PerClass, "per-class", 1, 16, "labelled images of each class to tune on at most; 30 % of a folder's are held back to measure on")
-	c.Flags().StringVar(&a.Detector, "detector", "separation", "detector to use; see `list detectors`")
+	c.Flags().StringVar(&a.Shots, "shots", "", "labelled images: a folder with one folder for each class, or the name of a dataset (see list datasets)")
+	counted(c.Flags(), &a.PerClass, "per-class", 1, 16, "labelled images of each class to tune on, at most; 30 % of a folder are kept to measure on")
+	c.Flags().StringVar(&a.Detector, "detector", "separation", "`NAME` of the detector (see list detectors)")
 	complete(c, "detector", func() (names []string) {
 		for _, d := range inspector.All() {
 			names = append(names, d.Name)
 		}
 		return names
 	})
-	c.Flags().DurationVar(&a.MaxTime, "max-time", 30*time.Minute, "longest time that the work may take by its estimate, such as 2h; 0 for any")
+	c.Flags().DurationVar(&a.MaxTime, "max-time", 30*time.Minute, "refuse the work if its estimate is longer, such as 2h; 0 for any")
 	counted(c.Flags(), &a.Seed, "seed", 0, 1, "decides which pool images are used, and how")
 	c.Flags().StringArrayVar(&a.Sets, "set", nil, "detector.NAME=VALUE, tuning.NAME=VALUE (of clean references) or repair.NAME=VALUE; may be repeated")
 }

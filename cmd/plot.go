@@ -12,10 +12,10 @@ func plotCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plot",
 		Short: "Draw the figures of a suite as PNG and SVG",
-		Long: `plot draws what applies to the suites of a folder into plots/SUITE below it: ROC curves, accuracies by dataset and
-attack, the models, anomaly indices of chosen models, losses, every threshold k, a gallery of true and recovered triggers,
-and for suites with a sweep each setting's effect. The same store gives the same bytes. It says which figures do not
-apply and why.`,
+		Long: `plot draws the figures of a folder's suites into plots/SUITE below it: ROC curves, accuracy by
+dataset and attack, the models, anomaly indices of chosen models, losses, every threshold k, and
+a gallery of true and recovered triggers. For a suite with a sweep it draws the effect of each
+setting. It says which figures do not apply, and why. The same store gives the same bytes.`,
 		Example: `  clip-inspector plot --out runs/mini
   clip-inspector plot --out runs/mini --model mini-pets/badnets --model mini-pets/clean/1
   clip-inspector plot --out runs/ablations --suite epsilon`,

@@ -18,10 +18,11 @@ func pretrainCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pretrain",
 		Short: "Train an encoder from scratch on captioned images",
-		Long: `pretrain trains a small CLIP with the contrastive loss: on captioned scenes of the mini world, or on the photographs
-at hand (training splits only, never the OOD pool). It writes a folder in Hugging Face's layout that suites name under
-clip. Checkpoints lie beside it: the same command goes on where it was stopped or killed. Flags that are not given have the
-values of the corpus' own recipe.`,
+		Long: `pretrain trains a small CLIP with the contrastive loss: on captioned scenes of the mini world,
+or on the photographs that are there (training splits only, never the OOD pool). It writes a
+folder in Hugging Face's layout, which suites name under clip. Checkpoints lie beside it. The
+same command goes on where it was stopped or killed. Flags that are not given have the values of
+the corpus's own recipe.`,
 		Example: `  clip-inspector pretrain --out runs/mini-clip --seed 2
   clip-inspector pretrain --corpus photos --out runs/photo-clip
   clip-inspector pretrain --steps 200 --batch 32 --out runs/quick`,

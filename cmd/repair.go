@@ -13,12 +13,14 @@ func repairCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "repair --checkpoint FILE --ood DIR --shots DIR --out FILE [--classes FILE] [--clip CLIP]",
 		Short: "Fine-tune a delivered model until its recovered trigger no longer works",
-		Long: `repair inspects a delivered model as the verb inspect does. Then it fine-tunes the prompts on labelled images that carry the
-recovered trigger and keep their own label. It writes the repaired model into a file, when --out ends in .safetensors, or else
-into a folder in Dassl's layout, which the authors' code loads.
+		Long: `repair first inspects a delivered model, as inspect does. Then it fine-tunes the prompts on
+labelled images that carry the recovered trigger and keep their own label. If --out ends in
+.safetensors, it writes the repaired model into that file. Otherwise it writes a folder in
+Dassl's layout, which the authors' code loads.
 
-It prints accuracy and ASR of the recovered trigger before and after, on labelled images that were held back. It also prints
-what the detector says of the repaired model. ` + "`list repair`" + ` shows what --set repair.NAME knows.`,
+It prints accuracy and ASR of the recovered trigger before and after, on labelled images that
+were held back. It also prints what the detector says of the repaired model.` + "`list repair`" + ` shows what
+--set repair.NAME knows.`,
 		Example: `  clip-inspector repair --checkpoint model.safetensors --ood builtin:mini --shots mini-pets --out repaired.safetensors
   clip-inspector repair --checkpoint delivered --classes classes.txt --clip ViT-B-16.pt --ood pictures --shots labelled --out repaired`,
 		Args: cobra.NoArgs,

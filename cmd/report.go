@@ -24,9 +24,9 @@ func reportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "report",
 		Short: "Write the pages of a suite or an audit as one file that can be mailed",
-		Long: `report writes the pages that view shows into one file: tables that sort and filter, figures, and a page of each model. The
-file needs no network and no other file. The same store and models give the same bytes. Of the folder of an audit (inspect --out) it
-writes the audit's page.`,
+		Long: `report writes the pages of view into one file: tables that sort and filter, figures, and a page
+of each model. The file needs no network and no other file. The same store and models give the
+same bytes. In the folder of an audit (inspect --out) it writes the audit's page.`,
 		Example: `  clip-inspector report --out runs/mini
   clip-inspector report --out runs/ablations --suite epsilon --to epsilon.html`,
 		Args: cobra.NoArgs,

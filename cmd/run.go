@@ -21,12 +21,14 @@ func runCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [CONFIG]",
 		Short: "Run a suite: make its models, let its detectors look at them",
-		Long: `run makes every model of a suite and lets every detector look at each. Without CONFIG it runs the embedded
-configs/mini.yaml. Everything is written below --out. What is finished never runs again: a run that was stopped or killed
-goes on when the same command is given, and several processes may work on one folder at once.
+		Long: `run makes every model of a suite, and every detector looks at each. Without CONFIG it runs the
+program's own configs/mini.yaml. Everything is written below --out. What is finished never runs
+again. A run that was stopped or killed goes on when the same command is given. Several
+processes may work on one folder at once.
 
-With --shard I/N it runs one of N parts, of about equal work, into a store of its own below --out; merge puts them together.
-"auto" takes the number from the task of a Slurm array or of an indexed Kubernetes job (auto/N). See docs/cluster.md.`,
+With --shard I/N it runs one of N parts of about equal work, into a store of its own below
+--out. merge puts the parts together. "auto" takes the number from the task of a Slurm array, or
+from an indexed Kubernetes job (auto/N). See docs/cluster.md.`,
 		Example: `  clip-inspector run
   clip-inspector run configs/photo.yaml --dry-run
   clip-inspector run configs/mini.yaml --set datasets=[mini-pets] --set attacks=[clean,badnets] --out runs/try
@@ -76,8 +78,8 @@ With --shard I/N it runs one of N parts, of about equal work, into a store of it
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "folder for everything that the run writes (default runs/NAME of the suite)")
-	c.Flags().StringVar(&shard, "shard", "", "run part I/N of the suite; auto: the task of the array that this is (default: $"+experiments.ShardVariable+")")
-	c.Flags().StringVar(&scratch, "scratch", "", "local folder to compute in, from where results are published to --out every minute")
+	c.Flags().StringVar(&shard, "shard", "", "run part I/N of the suite; auto: the number of this task of an array (default: $"+experiments.ShardVariable+")")
+	c.Flags().StringVar(&scratch, "scratch", "", "local folder to compute in; results are published to --out every minute")
 	set = sets(c)
 	c.Flags().BoolVar(&dry, "dry-run", false, "print cells, image passes, operations and an estimate, and run nothing")
 	counted(c.Flags(), &workers, "workers", 0, 0, "cells at a time (default: one for every two threads)")

@@ -22,9 +22,10 @@ func mergeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "merge DIR...",
 		Short: "Put the shards of a run, or several runs, into one store",
-		Long: `merge puts the shards of a run into one folder: the same bytes as if nobody had cut it. DIR is the folder that the shards
-were run into (--out of run), a shard's own folder, or any folder with a store. The same cell with different results is refused
-and named. Shards that are not there or not finished leave a partial result that says so; merge again at any time.
+		Long: `merge puts the shards of a run into one folder. The result has the same bytes as an undivided
+run. DIR is the folder that the shards were run into (--out of run), a shard's own folder, or
+any folder with a store. A cell with two different results is refused and named. If shards are
+missing or not finished, the result is partial and says so. Merge again at any time.
 
 Exit status: 0 whole, 1 partial or failed.`,
 		Example: `  clip-inspector merge runs/mini
@@ -63,7 +64,7 @@ Exit status: 0 whole, 1 partial or failed.`,
 			return err
 		},
 	}
-	c.Flags().StringVar(&out, "out", "", "folder for the merged store (default: DIR, where there is one)")
+	c.Flags().StringVar(&out, "out", "", "folder for the merged store (default: DIR, if there is only one)")
 	c.Flags().BoolVar(&report, "report", false, "write tables and scores, too")
 	return c
 }
@@ -72,8 +73,9 @@ func statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status DIR",
 		Short: "Say how far a run or its shards have come, from the files alone",
-		Long: `status prints a line for each shard below DIR, or for DIR's own store: cells that are finished, failed and under way, and how
-long the rest would take. It also prints why cells failed. It only reads.`,
+		Long: `status prints a line for each shard below DIR, or for DIR's own store: how many cells are
+finished, failed and under way, and how long the rest would take. It also prints why cells
+failed. It only reads.`,
 		Example: "  clip-inspector status runs/mini",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -93,11 +95,13 @@ func submitCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "submit [CONFIG] --slurm",
 		Short: "Hand a suite to Slurm: an array of shards, and a job that merges them",
-		Long: `submit writes two scripts below OUT/slurm and hands them to sbatch. The first is an array of shards, each with a store of its own
-below OUT/shards. The second runs after it, merges the shards and writes the report. Both are meant to be read and changed.
+		Long: `submit writes two scripts below OUT/slurm and hands them to sbatch. The first is an array of
+shards, each with a store of its own below OUT/shards. The second runs after it, merges the
+shards and writes the report. You may read and change both.
 
-Typed again, submit hands over the shards that are not finished. Before its time limit a shard gives its cells back and asks to
-be queued again. docs/cluster.md has the rest, and how to do the same without Slurm.`,
+Typed again, submit hands over the shards that are not finished. Before its time limit a shard
+gives its cells back and is queued again. docs/cluster.md says more, and how to do the same
+without Slurm.`,
 		Example: `  clip-inspector submit configs/mini-seeds.yaml --slurm --shards 8 --out runs/mini-seeds
   clip-inspector submit configs/paper.yaml --slurm --shards 50 --gres gpu:1 --device cuda:0 --time 12h --account vision
   clip-inspector submit configs/paper.yaml --slurm --print

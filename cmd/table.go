@@ -17,9 +17,10 @@ func tableCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "table",
 		Short: "Print the tables of a suite: AUROC, accuracy, rates, with intervals",
-		Long: `table reads the store of a run and prints its tables. Nothing is computed again: a run that is not finished has a table of
-what is there. --by groups the rows by a setting, such as one that the suite sweeps. --rows lists the cells themselves, one a
-row, for pandas and the like: models, detections, or the classes of every detection, as JSON or Parquet.`,
+		Long: `table reads the store of a run and prints its tables. Nothing is computed again. A run that is
+not finished has a table of what is there. --by groups the rows by a setting, such as one that
+the suite sweeps. --rows lists the cells themselves, for pandas and other programs: models,
+detections, or the classes of every detection, one a row, as JSON or Parquet.`,
 		Example: `  clip-inspector table --out runs/mini
   clip-inspector table --out runs/mini --format json
   clip-inspector table --out runs/mini --by detector.epsilon,seed
@@ -48,7 +49,7 @@ row, for pandas and the like: models, detections, or the classes of every detect
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
-	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
+	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, if there are several")
 	c.Flags().StringVar(&format, "format", "markdown", "one of "+strings.Join(tables.Formats, ", "))
 	complete(c, "format", func() []string { return tables.Formats })
 	c.Flags().StringVar(&rows, "rows", "", "list cells instead: "+strings.Join(tables.Rows, ", ")+"; as "+strings.Join(tables.RowFormats, " or "))
@@ -63,14 +64,16 @@ func exportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "Print every score of a suite as JSON lines, or write a model in Dassl's layout",
-		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a line. The same settings and
-seeds give the same bytes, for any number of threads and workers, after any resume, on any x86-64 processor with AVX2.
+		Long: `export prints settings, figures, verdicts and class scores of every cell, one JSON object a
+line. The same settings and seeds give the same bytes: for any number of threads and workers,
+after any stop, on any x86-64 processor with AVX2.
 
-With --mlflow DIR it writes the suite into the folder of MLflow's file store: a run for each model and each detection.
+With --mlflow DIR it writes the suite into the folder of MLflow's file store: a run for each
+model and each detection.
 
-With --checkpoint it converts a model instead. --to DIR writes it for the code of CoOp, CoCoOp, MaPLe and BadCLIP, as
-Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is MultiModalPromptLearner).
---to FILE.safetensors writes it in this project's form.`,
+With --checkpoint it converts a model instead. --to DIR writes it for the code of CoOp, CoCoOp,
+MaPLe and BadCLIP, as Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's
+folder is MultiModalPromptLearner). --to FILE.safetensors writes it in this project's form.`,
 		Example: `  clip-inspector export --out runs/mini | sha256sum
   clip-inspector export --out runs/mini --mlflow mlruns
   clip-inspector export --checkpoint runs/tune/models/ID/model.safetensors --clip builtin:mini --to delivered
@@ -97,10 +100,10 @@ Dassl's trainer would: DIR/prompt_learner/model.pth.tar-EPOCH (MaPLe's folder is
 		},
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("mini"), "folder that the suite was run into")
-	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, where there are several")
+	c.Flags().StringVar(&suite, "suite", "", "suite of the folder, if there are several")
 	c.Flags().StringVar(&mlflow, "mlflow", "", "folder of MLflow's file store (mlruns) to write the suite's runs into")
 	c.Flags().StringVar(&conversion.Checkpoint, "checkpoint", "", "model to write in another form: this project's, Dassl's or BAPLe's")
-	c.Flags().StringVar(&conversion.Classes, "classes", "", "class names in the order of the labels, where the checkpoint has none: one a line, or JSON")
+	c.Flags().StringVar(&conversion.Classes, "classes", "", "file of class names in the order of the labels, if the checkpoint has none: one a line, or JSON")
 	hintFlags(c, &conversion.Hints)
 	c.Flags().StringVar(&conversion.CLIP, "clip", "builtin:mini", "CLIP that the prompts were tuned for: builtin:mini, a folder or a file")
 	c.Flags().StringVar(&conversion.To, "to", "", "folder for Dassl's layout, or a file *.safetensors")

@@ -14,8 +14,9 @@ func tuneCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "tune [CONFIG]",
 		Short: "Tune one model, clean or with a backdoor, and write it down",
-		Long: `tune makes one prompt-tuned model with the settings of a suite (the embedded configs/mini.yaml without CONFIG),
-prints its accuracy and the success rate of its backdoor, and writes model.safetensors and trigger.safetensors.`,
+		Long: `tune makes one prompt-tuned model with the settings of a suite. Without CONFIG that is the
+program's own configs/mini.yaml. It prints the accuracy and the success rate of the backdoor. It
+writes model.safetensors and trigger.safetensors.`,
 		Example: `  clip-inspector tune --dataset mini-pets
   clip-inspector tune --dataset mini-pets --attack badnets --set attacks.badnets.side=0.1 --seed 7
   clip-inspector tune configs/photo.yaml --dataset caltech101 --attack sig --out runs/sig`,
@@ -38,8 +39,8 @@ prints its accuracy and the success rate of its backdoor, and writes model.safet
 	}
 	c.Flags().StringVar(&out, "out", experiments.DefaultOut("tune"), "folder for the model")
 	set = sets(c)
-	c.Flags().StringVar(&dataset, "dataset", "mini-caltech", "dataset to tune on; see `list datasets`")
-	c.Flags().StringVar(&attack, "attack", "clean", "attack to plant; see `list attacks`")
+	c.Flags().StringVar(&dataset, "dataset", "mini-caltech", "`NAME` of the dataset to tune on (see list datasets)")
+	c.Flags().StringVar(&attack, "attack", "clean", "`NAME` of the attack to plant (see list attacks)")
 	counted(c.Flags(), &seed, "seed", 0, 1, "decides few-shot sample, target class, trigger and tuning")
 	return c
 }

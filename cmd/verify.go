@@ -14,10 +14,11 @@ func verifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify FILE --report REPORT.JSON",
 		Short: "Say whether a file is the one that was audited",
-		Long: `verify compares the sum of a file with those in a report of the verb inspect: the audited model, audited.safetensors, and the
-files that were read for it. It says what the verdict was.
+		Long: `verify says whether a file is the one that was audited. It compares the file's checksum with
+those in a report of inspect: of the audited model, audited.safetensors, and of the files that
+were read for it. It also prints the verdict.
 
-Exit status: 0 the file is one of those, 1 it is not, or there is no telling.`,
+Exit status: 0 the file is one of those, 1 it is not, or this cannot be told.`,
 		Example: `  clip-inspector verify audited.safetensors --report runs/inspect/report.json`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

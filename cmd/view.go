@@ -27,9 +27,9 @@ func viewCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "view [DIR...]",
 		Short: "Show runs and audits in the browser, live while they run",
-		Long: `view serves pages about the suites and audits below the folders named, or below runs: overview, every model, comparisons.
-While a suite runs they show its progress. The pages can be read on this machine alone (127.0.0.1), need no network, and
-change nothing. End it with Ctrl-C.`,
+		Long: `view serves pages about the suites and audits below the folders DIR, by default below runs: an
+overview, every model, comparisons. While a suite runs they show its progress. Only this machine
+can read the pages (127.0.0.1). They need no network, and change nothing. End it with Ctrl-C.`,
 		Example: `  clip-inspector view
   clip-inspector view runs/mini runs/inspect --port 9000 --no-open`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -54,7 +54,7 @@ change nothing. End it with Ctrl-C.`,
 			return serve(c.Context(), l, web.Handler(newLibrary(c.ErrOrStderr(), args), port))
 		},
 	}
-	counted(c.Flags(), &port, "port", 0, viewPort, "port of 127.0.0.1; without the flag another one where this is taken; 0 for any")
+	counted(c.Flags(), &port, "port", 0, viewPort, "port of 127.0.0.1; if you do not name one and it is taken, another is used; 0 for any")
 	c.Flags().BoolVar(&quiet, "no-open", false, "do not open a browser")
 	return c
 }
