@@ -92,10 +92,6 @@ const patience = 800 * time.Millisecond
 
 // Execute runs the command with the arguments of the process, and ends the process with its exit status.
 func Execute() {
-	if err := enoughSpace(); err != nil {
-		fmt.Fprintln(os.Stderr, "clip-inspector:", err)
-		os.Exit(inspectFailed)
-	}
 	c, out := Command(), &output{to: os.Stdout}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)

@@ -1,6 +1,9 @@
 package cmd
 
 import (
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -41,6 +44,23 @@ func TestMisuseHasOneStatus(t *testing.T) {
 	for _, args := range misuses {
 		if text, err := execute(t, args...); status(err) != statusMisused {
 			t.Errorf("%q: status %d (%v), want %d\n%s", args, status(err), err, statusMisused, text)
+		}
+	}
+}
+
+// With too little memory the program says so in one line and ends, before Go's runtime aborts with a status that is a verdict.
+func TestTooLittleMemory(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []string{"-v 120000", "-v 400000", "-v 1000000", "-v 2000000", "-d 100000", "-d 400000"} {
+		c := exec.Command("bash", "-c", "ulimit "+limit+` && exec "$0" list attacks`, self)
+		c.Env = append(os.Environ(), asCommand+"=1")
+		out, _ := c.CombinedOutput()
+		line := string(out)
+		if code := c.ProcessState.ExitCode(); code != inspectFailed || strings.Count(line, "\n") != 1 || !strings.Contains(line, "raise the limit (ulimit "+limit[:2]+")") {
+			t.Errorf("ulimit %s: status %d and %q, want %d and one line", limit, code, line, inspectFailed)
 		}
 	}
 }

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package cmd
-
-func enoughSpace() error { return nil }
