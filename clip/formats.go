@@ -26,6 +26,8 @@ const (
 	weightsFile   = "model.safetensors"
 	indexFile     = "model.safetensors.index.json"
 	tokenizerFile = "tokenizer.json" // Hugging Face's, since transformers 5 the only one
+	vocabFile     = "vocab.json"     // the numbers of its symbols, before
+	adapterFile   = "adapter_config.json"
 )
 
 var (
@@ -98,6 +100,9 @@ func readPretrained(path string) (*Pretrained, error) {
 	if t.Size() != c.Text.VocabSize {
 		return nil, fmt.Errorf("%s: the vocabulary has %d tokens, the model %d", path, t.Size(), c.Text.VocabSize)
 	}
+	if err := t.CheckVocab(filepath.Join(dir, vocabFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	if eos := c.Text.EOS; eos != 2 && eos != t.EOT() {
 		return nil, fmt.Errorf("%s: text_config.eos_token_id is %d; the vocabulary's end of text is %d, and only there, or at the largest id, "+
 			"which 2 stands for, the features are read", filepath.Join(dir, configFile), eos, t.EOT())
@@ -117,8 +122,12 @@ func findWeights(path string) (string, error) {
 	if err != nil || !info.IsDir() {
 		return path, err
 	}
+	if adapter := filepath.Join(path, adapterFile); exists(adapter) {
+		return "", fmt.Errorf("%s: what it describes is loaded by transformers as well, and changes the features: merge it into the weights "+
+			"(merge_and_unload of PEFT), or name the file of weights", adapter)
+	}
 	for _, name := range weightsFiles {
-		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
+		if exists(filepath.Join(path, name)) {
 			return filepath.Join(path, name), nil
 		}
 	}
@@ -141,6 +150,11 @@ func findWeights(path string) (string, error) {
 		others[i] = filepath.Base(name)
 	}
 	return "", fmt.Errorf("%s: several files could be the weights (%s): name the one", path, some(others))
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // escape makes a path match itself alone.

@@ -78,10 +78,10 @@ var (
 	// rescale_factor.
 	imageProcessor = all(honoured, "image_mean", "image_std", "do_normalize", "size", "crop_size", "rescale_factor").with(
 		all(harmless, "processor_class", "do_convert_rgb", "return_tensors", "data_format", "input_data_format", "device",
-			"disable_grouping", "default_to_square", "image_seq_length"),
+			"disable_grouping", "image_seq_length"),
 		keys{"image_processor_type": `null | "CLIPImageProcessor" | "CLIPImageProcessorFast" | "CLIPImageProcessorPil" | "CLIPFeatureExtractor"`,
 			"feature_extractor_type": `null | "CLIPFeatureExtractor" | "CLIPImageProcessor"`,
-			"do_resize":              "true", "do_center_crop": "true", "do_rescale": "true", "resample": "3 | null", "do_pad": "false | null",
+			"do_resize":              "true", "do_center_crop": "true", "do_rescale": "true", "resample": "3", "default_to_square": "false", "do_pad": "false | null",
 			"pad_size": "null", "crop_pct": "null", "use_square_size": "false", "auto_map": "null"})
 	processor = all(harmless, "processor_class", "chat_template").with(keys{"image_processor": honoured, "auto_map": "null"})
 
@@ -301,10 +301,11 @@ func imageProcessorAt(what string, raw []byte, size int) (*Normalization, error)
 		}
 	}
 	normalize := true
-	if value := values["do_normalize"]; given(value) {
-		if err := json.Unmarshal(value, &normalize); err != nil {
-			return nil, fmt.Errorf("do_normalize: %w", err)
+	if value := values["do_normalize"]; len(value) > 0 {
+		if !anyOf(value, "true | false") { // null is false to some versions of transformers, true to others
+			return nil, fmt.Errorf("do_normalize is %s; only true or false is read", short(value))
 		}
+		normalize = string(value) == "true"
 	}
 	if !normalize {
 		return &Normalization{Std: [3]float64{1, 1, 1}}, nil

@@ -148,6 +148,13 @@ func TestOtherPreprocessingIsRefused(t *testing.T) {
 		{preprocessorFile, `{"image_mean": [0.5, 0.5]}`, "image_mean is"},
 		{preprocessorFile, `{"image_std": [0, 1, 1]}`, "deviation"},
 		{preprocessorFile, `{"image_std": 1e-300}`, "deviation"},
+		{preprocessorFile, `{"do_normalize": null}`, "do_normalize is null"},
+		{preprocessorFile, `{"do_normalize": "false"}`, "do_normalize is \"false\""},
+		{preprocessorFile, `{"resample": null}`, "resample is null"}, // bilinear to transformers
+		{preprocessorFile, `{"size": 32, "default_to_square": true}`, "default_to_square is true"},
+		{preprocessorFile, `{"image_std": ["0.5", "0.5", "0.5"]}`, "image_std is"},
+		{"vocab.json", `{"a": 1}`, "symbols have other numbers"},
+		{"adapter_config.json", `{"peft_type": "LORA"}`, "is loaded by transformers as well"},
 		{preprocessorFile, `{"do_normalise": false}`, "do_normalise is not known"},
 		{preprocessorFile, `{"image_mean": 0.5, "image_mean": 0.4}`, "image_mean stands there twice"},
 		{preprocessorFile, `[]`, "no JSON object"},

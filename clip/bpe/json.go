@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -152,3 +153,23 @@ func (t *Tokenizer) sameIDs(what string, table map[string]int) error {
 
 // Equal tells whether two vocabularies are the same: the same merges in the same order.
 func (t *Tokenizer) Equal(u *Tokenizer) bool { return slices.Equal(t.merges, u.merges) }
+
+// CheckVocab refuses a vocab.json, as [Tokenizer.WriteVocab] writes it, in which symbols have other numbers than here: Hugging Face's
+// tokenizer takes them from there.
+func (t *Tokenizer) CheckVocab(path string) error {
+	raw, err := files.Read(path, maxJSONBytes)
+	if err != nil {
+		return fmt.Errorf("vocabulary: %w", err)
+	}
+	if n := bytes.Count(raw, []byte{','}); n > maxJSONCommas {
+		return fmt.Errorf("vocabulary %s: %d entries; CLIP's has fewer than %d", path, n, maxJSONCommas)
+	}
+	var ids map[string]int32
+	if err := json.Unmarshal(raw, &ids); err != nil {
+		return fmt.Errorf("vocabulary %s: %w", path, err)
+	}
+	if !maps.Equal(ids, t.ids) {
+		return fmt.Errorf("vocabulary %s: symbols have other numbers than by the merges beside it: keep the one that the model was trained with", path)
+	}
+	return nil
+}
