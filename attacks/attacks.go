@@ -1,5 +1,6 @@
-// Package attacks holds the backdoor attacks: which trigger an attack draws for a model and how it enters the poisoned
-// prompt tuning. An attack is one file that registers itself; the common parameters say how much is poisoned.
+// Package attacks holds the backdoor attacks. An attack says which trigger it draws for a model,
+// and how the trigger enters the poisoned prompt tuning. It is one file that registers itself. The
+// settings that all attacks share say how much is poisoned.
 package attacks
 
 import (

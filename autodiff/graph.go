@@ -1,8 +1,9 @@
 // Package autodiff records computations as programs of differentiable operations.
 //
-// A Graph is a recording: methods of Value append operations to it, Grad appends the operations that compute
-// gradients, and Compile turns the whole into a Program that an engine replays. Shapes are fixed when recording; a shape
-// that does not fit is a fault of the calling code and panics with both shapes in the message.
+// A Graph is a recording. Methods of Value append operations to it. Grad appends the operations
+// that compute gradients. Compile turns the whole into a Program that an engine replays. Shapes are
+// fixed when recording. A shape that does not fit is a fault of the calling code: it panics with
+// both shapes in the message.
 //
 //	g := autodiff.New(e)
 //	x := g.Input(batch, 3, 32, 32)
@@ -11,8 +12,8 @@
 //	g.SGD(w, dw, velocity, step, schedule, 0.9, 5e-4)
 //	p, err := g.Compile(loss)
 //
-// Operations run in the order in which they were recorded: what reads a bound array before an Assign or an optimiser
-// step sees the old contents, what reads it afterwards the new ones.
+// Operations run in the order in which they were recorded. What reads a bound array before an
+// Assign or an optimiser step sees the old contents. What reads it afterwards sees the new ones.
 package autodiff
 
 import (

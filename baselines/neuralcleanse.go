@@ -1,5 +1,6 @@
-// Package baselines holds other detectors behind inspector's interface, adapted to prompt-tuned CLIP: the class loop, the
-// parametrisation, the objective, the cost schedule and the outlier rule are the authors'; the images are the unlabelled pool.
+// Package baselines holds other detectors behind the interface of package inspector, adapted to
+// prompt-tuned CLIP. Class loop, parametrisation, objective, cost schedule and outlier rule are the
+// authors'. The images are the unlabelled pool.
 package baselines
 
 import (

@@ -1,3 +1,9 @@
+// Package clip computes CLIP (Radford et al., ICML 2021): image towers (vision transformers and
+// ResNets), the text tower, and their gradients down to pixels and prompts.
+//
+// It reads the weights of OpenAI, Hugging Face and open_clip (ReadPretrained), writes Hugging
+// Face's layout (SavePretrained), and trains small CLIPs from scratch (Pretrain). Files come from
+// strangers: every tensor is used, known to be harmless, or the file is refused.
 package clip
 
 import (

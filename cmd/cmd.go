@@ -1,5 +1,6 @@
-// Package cmd is the command clip-inspector. A program of its own that imports it, and beside it packages that register attacks,
-// detectors or learners, is clip-inspector with these.
+// Package cmd is the command clip-inspector. A program of your own may import it, and beside it
+// packages that register attacks, detectors or learners. With Execute it is clip-inspector with
+// these.
 package cmd
 
 import (

@@ -19,8 +19,8 @@ labelled images that carry the recovered trigger and keep their own label. If --
 Dassl's layout, which the authors' code loads.
 
 It prints accuracy and ASR of the recovered trigger before and after, on labelled images that
-were held back. It also prints what the detector says of the repaired model.` + "`list repair`" + ` shows what
---set repair.NAME knows.`,
+were held back. It also prints what the detector says of the repaired model. ` + "`list repair`" + ` shows
+what --set repair.NAME knows.`,
 		Example: `  clip-inspector repair --checkpoint model.safetensors --ood builtin:mini --shots mini-pets --out repaired.safetensors
   clip-inspector repair --checkpoint delivered --classes classes.txt --clip ViT-B-16.pt --ood pictures --shots labelled --out repaired`,
 		Args: cobra.NoArgs,

@@ -1,6 +1,7 @@
-// Package datasets reads labelled image classification sets and pools of unlabelled pictures, draws few-shot samples
-// exactly as CoOp does (Zhou et al., IJCV 2022) and preprocesses pictures exactly as CLIP does (Radford et al., ICML
-// 2021; PIL's bicubic resampler). Each family of sets has one file: mini.go, coop.go, aircraft.go, folder.go.
+// Package datasets reads labelled image classification sets and pools of unlabelled pictures. It
+// draws few-shot samples exactly as CoOp does (Zhou et al., IJCV 2022). It preprocesses pictures
+// exactly as CLIP does (Radford et al., ICML 2021; PIL's bicubic resampler). Each family of sets
+// has one file: mini.go, coop.go, aircraft.go, folder.go.
 package datasets
 
 import (

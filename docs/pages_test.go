@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -207,6 +208,40 @@ func TestSuitesSayWhatTheyCost(t *testing.T) {
 			if !slices.ContainsFunc(head, func(l string) bool { return strings.HasPrefix(l, want) }) {
 				t.Errorf("%s: its head has no line %q", short, want)
 			}
+		}
+	}
+}
+
+// Every package says what it is: its comment begins with its name.
+func TestPackagesSayWhatTheyAre(t *testing.T) {
+	said := map[string]bool{} // by folder
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := d.Name(); d.IsDir() && (name == "testdata" || path != root && strings.HasPrefix(name, ".")) {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Dir(path)
+		said[dir] = said[dir] || strings.HasPrefix(file.Doc.Text(), "Package "+file.Name.Name+" ") || file.Name.Name == "main" && file.Doc != nil
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(said) < 40 {
+		t.Errorf("got %d packages, want 40 at least", len(said))
+	}
+	for _, dir := range slices.Sorted(maps.Keys(said)) {
+		if !said[dir] {
+			t.Errorf("%s: no comment that begins with Package and its name", strings.TrimPrefix(dir, root+"/"))
 		}
 	}
 }

@@ -1,9 +1,10 @@
-// Package engine says what a device must do: hold float32 memory and execute recorded programs.
+// Package engine says what a device must do: hold float32 memory, and execute recorded programs.
 //
-// A program is a straight list of instructions over numbered slots, recorded once (package autodiff), planned once and
-// replayed. Everything a device needs is in it: shapes, attributes, which slots live in the program's own arena and
-// which are buffers that outlive it. Nothing is allocated while a program runs, so that a CPU engine only walks the list
-// and a CUDA engine can capture it as a graph.
+// A program is a straight list of instructions over numbered slots. Package autodiff records it
+// once; then it is planned once and replayed. Everything that a device needs is in it: shapes,
+// attributes, and which slots live in the program's own arena and which are buffers that outlive
+// it. Nothing is allocated while a program runs. So a CPU engine only walks the list, and a CUDA
+// engine can capture it as a graph.
 package engine
 
 import "errors"

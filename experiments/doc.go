@@ -1,13 +1,16 @@
 // Package experiments turns a suite into verdicts.
 //
-// A suite is a YAML file: which datasets, attacks, seeds and detectors (Load). Together with the data, the pool and the
-// encoder it becomes a plan (World.Plan): model cells, one prompt-tuned model each, and detection cells, one detector on
-// one model each, with an identity that names everything that decides the outcome. Run leases the cells of the plan from
-// the store one by one, runs them and writes down what they leave behind; any number of workers and processes may do so at
-// once, and a run that was killed goes on where it was.
+// Package suite reads the suite, and package world opens its data, pool and encoder. NewPlan makes
+// a plan of the two: the cells. A model cell is one prompt-tuned model, a detection cell one
+// detector on one model. References, explanations and repairs are cells, too. The identity of a
+// cell names everything that decides its outcome.
 //
-// A cell's seed decides everything in it: the export of a suite is the same bytes for any number of threads, workers and
-// resumptions, on any processor.
+// Run leases the cells of the plan from the store one by one, runs them, and writes down what they
+// leave behind. Any number of workers and processes may do so at once. A run that was killed goes
+// on where it was.
+//
+// A cell's seed decides everything in it. So the export of a suite is the same bytes for any number
+// of threads, workers and stops, on any processor.
 package experiments
 
 // modelVersion is raised when the same settings give another model: it is part of every model cell's identity.

@@ -1,7 +1,9 @@
-// Package inspector answers whether a prompt-tuned CLIP is backdoored. It holds CLIP-Inspector (CI), the Detector that
-// other detectors implement as well (package baselines), and the inversion loop that all of them share.
+// Package inspector answers whether a prompt-tuned CLIP is backdoored. It holds the detectors
+// CLIP-Inspector (ci) and separation, the interface Detector that other detectors implement as well
+// (package baselines), and the inversion loop that all of them share.
 //
-// A detector sees the delivered model, a pool of unlabelled images, clean references and a seed, and nothing else.
+// A detector sees the delivered model, a pool of unlabelled images, clean references and a seed,
+// and nothing else.
 package inspector
 
 import (

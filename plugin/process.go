@@ -1,9 +1,10 @@
-// Package plugin runs attacks and detectors that somebody wrote in Python. A suite names them as python:FILE:NAME, and nothing else
-// runs them.
+// Package plugin runs attacks and detectors that somebody wrote in Python. A suite names them as
+// python:FILE:NAME. Nothing else runs them.
 //
-// One process a file serves all that a run asks of it, one request at a time. Both sides speak JSON, an object a line, over the
-// process's standard input and output; tensors pass as safetensors files in a folder that the program makes for it alone. See
-// docs/python.md for every message. What the process sends is checked as a stranger's file is.
+// One process serves one file. It does all that a run asks of it, one request at a time. Both sides
+// speak JSON, an object a line, over the process's standard input and output. Tensors pass as
+// safetensors files, in a folder that the program makes for this process alone. docs/python.md has
+// every message. What the process sends is checked as a stranger's file is.
 package plugin
 
 import (

@@ -1,8 +1,9 @@
-// Package prompts tunes prompts for a frozen CLIP and carries the result: the delivered model, which is the frozen
-// CLIP, a learner's tensors and the class names.
+// Package prompts tunes prompts for a frozen CLIP, and carries the result: the delivered model.
+// That is the frozen CLIP, a learner's tensors and the class names.
 //
-// A learner is a way to prompt (CoOp, CoCoOp, VPT, MaPLe); it is one file that registers itself. Everything else here (the
-// tuning loop, poisoned or not, prediction, storage) is common to all learners.
+// A learner is a way to prompt (CoOp, CoCoOp, VPT, MaPLe). It is one file that registers itself.
+// Everything else here is common to all learners: the tuning loop, poisoned or not, prediction,
+// storage.
 package prompts
 
 import (

@@ -1,4 +1,5 @@
-// Package python holds the sources of the Python package clip_inspector, with which the program runs plugins.
+// Package python holds the sources of the Python package clip_inspector, which the program uses to
+// run plugins.
 package python
 
 import "embed"

@@ -1,6 +1,6 @@
-// Package settings declares, checks and carries the parameters of everything that is registered by name:
-// datasets, learners, attacks and detectors. A declaration is enough for YAML, --help, list, ablations and the report
-// to know a parameter.
+// Package settings declares, checks and carries the settings of everything that is registered by
+// name: datasets, learners, attacks and detectors. From one declaration YAML, --help, list,
+// ablations and the tables know a setting.
 package settings
 
 import (

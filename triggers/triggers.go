@@ -1,12 +1,14 @@
-// Package triggers says what a trigger is: something that changes an image, differentiably, within bounds, and that can be
-// stored, measured and looked at. Every trigger of this project is one of four kinds:
+// Package triggers says what a trigger is: something that changes an image, differentiably and
+// within bounds, and that can be stored, measured and looked at. Every trigger of this project is
+// one of four kinds:
 //
 //	masked    x' = (1-m)x + m*p: a patch (m is 0 or 1), a blend (m constant), Neural Cleanse's mask and pattern
 //	additive  x' = clip(x + d, 0, 1): learned noise, sinusoids, Pixel-Backdoor's perturbation
 //	warp      x' = x sampled bilinearly on a grid: WaNet
 //	dynamic   x' = clip(x + d(x), 0, 1): noise that differs from image to image, as input-aware attacks have it
 //
-// or a function outside this program, of which nothing is known but what it makes of images; see Function.
+// Or it is a function outside this program, of which nothing is known but what it makes of images:
+// see Function.
 //
 // Images are [N,3,S,S] in [0,1].
 package triggers

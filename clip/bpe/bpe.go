@@ -1,20 +1,24 @@
-// Package bpe is CLIP's byte-pair tokenizer: it reads and writes CLIP's vocabulary files, learns new vocabularies, and
-// turns texts into token ids as OpenAI's clip/simple_tokenizer.py does.
+// Package bpe is CLIP's byte-pair tokenizer. It reads and writes CLIP's vocabulary files, learns
+// new vocabularies, and turns texts into token ids as OpenAI's clip/simple_tokenizer.py does.
 //
-// One step of OpenAI's is left out on purpose: ftfy's guesses about text that was decoded with the wrong encoding ("cafÃ©"). Where it
-// might guess, [Tokenizer.Tokenize] refuses the text; the rest of ftfy is done.
+// One step of OpenAI's is left out on purpose: ftfy's guesses about text that was decoded with the
+// wrong encoding ("cafÃ©"). Where ftfy might guess, [Tokenizer.Tokenize] refuses the text. The rest
+// of ftfy is done.
 //
 // # The file format
 //
-// A text file, plain or gzip, in UTF-8. The first line is a header that every reader skips; every further line is a merge,
-// two symbols with a space between, most important first. A symbol spells bytes in CLIP's alphabet of 256 printable
-// characters and ends with "</w>" where it ends a word. This is the format of OpenAI's bpe_simple_vocab_16e6.txt.gz and of
-// Hugging Face's merges.txt.
+// It is a text file in UTF-8, plain or gzip. The first line is a header that every reader skips.
+// Every further line is a merge: two symbols with a space between, most important first. A symbol
+// spells bytes in CLIP's alphabet of 256 printable characters. It ends with "</w>" where it ends a
+// word. This is the format of OpenAI's bpe_simple_vocab_16e6.txt.gz and of Hugging Face's
+// merges.txt.
 //
-// The vocabulary is, in order of ids: 256 bytes, 256 bytes that end a word, one symbol for each merge, <|startoftext|> and
-// <|endoftext|>. How many merges a file means: the number after "merges=" in its header where there is one, which [Write]
-// puts there; else all of them, but at most 48,894, since OpenAI's file holds 262,145 of which CLIP uses the first 48,894
-// (49,408 tokens).
+// The vocabulary is, in order of ids: 256 bytes, 256 bytes that end a word, one symbol for each
+// merge, <|startoftext|> and <|endoftext|>.
+//
+// How many merges does a file mean? If its header has a number after "merges=", which [Write] puts
+// there, it is that number. Otherwise it is all of them, but at most 48,894: OpenAI's file holds
+// 262,145, of which CLIP uses the first 48,894 (49,408 tokens).
 package bpe
 
 import (

@@ -1,6 +1,7 @@
-// Package mini holds the weights of the mini CLIP: CLIP's architecture shrunk to a 36-pixel image tower of 13.7 million
-// multiplications an image, pretrained on captioned scenes of the mini world. docs/mini-clip.md tells how it was made and what
-// it is worth. The folder is one that LoadPretrained and transformers' CLIPModel.from_pretrained read too.
+// Package mini holds the weights of the mini CLIP. It has CLIP's architecture, shrunk to a 36-pixel
+// image tower of 13.7 million multiplications an image. It was pretrained on captioned scenes of
+// the mini world. docs/mini-clip.md says how, and what it is worth. The folder can also be read by
+// LoadPretrained and by transformers' CLIPModel.from_pretrained.
 package mini
 
 import (

@@ -1,5 +1,5 @@
-// Command clip-inspector finds backdoors in prompt-tuned CLIP models: it runs the suites of configs/, prints their tables,
-// and makes models and encoders. Try `clip-inspector --help`.
+// Command clip-inspector finds backdoors in prompt-tuned CLIP models. It runs the suites of
+// configs/, prints their tables, and makes models and encoders. Try `clip-inspector --help`.
 package main
 
 import "clipinspector/cmd"

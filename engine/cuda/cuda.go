@@ -1,9 +1,10 @@
-// Package cuda executes programs on an NVIDIA GPU: matrix products by cuBLASLt, everything else by the kernels of
-// kernels/*.cu.
+// Package cuda executes programs on an NVIDIA GPU: matrix products by cuBLASLt, everything else by
+// the kernels of kernels/*.cu.
 //
-// The engine itself is plain Go: it turns a program into a list of kernel launches and products (lower.go), which a Driver
-// captures once as a graph and replays. The driver for real devices needs build tag cuda; package host emulates one, so that
-// the engine and every kernel are held against the reference where there is no GPU.
+// The engine itself is plain Go. It turns a program into a list of kernel launches and products
+// (lower.go). A Driver captures the list once as a graph and replays it. The driver for real
+// devices needs the build tag cuda. Package host emulates a device, so that the engine and every
+// kernel can be tested against the reference without a GPU.
 package cuda
 
 import (

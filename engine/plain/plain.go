@@ -1,6 +1,7 @@
-// Package plain is the reference implementation of package engine: every operation in its most readable form, one
-// thread, no tricks. Numbers are stored as T and computed in float64, so that Engine[float64] is the oracle that other
-// engines and the gradients of package autodiff are held against, and Engine[float32] shows what storage alone costs.
+// Package plain is the reference implementation of package engine: every operation in its most
+// readable form, one thread, no tricks. Numbers are stored as T and computed in float64. So
+// Engine[float64] is the oracle with which other engines and the gradients of package autodiff are
+// compared. Engine[float32] shows what storage alone costs.
 package plain
 
 import (

@@ -1,3 +1,9 @@
+// Package audit looks at one delivered model: Inspect says whether it is backdoored and writes a
+// report, Repair also fine-tunes it until its recovered trigger no longer works, and Convert writes
+// it in another form.
+//
+// The model comes from a stranger. What its file holds is named in the report, or the file is
+// refused.
 package audit
 
 import (

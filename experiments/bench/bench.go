@@ -1,5 +1,6 @@
-// Package bench measures what an engine reaches: an image tower forward and backward to its pixels, beside the matrix
-// products of the same program run back to back, in the same run with the same threads.
+// Package bench measures how fast an engine is: an image tower forward and backward to its pixels,
+// beside the matrix products of the same program run back to back, in the same run with the same
+// threads.
 package bench
 
 import (

@@ -1,3 +1,5 @@
+// Package calibrate chooses settings of detectors on calibration seeds: the same number of trials
+// for every detector, the highest AUROC wins.
 package calibrate
 
 import (

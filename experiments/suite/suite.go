@@ -1,3 +1,9 @@
+// Package suite is the language of suites: YAML files that say which datasets, attacks, learners,
+// seeds and detectors make a grid.
+//
+// Load reads a suite with its overrides, sweeps, extends and calibrated. What is wrong in it is
+// refused with file and line. LoadSearch reads a suite for calibration. Nothing here opens data or
+// weights.
 package suite
 
 import (

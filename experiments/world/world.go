@@ -1,3 +1,5 @@
+// Package world opens what a suite names: the encoder, the datasets and the pools, each once, with
+// the fingerprints of their content. It also opens the engine.
 package world
 
 import (

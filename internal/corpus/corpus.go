@@ -1,5 +1,5 @@
-// Package corpus holds the captioned images that CLIPs are pretrained on: scenes of the mini world, and labelled photographs
-// captioned by templates. They implement clip.Corpus.
+// Package corpus holds the captioned images that CLIPs are pretrained on: scenes of the mini world,
+// and labelled photographs captioned by templates. Both implement clip.Corpus.
 package corpus
 
 import (

@@ -1,5 +1,5 @@
-// Package enginetest holds engines against the reference: random instructions of every operation, over shapes that
-// include odd sizes, empty reductions' neighbours and absent operands.
+// Package enginetest compares engines with the reference: random instructions of every operation,
+// over shapes that include odd sizes, empty reductions' neighbours and absent operands.
 package enginetest
 
 import (

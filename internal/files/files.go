@@ -1,5 +1,6 @@
-// Package files holds what the program does with files wherever it does it. Files that strangers name or deliver are opened only
-// where they are regular: a pipe would wait for its writer, a device has no end. What the program writes appears as a whole.
+// Package files holds what the whole program does with files. Files that strangers name or deliver
+// are opened only if they are regular: a pipe would wait for its writer, and a device has no end.
+// What the program writes appears as a whole.
 package files
 
 import (

@@ -1,11 +1,12 @@
-// Package miniworld draws a small visual world: ten classification sets, an out-of-distribution pool and a captioned
-// corpus, all rendered from seeds, with nothing to download. A tiny CLIP pretrained on the corpus and prompt-tuned on
-// the sets stands in for the real encoder and the ten real datasets, so that the detection of backdoors can be
-// reproduced on any machine.
+// Package miniworld draws a small visual world: ten classification sets, an out-of-distribution
+// pool and a captioned corpus. All of it is rendered from seeds, and nothing is downloaded. A tiny
+// CLIP is pretrained on the corpus and prompt-tuned on the sets. It stands in for the real encoder
+// and the ten real datasets, so that the detection of backdoors can be reproduced on any machine.
 //
-// Every set is the small cousin of a real one in what makes it hard: parts and silhouettes for cars and aircraft,
-// heads and coats for pets, poses for actions, layouts for places. Classes have typical colours, as things have, but a colour
-// alone does not tell a class; size, position, light and clutter are drawn independently of it.
+// Every set is the small cousin of a real one in what makes it hard: parts and silhouettes for cars
+// and aircraft, heads and coats for pets, poses for actions, layouts for places. Classes have
+// typical colours, as things have, but a colour alone does not tell a class. Size, position, light
+// and clutter are drawn independently of it.
 package miniworld
 
 import (

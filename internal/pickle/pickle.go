@@ -1,10 +1,11 @@
-// Package pickle reads Python pickles without executing them: the opcodes of protocols 2 to 5 that Python's picklers and
-// TorchScript's write.
+// Package pickle reads Python pickles without executing them: the opcodes of protocols 2 to 5 that
+// Python's picklers and TorchScript's write.
 //
-// A pickle is a program for a small stack machine that may call any function of any Python module. The reader here runs the
-// machine but calls nothing: a class or function is a [Global], and what calling it would give is an inert [Object], or
-// whatever the [Rules] say. Everything is bounded before memory is asked for. What Python would read in another way is refused:
-// a key that comes twice in a dict, frames that do not hold what they say, opcodes that no pickler writes.
+// A pickle is a program for a small stack machine that may call any function of any Python module.
+// The reader here runs the machine but calls nothing. A class or function is a [Global]. What
+// calling it would give is an inert [Object], or whatever the [Rules] say. Everything is bounded
+// before memory is asked for. What Python would read in another way is refused: a key that comes
+// twice in a dict, frames that do not hold what they say, opcodes that no pickler writes.
 package pickle
 
 import (

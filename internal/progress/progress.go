@@ -1,3 +1,5 @@
+// Package progress shows how far work is: bars on a terminal, lines elsewhere, or JSON objects for
+// other programs.
 package progress
 
 import (

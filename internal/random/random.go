@@ -1,5 +1,5 @@
-// Package random draws numbers that are the same on every machine. What draws has a stream of its own, by name, so that no two
-// purposes share numbers and a new one changes nothing of the others.
+// Package random draws numbers that are the same on every machine. Whatever draws has a stream of
+// its own, by name. So no two purposes share numbers, and a new one changes nothing of the others.
 package random
 
 import (

@@ -1,11 +1,13 @@
-// Package safetensors reads and writes safetensors files, the format in which Hugging Face ships weights
-// (github.com/huggingface/safetensors): eight bytes with the header's length, a JSON header with name, type, shape and place
-// of every tensor, then the tensors' bytes, little-endian.
+// Package safetensors reads and writes safetensors files, the format in which Hugging Face ships
+// weights (github.com/huggingface/safetensors): eight bytes with the header's length, a JSON header
+// with name, type, shape and place of every tensor, then the tensors' bytes, little-endian.
 //
-// The files come from strangers. github.com/nlpodyssey/safetensors was tried for the parsing and set aside: it takes the last
-// of two tensors of one name without a word, needs 58 times a hostile header's size in memory, and refuses a file for one
-// tensor of a newer type. The reader here walks through the header token by token, so that memory stays in proportion to the
-// file, and accepts only files whose tensors tile the data exactly.
+// The files come from strangers. The reader walks through the header token by token, so memory
+// stays in proportion to the file. It accepts only files whose tensors fill the data exactly.
+//
+// github.com/nlpodyssey/safetensors was tried for the parsing and set aside. Of two tensors of one
+// name it takes the last without a word. It needs 58 times a hostile header's size in memory. It
+// refuses a whole file for one tensor of a newer type.
 package safetensors
 
 import (

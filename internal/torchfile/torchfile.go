@@ -1,13 +1,16 @@
-// Package torchfile reads the files of torch.save, in the zip format (PyTorch 1.6 and later) and the legacy one before it, and
-// TorchScript archives as far as their weights go; and writes the zip format.
+// Package torchfile reads the files of torch.save: the zip format (PyTorch 1.6 and later), the
+// legacy one before it, and TorchScript archives as far as their weights go. It writes the zip
+// format.
 //
-// The files come from strangers, who may have read this code and want PyTorch to load something else than what is audited. So
-// only what trainers' files really are is read, and what PyTorch could read in another way is refused: see allowed.go for
-// pickles, zip.go for archives; the folder differential holds this against PyTorch. Nothing is executed, every size is checked
-// against the bytes that are really there before memory is asked for, and tensors are read when somebody wants them.
+// The files come from strangers, who may have read this code. They may want PyTorch to load
+// something else than what is audited. So only files as trainers write them are read, and what
+// PyTorch could read in another way is refused: see allowed.go for pickles, zip.go for archives.
+// The folder differential compares this with PyTorch. Nothing is executed. Every size is checked
+// against the bytes that are really there before memory is asked for. Tensors are read when
+// somebody wants them.
 //
-// github.com/nlpodyssey/gopickle was tried and set aside: it reads neither parameters nor TorchScript nor pickles with classes it
-// does not know, and bounds no memory.
+// github.com/nlpodyssey/gopickle was tried and set aside. It reads neither parameters nor
+// TorchScript nor pickles with classes that it does not know, and it bounds no memory.
 package torchfile
 
 import (

@@ -1,4 +1,4 @@
-// Package plots draws the figures of a suite, as PNG and SVG: ROC curves, accuracies, models, anomaly indices, losses,
-// thresholds, sweeps, and a gallery of triggers. The same store gives the same bytes. What is drawn are the figures of package
-// stats; nothing is measured here.
+// Package plots draws the figures of a suite, as PNG and SVG: ROC curves, accuracies, models,
+// anomaly indices, losses, thresholds, sweeps, and a gallery of triggers. The same store gives the
+// same bytes. Package stats measures; this package only draws.
 package plots

@@ -1,7 +1,9 @@
-// Package web shows what suites and audits found as pages: a local viewer, which is live while a suite runs, and a report in one file.
+// Package web shows as pages what suites and audits found: a local viewer, which is live while a
+// suite runs, and a report in one file.
 //
-// A page is a template filled by the server. What a reader sorts or filters by stands in the page's address, so that every view has a
-// link; a small script makes that instant, and the pages work without it. All text of strangers is shown as text.
+// A page is a template that the server fills. What a reader sorts or filters by stands in the
+// page's address, so every view has a link. A small script makes that instant. The pages work
+// without it. All text of strangers is shown as text.
 package web
 
 import (

@@ -1,4 +1,5 @@
-// Package settingstest checks declarations of parameters: what every registered attack, detector and learner owes its users.
+// Package settingstest checks declarations of settings: what every registered attack, detector and
+// learner owes its users.
 package settingstest
 
 import (

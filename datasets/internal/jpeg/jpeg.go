@@ -1,7 +1,10 @@
-// Package jpeg reads JPEGs: any sampling of the components, arithmetic coding, restart markers out of order, and photographs too
-// large to be held at full size, which it scales down while it decodes. It follows ITU-T T.81 and, where that leaves a choice
-// (inverse DCT, upsampling, colours, lost restart markers), does bit for bit what libjpeg-turbo does, and so PIL. The standard
-// library's pixels are others in each of its versions (golang/go#75603).
+// Package jpeg reads JPEGs: any sampling of the components, arithmetic coding, restart markers out
+// of order. Photographs that are too large to be held at full size are scaled down while they are
+// decoded.
+//
+// It follows ITU-T T.81. Where that leaves a choice (inverse DCT, upsampling, colours, lost restart
+// markers), it does bit for bit what libjpeg-turbo does, and so PIL. The pixels of the standard
+// library differ from version to version (golang/go#75603).
 package jpeg
 
 import (

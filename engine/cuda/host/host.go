@@ -1,7 +1,9 @@
-// Package host emulates a GPU on the CPU for tests: the kernels' own source is compiled by g++, a block's threads run as
-// fibres, and memory ends at a page that nobody may touch. Slow, and as strict as it can be: a barrier that some threads do not
-// reach, a shuffle that leaves lanes out, shared memory that is read before it is written and an access behind a buffer all
-// show.
+// Package host emulates a GPU on the CPU for tests. The kernels' own source is compiled by g++. The
+// threads of a block run as fibres. Memory ends at a page that nobody may touch.
+//
+// It is slow, and as strict as it can be. It shows a barrier that some threads do not reach, a
+// shuffle that leaves lanes out, shared memory that is read before it is written, and an access
+// behind a buffer.
 package host
 
 /*

@@ -1,7 +1,8 @@
-// Package kernels holds the CUDA C++ sources of the engine's kernels and what they were compiled to.
+// Package kernels holds the CUDA C++ sources of the engine's kernels and what they were compiled
+// to.
 //
-// build.sh compiles them to kernels.ptx, which is committed: PTX of version 8.1 for sm_80 and newer, which drivers from 530 on
-// (CUDA 12.1) turn into machine code when they load it.
+// build.sh compiles them to kernels.ptx, which is committed. It is PTX of version 8.1 for sm_80 and
+// newer. Drivers from 530 on (CUDA 12.1) turn it into machine code when they load it.
 package kernels
 
 import (

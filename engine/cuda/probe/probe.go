@@ -1,5 +1,5 @@
-// Package probe asks whether an NVIDIA driver is there, without needing one: a program that is linked with the driver's
-// library does not even start without it.
+// Package probe asks whether an NVIDIA driver is there, without needing one. A program that is
+// linked with the driver's library does not even start without it.
 package probe
 
 /*

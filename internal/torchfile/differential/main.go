@@ -1,6 +1,6 @@
-// Differential is the project's half of differential.py, which holds package torchfile against PyTorch: it reads files from its
-// standard input, each after its length as 8 bytes, little-endian, and answers each with a line of JSON: what was read, or why
-// the file is refused.
+// Differential is the project's half of differential.py, which compares package torchfile with
+// PyTorch. It reads files from its standard input, each after its length as 8 bytes, little-endian.
+// It answers each with a line of JSON: what was read, or why the file is refused.
 package main
 
 import (

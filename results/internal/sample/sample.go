@@ -1,4 +1,4 @@
-// Package sample makes a small finished suite for the tests of the rooms of results.
+// Package sample makes a small finished suite for the tests of the packages below results.
 package sample
 
 import (
