@@ -352,7 +352,7 @@ func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, 
 		Loss: func(logits, target autodiff.Value) autodiff.Value {
 			return logits.MarginLoss(target, e.s.Float("margin"))
 		},
-		Adam: autodiff.DefaultAdam, Rates: autodiff.Cosine(f.rate, steps, 0), Batch: batch, Steps: 1, Rounds: steps, Stop: steps}
+		Adam: autodiff.DefaultAdam, Rates: autodiff.Cosine(f.rate, steps, 0), Batch: batch, Steps: 1, Rounds: steps}
 	if m != e.zero {
 		inv.Reference, inv.Contrast = e.zero, e.s.Float("contrast")
 	}
@@ -363,7 +363,7 @@ func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, 
 	in := e.Input
 	in.Model, in.Progress = m, nil
 	order := inv.order(random.Named("fit", e.Seed), e.optimise)
-	outcomes, passes, err := inv.run(ctx, in, lanes, starts[0], order, e.measure)
+	outcomes, passes, err := inv.run(ctx, in, lanes, starts[0], order, nil) // judge measures more
 	if err != nil {
 		return nil, err
 	}

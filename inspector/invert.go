@@ -167,7 +167,8 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 	return inv.run(ctx, in, classes, start, inv.order(rng, optimise), measure)
 }
 
-// run is Run for inversions that are already set up: several may aim at one class, each from variables of its own.
+// run is Run for inversions that are already set up: several may aim at one class, each from variables of its own. Without measuring images
+// nothing is measured.
 func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start []*tensor.Dense, order, measure []int) ([]Outcome, int64, error) {
 	s, err := inv.fit(in, len(classes), start)
 	if err != nil {
@@ -212,7 +213,7 @@ func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start
 		}
 	}
 	for _, group := range groups(classes, s.c) {
-		if inv.Stop > 0 {
+		if inv.Stop > 0 || len(measure) == 0 {
 			break
 		}
 		p, err := s.measure(ctx, group, measure)
