@@ -94,9 +94,6 @@ func (v Value) Graph() *Graph { return v.g }
 // New starts a recording.
 func New(e engine.Engine) *Graph { return &Graph{eng: e} }
 
-// Engine returns the engine that the recording is for.
-func (g *Graph) Engine() engine.Engine { return g.eng }
-
 // Bind makes device memory that outlives the program a value of the recording. Binding the same array twice gives two
 // values; gradients are taken with respect to values, so bind once. An absent array gives None.
 func (g *Graph) Bind(a engine.Array) Value {

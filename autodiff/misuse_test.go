@@ -62,7 +62,7 @@ func TestMisuse(t *testing.T) {
 		{"const", func() { g.Const([]float32{1, 2}, 3) }, []string{"2 numbers", "[3]"}},
 		{"input", func() { in(2, 0) }, []string{"[2 0]"}},
 		{"bind", func() {
-			a, _ := engine.NewArray(g.Engine(), 3)
+			a, _ := engine.NewArray(g.eng, 3)
 			a.Shape = []int{4}
 			g.Bind(a)
 		}, []string{"3 numbers", "[4]"}},
@@ -74,8 +74,8 @@ func TestMisuse(t *testing.T) {
 			x := in(2, 3)
 			Grad(Grad(x.Tanh(), None, x)[0], None, x)
 		}, []string{"unary-grad"}},
-		{"another graph", func() { in(2).Add(New(g.Engine()).Input(2)) }, []string{"another graph"}},
-		{"no output", func() { New(g.Engine()).Compile(None) }, []string{"None"}},
+		{"another graph", func() { in(2).Add(New(g.eng).Input(2)) }, []string{"another graph"}},
+		{"no output", func() { New(g.eng).Compile(None) }, []string{"None"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			defer func() {

@@ -35,7 +35,7 @@ func ParsePrecision(s string) (Precision, error) {
 	return "", fmt.Errorf("precision %q: known are fp32, tf32 and bf16", s)
 }
 
-// Engine executes programs on one device. It may be used from several goroutines, which take turns.
+// engine executes programs on one device. It may be used from several goroutines, which take turns.
 type Engine struct {
 	name      string
 	precision Precision
@@ -79,7 +79,7 @@ func (e *Engine) Fingerprint() string {
 	if library == "" {
 		library = "own products"
 	}
-	return fmt.Sprintf("cuda %s %s, %s, precision=%s, kernels=%s", e.info.Name, e.info.Capability, library, e.precision, KernelsVersion())
+	return fmt.Sprintf("cuda %s %s, %s, precision=%s, kernels=%s", e.info.Name, e.info.Capability, library, e.precision, kernelsVersion())
 }
 
 // Warning is empty, or one line that says what slows the engine down and what to do about it.

@@ -6,5 +6,5 @@ import (
 	"clipinspector/engine/cuda/kernels"
 )
 
-// KernelsVersion identifies the sources of the kernels by 8 hexadecimal digits.
-var KernelsVersion = sync.OnceValue(func() string { return kernels.Hash()[:8] })
+// kernelsVersion identifies the sources of the kernels by 8 hexadecimal digits.
+var kernelsVersion = sync.OnceValue(func() string { return kernels.Hash()[:8] })

@@ -105,8 +105,8 @@ func (s Submission) Folder() string { return filepath.Join(s.Out, "slurm") }
 // Logs is Folder as it stands between quotes in an option of sbatch, where % begins a pattern.
 func (s Submission) Logs() string { return strings.ReplaceAll(s.Folder(), "%", "%%") }
 
-// Missing lists the shards, by number, that are not finished.
-func (s Submission) Missing() ([]int, error) {
+// missing lists the shards, by number, that are not finished.
+func (s Submission) missing() ([]int, error) {
 	done := map[int]bool{}
 	if _, err := os.Stat(filepath.Join(s.Out, "shards")); err == nil {
 		all, err := experiments.StatusOf(s.Out)
@@ -134,7 +134,7 @@ func (s Submission) Missing() ([]int, error) {
 // Submit writes the scripts below Folder and hands them to sbatch: an array of the shards that are missing, and a job after it that merges and writes the
 // report. It prints the numbers of the jobs.
 func (s Submission) Submit(w io.Writer) error {
-	missing, err := s.Missing()
+	missing, err := s.missing()
 	if err != nil {
 		return err
 	}

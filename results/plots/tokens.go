@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Fonts names what pictures and pages are lettered in, as CSS does.
-const Fonts = "'Liberation Sans',Arial,Helvetica,sans-serif"
+// fonts names what pictures and pages are lettered in, as CSS does.
+const fonts = "'Liberation Sans',Arial,Helvetica,sans-serif"
 
 // Tokens are the colours and fonts of the figures as custom properties of CSS, so that pages look like them: --ink, --faint, --pale, --fonts,
 // and of the i-th series --line-I and --fill-I.
@@ -25,6 +25,6 @@ func Tokens() string {
 		add(fmt.Sprint("line-", i), s.colour)
 		add(fmt.Sprint("fill-", i), s.fill)
 	}
-	fmt.Fprintf(&b, "--fonts:%s}\n", Fonts)
+	fmt.Fprintf(&b, "--fonts:%s}\n", fonts)
 	return b.String()
 }

@@ -51,14 +51,14 @@ func AUROC(scores []float64, labels []bool) float64 {
 	return float64(twice) / (2 * float64(pos) * float64(below))
 }
 
-// AUROCInterval is the 95 % percentile interval of AUROC from a bootstrap that
+// aurocInterval is the 95 % percentile interval of AUROC from a bootstrap that
 // draws whole clusters (datasets) with replacement, as models of one dataset
 // resemble each other. Resamples that lack one of the two kinds are redrawn, and
 // skipped says how many; after ten redraws per resample it makes do with what it
 // has. It depends on seed and not on the order of the models. The bounds are NaN
 // when AUROC is, and with fewer than two clusters, which say nothing about
 // spread. It panics when the lengths differ.
-func AUROCInterval(scores []float64, labels []bool, clusters []string, resamples int, seed uint64) (lo, hi float64, skipped int) {
+func aurocInterval(scores []float64, labels []bool, clusters []string, resamples int, seed uint64) (lo, hi float64, skipped int) {
 	sameLength(len(scores), len(labels))
 	sameLength(len(scores), len(clusters))
 	names := slices.Compact(slices.Sorted(slices.Values(clusters)))

@@ -18,7 +18,7 @@ func BenchmarkAUROCInterval(b *testing.B) {
 				scores[i], clusters[i] = rng.NormFloat64(), fmt.Sprintf("set-%05d", i%k)
 			}
 			for b.Loop() {
-				AUROCInterval(scores, labels, clusters, Resamples, BootstrapSeed)
+				aurocInterval(scores, labels, clusters, Resamples, BootstrapSeed)
 			}
 		})
 	}

@@ -54,7 +54,7 @@ func TestMetricsAgainstScipy(t *testing.T) {
 		}
 	}
 	for i, c := range ref.Bootstrap {
-		lo, hi, skipped := AUROCInterval(c.Scores, c.Labels, c.Clusters, 200_000, 3)
+		lo, hi, skipped := aurocInterval(c.Scores, c.Labels, c.Clusters, 200_000, 3)
 		// 200,000 resamples against numpy's 100,000: the ends wander by sampling.
 		if math.Abs(lo-c.Lo) > 0.004 || math.Abs(hi-c.Hi) > 0.004 || skipped != 0 {
 			t.Errorf("bootstrap %d: [%v, %v] skipped %d, numpy says [%v, %v]", i, lo, hi, skipped, c.Lo, c.Hi)
@@ -87,13 +87,13 @@ func TestAUROCByHand(t *testing.T) {
 
 func TestAUROCIntervalIgnoresTheOrderOfModels(t *testing.T) {
 	c := reference(t).Bootstrap[0]
-	lo, hi, _ := AUROCInterval(c.Scores, c.Labels, c.Clusters, Resamples, BootstrapSeed)
+	lo, hi, _ := aurocInterval(c.Scores, c.Labels, c.Clusters, Resamples, BootstrapSeed)
 	rand.Shuffle(len(c.Scores), func(i, j int) {
 		c.Scores[i], c.Scores[j] = c.Scores[j], c.Scores[i]
 		c.Labels[i], c.Labels[j] = c.Labels[j], c.Labels[i]
 		c.Clusters[i], c.Clusters[j] = c.Clusters[j], c.Clusters[i]
 	})
-	lo2, hi2, _ := AUROCInterval(c.Scores, c.Labels, c.Clusters, Resamples, BootstrapSeed)
+	lo2, hi2, _ := aurocInterval(c.Scores, c.Labels, c.Clusters, Resamples, BootstrapSeed)
 	if lo != lo2 || hi != hi2 {
 		t.Fatalf("[%v, %v] became [%v, %v]", lo, hi, lo2, hi2)
 	}
@@ -102,11 +102,11 @@ func TestAUROCIntervalIgnoresTheOrderOfModels(t *testing.T) {
 func TestAUROCIntervalRedrawsAndGivesUp(t *testing.T) {
 	// One cluster is all positive, the other all negative: half of the resamples
 	// lack one kind, the others are perfect.
-	lo, hi, skipped := AUROCInterval([]float64{2, 1}, []bool{true, false}, []string{"a", "b"}, 1000, 1)
+	lo, hi, skipped := aurocInterval([]float64{2, 1}, []bool{true, false}, []string{"a", "b"}, 1000, 1)
 	if lo != 1 || hi != 1 || skipped < 800 || skipped > 1200 {
 		t.Errorf("got [%v, %v], skipped %d", lo, hi, skipped)
 	}
-	lo, hi, _ = AUROCInterval([]float64{2, 1}, []bool{true, false}, []string{"a", "a"}, 1000, 1)
+	lo, hi, _ = aurocInterval([]float64{2, 1}, []bool{true, false}, []string{"a", "a"}, 1000, 1)
 	if !math.IsNaN(lo) || !math.IsNaN(hi) {
 		t.Errorf("one cluster gave [%v, %v]", lo, hi)
 	}

@@ -350,11 +350,11 @@ func (p *paired) add(x, y judged) (changed ChangedVerdict, differs bool) {
 
 func (p *paired) finish() PairedFigures {
 	f := p.PairedFigures
-	f.P = Num(McNemar(f.OnlyA, f.OnlyB))
+	f.P = Num(mcNemar(f.OnlyA, f.OnlyB))
 	for i := range f.AUROC {
 		f.AUROC[i] = Num(AUROC(p.scores[i], p.labels))
 	}
-	d, lo, hi := AUROCDifference(p.scores[0], p.scores[1], p.labels, p.clusters, Resamples, BootstrapSeed)
+	d, lo, hi := aurocDifference(p.scores[0], p.scores[1], p.labels, p.clusters, Resamples, BootstrapSeed)
 	f.Difference, f.Interval = Num(d), Interval{Num(lo), Num(hi)}
 	return f
 }

@@ -20,56 +20,22 @@ type ExplanationFigures struct {
 	Backdoored    bool        `json:"-"`
 }
 
-// explained is a finished explanation with its detection and its model.
-type explained struct {
-	store.ExplanationRow
-	detection store.DetectionRow
-	model     store.ModelRow
-}
+type explained = followed[store.ExplanationCell, store.ExplanationResult]
 
 // addExplanations adds a row for every attack and verdict.
 func (sum *Summary) addExplanations(explanations []store.ExplanationRow, detections []store.DetectionRow, models map[string]store.ModelRow) {
-	byKey := map[string]store.DetectionRow{}
-	for _, d := range detections {
-		byKey[d.Cell.Key] = d
-	}
-	var rows []explained
-	for _, x := range explanations {
-		d := byKey[x.Cell.DetectionKey]
-		m := models[d.Cell.ModelKey]
-		sum.ExplanationTally.add(x.State)
-		sum.ExplanationTally.Blocked += boolInt(x.State == store.Pending && (d.State == store.Failed || m.State == store.Failed))
-		if x.State == store.Failed {
-			sum.Failures = append(sum.Failures, Failure{"explanation of " + describe(m.Cell), x.Message})
-		}
-		if x.State == store.Finished && d.State == store.Finished && m.State == store.Finished {
-			rows = append(rows, explained{x, d, m})
-		}
-	}
+	rows := follow(sum, "explanation", &sum.ExplanationTally, explanations,
+		func(c store.ExplanationCell) string { return c.DetectionKey }, detections, models)
 	attacks, lists := split(rows, func(x explained) string { return x.model.Cell.Attack })
 	for i, name := range attacks {
-		for _, flagged := range []bool{true, false} {
-			var list []explained
-			for _, x := range lists[i] {
-				if x.detection.Result.Backdoored == flagged {
-					list = append(list, x)
-				}
-			}
-			if len(list) > 0 {
-				sum.Explanations = append(sum.Explanations, explanationFigures(name, flagged, list))
-			}
-		}
+		byVerdict(lists[i], func(verdict string, rows []explained) {
+			sum.Explanations = append(sum.Explanations, explanationFigures(name, verdict, rows))
+		})
 	}
 }
 
-func explanationFigures(attack string, flagged bool, rows []explained) ExplanationFigures {
-	f := ExplanationFigures{Attack: attack, Verdict: "not flagged", Models: len(rows), Backdoored: rows[0].model.Result.Backdoored}
-	switch {
-	case flagged:
-		f.Verdict = "flagged"
-	case f.Backdoored:
-		f.Verdict = "missed"
-	}
+func explanationFigures(attack, verdict string, rows []explained) ExplanationFigures {
+	f := ExplanationFigures{Attack: attack, Verdict: verdict, Models: len(rows), Backdoored: rows[0].model.Result.Backdoored}
 	var asr, zero, iou, distance, passes, seconds []float64
 	for _, e := range rows[0].Result.Families {
 		f.Said = append(f.Said, Entry[int]{Name: e.Kind})

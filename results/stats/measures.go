@@ -98,7 +98,7 @@ func figuresOf(trials, against []trial) Figures {
 		}
 	}
 	f.AUROC = Num(AUROC(scores, labels))
-	lo, hi, redrawn := AUROCInterval(scores, labels, clusters, Resamples, BootstrapSeed)
+	lo, hi, redrawn := aurocInterval(scores, labels, clusters, Resamples, BootstrapSeed)
 	f.AUROCInterval, f.Redrawn = Interval{Num(lo), Num(hi)}, redrawn
 	return f
 }

@@ -17,7 +17,7 @@ func TestMcNemarIsTheExactBinomialTest(t *testing.T) {
 		{0, 0, 1}, {3, 3, 1}, {1, 5, 14. / 64}, {5, 1, 14. / 64}, {0, 10, 2. / 1024},
 		{59, 41, 0.08862608}, // R: binom.test(41, 100)$p.value
 	} {
-		if got := McNemar(x.a, x.b); math.Abs(got-x.want) > 1e-8 {
+		if got := mcNemar(x.a, x.b); math.Abs(got-x.want) > 1e-8 {
 			t.Errorf("McNemar(%d, %d) = %v, want %v", x.a, x.b, got, x.want)
 		}
 	}
@@ -34,15 +34,15 @@ func TestAUROCDifferenceDrawsAsAUROCIntervalDoes(t *testing.T) {
 		b = append(b, rng.NormFloat64()+float64(i%3))
 	}
 	nothing := make([]float64, len(b))
-	d, lo, hi := AUROCDifference(nothing, b, labels, clusters, 500, 3)
-	wantLo, wantHi, _ := AUROCInterval(b, labels, clusters, 500, 3)
+	d, lo, hi := aurocDifference(nothing, b, labels, clusters, 500, 3)
+	wantLo, wantHi, _ := aurocInterval(b, labels, clusters, 500, 3)
 	if want := AUROC(b, labels); math.Abs(d+0.5-want) > 1e-12 || math.Abs(lo+0.5-wantLo) > 1e-12 || math.Abs(hi+0.5-wantHi) > 1e-12 {
 		t.Errorf("%v [%v, %v], want %v [%v, %v] less 0.5", d, lo, hi, want, wantLo, wantHi)
 	}
-	if d, lo, hi := AUROCDifference(b, b, labels, clusters, 500, 3); d != 0 || lo != 0 || hi != 0 {
+	if d, lo, hi := aurocDifference(b, b, labels, clusters, 500, 3); d != 0 || lo != 0 || hi != 0 {
 		t.Errorf("with itself: %v [%v, %v]", d, lo, hi)
 	}
-	if _, lo, _ := AUROCDifference(nothing, b, labels, make([]string, len(b)), 500, 3); !math.IsNaN(lo) {
+	if _, lo, _ := aurocDifference(nothing, b, labels, make([]string, len(b)), 500, 3); !math.IsNaN(lo) {
 		t.Errorf("one cluster has the bound %v", lo)
 	}
 }
@@ -74,7 +74,7 @@ func TestComparisonsAgreeWithTheTables(t *testing.T) {
 			}
 		}
 	}
-	if f.OnlyB-f.OnlyA != f.Correct[1]-f.Correct[0] || f.P != Num(McNemar(f.OnlyA, f.OnlyB)) || f.Verdicts != len(by[0].Changed) {
+	if f.OnlyB-f.OnlyA != f.Correct[1]-f.Correct[0] || f.P != Num(mcNemar(f.OnlyA, f.OnlyB)) || f.Verdicts != len(by[0].Changed) {
 		t.Errorf("%+v with %d changed models", f, len(by[0].Changed))
 	}
 	right := [2]int{}

@@ -1,6 +1,10 @@
 package stats
 
-import "clipinspector/results/store"
+import (
+	"slices"
+
+	"clipinspector/results/store"
+)
 
 // RepairFigures are the mean figures of the repairs of one attack's models with one verdict.
 type RepairFigures struct {
@@ -20,64 +24,25 @@ type ArmFigures struct {
 	ASRRecovered Num `json:"asr_recovered"` // with the suspect's recovered trigger
 }
 
-// repaired is a finished repair with its detection and its model.
-type repaired struct {
-	store.RepairRow
-	detection store.DetectionRow
-	model     store.ModelRow
-}
+type repaired = followed[store.RepairCell, store.RepairResult]
 
 // addRepairs adds a row for every attack and verdict, and where there is more than one attack rows over all of them.
 func (sum *Summary) addRepairs(repairs []store.RepairRow, detections []store.DetectionRow, models map[string]store.ModelRow) {
-	byKey := map[string]store.DetectionRow{}
-	for _, d := range detections {
-		byKey[d.Cell.Key] = d
-	}
-	var rows, backdoored []repaired
-	for _, r := range repairs {
-		d := byKey[r.Cell.DetectionKey]
-		m := models[d.Cell.ModelKey]
-		sum.RepairTally.add(r.State)
-		sum.RepairTally.Blocked += boolInt(r.State == store.Pending && (d.State == store.Failed || m.State == store.Failed))
-		if r.State == store.Failed {
-			sum.Failures = append(sum.Failures, Failure{"repair of " + describe(m.Cell), r.Message})
-		}
-		if r.State == store.Finished && d.State == store.Finished && m.State == store.Finished {
-			rows = append(rows, repaired{r, d, m})
-			if m.Result.Backdoored {
-				backdoored = append(backdoored, repaired{r, d, m})
-			}
-		}
+	rows := follow(sum, "repair", &sum.RepairTally, repairs,
+		func(c store.RepairCell) string { return c.DetectionKey }, detections, models)
+	add := func(attack string, rows []repaired) {
+		byVerdict(rows, func(verdict string, rows []repaired) {
+			sum.Repairs = append(sum.Repairs, repairFigures(attack, verdict, rows))
+		})
 	}
 	attacks, lists := split(rows, func(r repaired) string { return r.model.Cell.Attack })
 	for i, name := range attacks {
-		sum.addVerdicts(name, lists[i])
+		add(name, lists[i])
 	}
 	if len(attacks) > 2 {
-		sum.addVerdicts("all backdoored", backdoored)
+		backdoored := slices.DeleteFunc(rows, func(r repaired) bool { return !r.model.Result.Backdoored })
+		add("all backdoored", backdoored)
 		sum.Repairs = append(sum.Repairs, repairFigures("all backdoored", "any", backdoored))
-	}
-}
-
-func (sum *Summary) addVerdicts(attack string, rows []repaired) {
-	for _, flagged := range []bool{true, false} {
-		var list []repaired
-		for _, r := range rows {
-			if r.detection.Result.Backdoored == flagged {
-				list = append(list, r)
-			}
-		}
-		if len(list) == 0 {
-			continue
-		}
-		verdict := "not flagged"
-		switch {
-		case flagged:
-			verdict = "flagged"
-		case list[0].model.Result.Backdoored:
-			verdict = "missed"
-		}
-		sum.Repairs = append(sum.Repairs, repairFigures(attack, verdict, list))
 	}
 }
 

@@ -18,23 +18,6 @@ type Sweep struct {
 	Attacks   Object[[]AttackFigures] // attack -> one for each value; empty for a setting of detections
 }
 
-// Sweeps finds the settings that vary among models of the same dataset, attack
-// and seed, or among detections by the same detector on the same model, and
-// measures the suite at each of their values.
-//
-// At a value count the cells that have it, and the cells of which there is only
-// one variant, such as a baseline beside a detector whose bound is swept. For a
-// setting of attacks only clean models count beside those that have the value.
-// Settings that follow from a swept name ("learner.context" where each learner
-// has its own) are no sweeps of their own, nor are fingerprints and versions.
-func Sweeps(s *store.Store, suite string) ([]Sweep, error) {
-	r, err := Read(s, suite)
-	if err != nil {
-		return nil, err
-	}
-	return r.Sweeps(), nil
-}
-
 // Swept names the settings that vary among models of the same dataset, attack and seed, and those that vary among
 // detections by the same detector on the same model, as Summarise takes them.
 func (r *Rows) Swept() (ofModels, ofDetections []string) {
@@ -54,7 +37,15 @@ func (r *Rows) Swept() (ofModels, ofDetections []string) {
 	return ofModels, ofDetections
 }
 
-// Sweeps is the function Sweeps of cells that have been read.
+// Sweeps finds the settings that vary among models of the same dataset, attack
+// and seed, or among detections by the same detector on the same model, and
+// measures the suite at each of their values.
+//
+// At a value count the cells that have it, and the cells of which there is only
+// one variant, such as a baseline beside a detector whose bound is swept. For a
+// setting of attacks only clean models count beside those that have the value.
+// Settings that follow from a swept name ("learner.context" where each learner
+// has its own) are no sweeps of their own, nor are fingerprints and versions.
 func (r *Rows) Sweeps() []Sweep {
 	models, detections := r.Models, r.Detections
 	byKey := map[string]store.ModelRow{}

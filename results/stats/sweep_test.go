@@ -12,10 +12,11 @@ import (
 func TestSweepsAreTheTablesGroups(t *testing.T) {
 	s := sample.Open(t)
 	sample.Fill(t, s)
-	sweeps, err := Sweeps(s, "synthetic")
+	rows, err := Read(s, "synthetic")
 	if err != nil {
 		t.Fatal(err)
 	}
+	sweeps := rows.Sweeps()
 	if len(sweeps) != 1 || sweeps[0].Path != "shots" || !reflect.DeepEqual(sweeps[0].Values, []any{4, 16}) {
 		t.Fatalf("%+v", sweeps)
 	}
@@ -38,7 +39,7 @@ func TestSweepsAreTheTablesGroups(t *testing.T) {
 	if compared != 4 || len(sweeps[0].Attacks) != 3 {
 		t.Errorf("%d rows compared, %d attacks", compared, len(sweeps[0].Attacks))
 	}
-	if _, err := Sweeps(s, "nothing"); err == nil {
+	if _, err := Read(s, "nothing"); err == nil {
 		t.Error("a suite that is not there")
 	}
 }
@@ -83,10 +84,11 @@ func TestWhatCountsAtAValue(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sweeps, err := Sweeps(s, "s")
+	rows, err := Read(s, "s")
 	if err != nil {
 		t.Fatal(err)
 	}
+	sweeps := rows.Sweeps()
 	var paths []string
 	for _, w := range sweeps {
 		paths = append(paths, w.Path)

@@ -19,8 +19,8 @@ var Rows = []string{"models", "detections", "classes"}
 // RowFormats are the formats that RenderRows knows.
 var RowFormats = []string{"json", "parquet"}
 
-// ModelLine is a model cell as a row. Figures that do not exist are null in JSON and NaN in Parquet.
-type ModelLine struct {
+// modelLine is a model cell as a row. Figures that do not exist are null in JSON and NaN in Parquet.
+type modelLine struct {
 	Suite      string    `json:"suite" parquet:"suite"`
 	Model      string    `json:"model" parquet:"model"` // identity of the cell
 	Dataset    string    `json:"dataset" parquet:"dataset"`
@@ -42,8 +42,8 @@ type ModelLine struct {
 	Settings   string    `json:"settings" parquet:"settings"` // canonical JSON
 }
 
-// DetectionLine is a detection cell as a row, with what is known of its model.
-type DetectionLine struct {
+// detectionLine is a detection cell as a row, with what is known of its model.
+type detectionLine struct {
 	Suite       string    `json:"suite" parquet:"suite"`
 	Detection   string    `json:"detection" parquet:"detection"` // identity of the cell
 	Model       string    `json:"model" parquet:"model"`
@@ -66,8 +66,8 @@ type DetectionLine struct {
 	Settings    string    `json:"settings" parquet:"settings"`
 }
 
-// ClassLine is what one detection found for one class.
-type ClassLine struct {
+// classLine is what one detection found for one class.
+type classLine struct {
 	Suite     string    `json:"suite" parquet:"suite"`
 	Detection string    `json:"detection" parquet:"detection"`
 	Model     string    `json:"model" parquet:"model"`
@@ -129,11 +129,11 @@ func settingsText(m map[string]any) string {
 	return string(raw)
 }
 
-func modelLines(models []store.ModelRow) []ModelLine {
-	lines := []ModelLine{}
+func modelLines(models []store.ModelRow) []modelLine {
+	lines := []modelLine{}
 	for _, m := range models {
 		c, r := m.Cell, m.Result
-		l := ModelLine{Suite: c.Suite, Model: c.Key, Dataset: c.Dataset, Attack: c.Attack, Learner: c.Learner, Seed: c.Seed, State: string(m.State),
+		l := modelLine{Suite: c.Suite, Model: c.Key, Dataset: c.Dataset, Attack: c.Attack, Learner: c.Learner, Seed: c.Seed, State: string(m.State),
 			Message: m.Message, Target: -1, ACC: nothing, ASR: nothing, ASROOD: nothing, PSNR: nothing, SSIM: nothing, Seconds: nothing,
 			Settings: settingsText(c.Settings)}
 		if m.State == store.Finished {
@@ -154,11 +154,11 @@ func byKey(models []store.ModelRow) map[string]store.ModelRow {
 	return of
 }
 
-func detectionLines(models []store.ModelRow, detections []store.DetectionRow) []DetectionLine {
-	of, lines := byKey(models), []DetectionLine{}
+func detectionLines(models []store.ModelRow, detections []store.DetectionRow) []detectionLine {
+	of, lines := byKey(models), []detectionLine{}
 	for _, d := range detections {
 		m, r := of[d.Cell.ModelKey], d.Result
-		l := DetectionLine{Suite: d.Cell.Suite, Detection: d.Cell.Key, Model: d.Cell.ModelKey, Dataset: m.Cell.Dataset, Attack: m.Cell.Attack,
+		l := detectionLine{Suite: d.Cell.Suite, Detection: d.Cell.Key, Model: d.Cell.ModelKey, Dataset: m.Cell.Dataset, Attack: m.Cell.Attack,
 			Learner: m.Cell.Learner, Seed: m.Cell.Seed, Detector: d.Cell.Detector, State: string(d.State), Message: d.Message, Target: -1,
 			Index: nothing, Suspect: store.NoClass, Seconds: nothing, Settings: settingsText(d.Cell.Settings)}
 		if m.State == store.Finished {
@@ -181,12 +181,12 @@ func detectionLines(models []store.ModelRow, detections []store.DetectionRow) []
 	return lines
 }
 
-func classLines(models []store.ModelRow, detections []store.DetectionRow) []ClassLine {
-	of, lines := byKey(models), []ClassLine{}
+func classLines(models []store.ModelRow, detections []store.DetectionRow) []classLine {
+	of, lines := byKey(models), []classLine{}
 	for _, d := range detections {
 		m := of[d.Cell.ModelKey]
 		for _, c := range d.Result.Classes {
-			lines = append(lines, ClassLine{Suite: d.Cell.Suite, Detection: d.Cell.Key, Model: d.Cell.ModelKey, Detector: d.Cell.Detector,
+			lines = append(lines, classLine{Suite: d.Cell.Suite, Detection: d.Cell.Key, Model: d.Cell.ModelKey, Detector: d.Cell.Detector,
 				Class: c.Class, Target: m.State == store.Finished && m.Result.Backdoored && c.Class == m.Result.Target, Index: stats.Num(c.Index),
 				Score: stats.Num(c.Score), Loss: stats.Num(c.Loss), ASR: stats.Num(c.ASR), Norm: stats.Num(c.Norm), Reached: c.Reached})
 		}
@@ -194,8 +194,8 @@ func classLines(models []store.ModelRow, detections []store.DetectionRow) []Clas
 	return lines
 }
 
-// FigureLine is a row of figures of one detector: see the columns of `table --format csv`.
-type FigureLine struct {
+// figureLine is a row of figures of one detector: see the columns of `table --format csv`.
+type figureLine struct {
 	Suite         string    `parquet:"suite"`
 	By            string    `parquet:"by"` // JSON of what rows are grouped by
 	Detector      string    `parquet:"detector"`
@@ -226,7 +226,7 @@ type FigureLine struct {
 
 // writeParquet writes the rows of writeCSV.
 func writeParquet(w io.Writer, sum *stats.Summary) error {
-	var lines []FigureLine
+	var lines []figureLine
 	for _, d := range sum.Detectors {
 		by, err := json.Marshal(d.By)
 		if err != nil {
@@ -237,7 +237,7 @@ func writeParquet(w io.Writer, sum *stats.Summary) error {
 		}
 		for _, s := range scopes(d) {
 			f := s.figures
-			lines = append(lines, FigureLine{sum.Suite, string(by), d.Name, s.scope, s.name, f.Models, f.Correct, f.Unsure, f.Accuracy,
+			lines = append(lines, figureLine{sum.Suite, string(by), d.Name, s.scope, s.name, f.Models, f.Correct, f.Unsure, f.Accuracy,
 				f.AccuracyInterval[0], f.AccuracyInterval[1], f.AUROC, f.AUROCInterval[0], f.AUROCInterval[1], f.TPR, f.TPRInterval[0],
 				f.TPRInterval[1], f.FPR, f.FPRInterval[0], f.FPRInterval[1], f.TargetCorrect, f.Reached, f.ImagePasses, f.Seconds,
 				poolsText(sum.Pools, d.Pools), sum.Partial})

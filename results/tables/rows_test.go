@@ -43,7 +43,7 @@ func TestParquetHasTheFiguresOfCSV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := readParquet[FigureLine](t, columns.Bytes())
+	got := readParquet[figureLine](t, columns.Bytes())
 	if len(got) != len(want)-1 || len(got) == 0 {
 		t.Fatalf("%d rows, want the %d of CSV", len(got), len(want)-1)
 	}
@@ -95,11 +95,11 @@ func TestCellsAreRows(t *testing.T) {
 		got := 0
 		switch what {
 		case "models":
-			got = len(readParquet[ModelLine](t, columns.Bytes()))
+			got = len(readParquet[modelLine](t, columns.Bytes()))
 		case "detections":
-			got = len(readParquet[DetectionLine](t, columns.Bytes()))
+			got = len(readParquet[detectionLine](t, columns.Bytes()))
 		case "classes":
-			got = len(readParquet[ClassLine](t, columns.Bytes()))
+			got = len(readParquet[classLine](t, columns.Bytes()))
 		}
 		if len(rows) != want || got != want || want == 0 {
 			t.Errorf("%s: %d rows of JSON and %d of Parquet, want %d", what, len(rows), got, want)
@@ -109,7 +109,7 @@ func TestCellsAreRows(t *testing.T) {
 	if err := RenderRows(&columns, s, "synthetic", "detections", "parquet"); err != nil {
 		t.Fatal(err)
 	}
-	for i, l := range readParquet[DetectionLine](t, columns.Bytes()) {
+	for i, l := range readParquet[detectionLine](t, columns.Bytes()) {
 		d := detections[i]
 		if l.Detection != d.Cell.Key || d.State == store.Finished && fmt.Sprint(float64(l.Index)) != fmt.Sprint(d.Result.Index) {
 			t.Errorf("row %d: %s with the index %v, want %s with %v", i, l.Detection, l.Index, d.Cell.Key, d.Result.Index)
