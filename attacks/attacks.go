@@ -51,7 +51,7 @@ var PoisonParams = []settings.Param{
 
 var attacks = registry.New("attack", func(a *Attack) string { return a.Name })
 
-// Register makes an attack known by its name, from an init function, and adds PoisonParams to its parameters where it plants a
+// Register makes an attack known by its name, from an init function, and adds PoisonParams to its settings where it plants a
 // backdoor. It panics when the name is taken.
 func Register(a *Attack) {
 	if a.Backdoors() {

@@ -21,7 +21,7 @@ type entry struct {
 	Doc    string  `json:"doc"`
 	Params []entry `json:"parameters,omitempty"`
 
-	// Of a parameter.
+	// Of a setting.
 	Unit    string   `json:"unit,omitempty"`
 	Default any      `json:"default,omitempty"`
 	Min     *float64 `json:"min,omitempty"`
@@ -32,7 +32,7 @@ type entry struct {
 // listKinds are what listed knows.
 var listKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "explain", "repair"}
 
-// listed returns everything of one of listKinds with its parameters.
+// listed returns everything of one of listKinds with its settings.
 func listed(kind string) ([]entry, error) {
 	var out []entry
 	switch kind {
@@ -178,7 +178,7 @@ func folded(s string, width int) string {
 	return b.String()
 }
 
-// allowed is a parameter's default, unit and range in words.
+// allowed is a setting's default, unit and range in words.
 func (l entry) allowed() string {
 	text := fmt.Sprint(l.Default)
 	switch v := l.Default.(type) {

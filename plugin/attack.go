@@ -33,7 +33,7 @@ func (f *file) attack(name, thing string) (*attacks.Attack, error) {
 	}
 	for _, p := range attacks.PoisonParams {
 		if slices.ContainsFunc(params, func(own settings.Param) bool { return own.Name == p.Name }) {
-			return nil, fmt.Errorf("parameter %q: every attack has it already", p.Name)
+			return nil, fmt.Errorf("setting %q: every attack has it already", p.Name)
 		}
 	}
 	a := &attacks.Attack{Name: name, Doc: d.Doc, Params: params, Content: f.sum, Stream: d.Draws}

@@ -38,7 +38,7 @@ func (f *file) detector(name, thing string) (*inspector.Detector, error) {
 	}
 	for _, p := range common {
 		if has(p.Name) {
-			return nil, fmt.Errorf("parameter %q: every detector has it already", p.Name)
+			return nil, fmt.Errorf("setting %q: every detector has it already", p.Name)
 		}
 		params = append(params, p)
 	}
@@ -125,11 +125,11 @@ func (l *look) inspect(ctx context.Context) (*inspector.Finding, error) {
 		return nil, fmt.Errorf("%d of %d classes have an index: give that of all, or of none", indices, len(r.Classes))
 	case ruled:
 		if rule = l.in.Settings.String("index"); rule != "mad" && rule != "studentized" {
-			return nil, fmt.Errorf("it gave no indices, and its own parameter index is %.40q: only mad and studentized are known", rule)
+			return nil, fmt.Errorf("it gave no indices, and its own setting index is %.40q: only mad and studentized are known", rule)
 		}
 		r.Judge(rule, l.in.Settings.Float("k"))
 	default:
-		return nil, fmt.Errorf("it gave no indices, and declares a parameter index that is no word")
+		return nil, fmt.Errorf("it gave no indices, and declares a setting index that is no word")
 	}
 	return r, nil
 }

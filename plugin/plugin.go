@@ -130,11 +130,11 @@ func (f *file) declare(kind, thing string) (d declaration, params []settings.Par
 	for _, p := range d.Params {
 		read := map[string]func(json.RawMessage) (any, error){"float": as[float64], "int": as[int], "bool": as[bool], "str": as[string]}[p.Type]
 		if read == nil {
-			return d, nil, fmt.Errorf("parameter %.40q: the default is a %.40s, want int, float, bool or str", p.Name, p.Type)
+			return d, nil, fmt.Errorf("setting %.40q: the default is a %.40s, want int, float, bool or str", p.Name, p.Type)
 		}
 		v, err := read(p.Default)
 		if err != nil {
-			return d, nil, fmt.Errorf("parameter %.40q: the default %.40s: %w", p.Name, p.Default, err)
+			return d, nil, fmt.Errorf("setting %.40q: the default %.40s: %w", p.Name, p.Default, err)
 		}
 		params = append(params, settings.Param{Name: p.Name, Unit: p.Unit, Doc: p.Doc, Default: v, Min: p.Min, Max: p.Max, Choices: p.Choices})
 	}

@@ -108,7 +108,7 @@ func TestHostileModelsAreRefused(t *testing.T) {
 		"an unknown learner":      {func(h map[string]any, _ *safetensors.File) { h["learner"] = "prograd" }, `"prograd"`},
 		"an endless learner":      {func(h map[string]any, _ *safetensors.File) { h["learner"] = long }, "unknown prompt learner"},
 		"an unknown setting":      {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{"depth": 3} }, `"depth"`},
-		"an endless setting":      {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{long: long} }, "unknown parameter"},
+		"an endless setting":      {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{long: long} }, "unknown setting"},
 		"an endless value":        {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{"context": long} }, `"context"`},
 		"a setting out of range":  {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{"context": 1e6} }, `"context"`},
 		"a setting of wrong type": {func(h map[string]any, _ *safetensors.File) { h["settings"] = map[string]any{"context": "3"} }, `"context"`},

@@ -9,16 +9,16 @@ import (
 
 var kebab = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
-// shortestDoc is the fewest letters that a parameter can be explained in.
+// shortestDoc is the fewest letters that a setting can be explained in.
 const shortestDoc = 10
 
-// CheckDeclaration says what is wrong with declarations of parameters that come from outside this program: each is named in
+// CheckDeclaration says what is wrong with declarations of settings that come from outside this program: each is named in
 // kebab-case, once, documented in one line, and has a default that its own declaration accepts; numbers have a range.
 func CheckDeclaration(params []Param) error {
 	seen := map[string]bool{}
 	for _, p := range params {
 		fail := func(format string, args ...any) error {
-			return fmt.Errorf("parameter %.40q: %s", p.Name, fmt.Sprintf(format, args...))
+			return fmt.Errorf("setting %.40q: %s", p.Name, fmt.Sprintf(format, args...))
 		}
 		switch {
 		case !kebab.MatchString(p.Name):
@@ -42,7 +42,7 @@ func CheckDeclaration(params []Param) error {
 				return fail("a word has no unit")
 			}
 		default:
-			return fail("no parameter is a %T", p.Default)
+			return fail("no setting is a %T", p.Default)
 		}
 		if _, err := Resolve([]Param{p}, map[string]any{p.Name: p.Default}); err != nil {
 			return fmt.Errorf("the default of %w", err)

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Param declares one parameter. Default decides its type: float64, int, bool or string.
+// Param declares one setting. Default decides its type: float64, int, bool or string.
 type Param struct {
 	Name    string
 	Unit    string // "px", "pixel value", "epochs", ...; empty for a pure number
@@ -23,12 +23,12 @@ type Param struct {
 	Choices []string // for string: the values allowed; any value when empty
 }
 
-// Values are resolved parameters: every declared name is present and of its declared type.
+// Values are resolved settings: every declared name is present and of its declared type.
 type Values map[string]any
 
-// Resolve checks the given parameters against their declarations and fills in the defaults. Whole numbers are accepted
+// Resolve checks the given settings against their declarations and fills in the defaults. Whole numbers are accepted
 // where a float64 is declared, and whole float64s where an int is declared. Unknown names, wrong types, numbers out of
-// range or not finite, and strings that are no choice give an error that names the parameter and what is allowed.
+// range or not finite, and strings that are no choice give an error that names the setting and what is allowed.
 func Resolve(params []Param, given map[string]any) (Values, error) {
 	out := make(Values, len(params))
 	for _, p := range params {
@@ -42,11 +42,11 @@ func Resolve(params []Param, given map[string]any) (Values, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(params, func(p Param) bool { return p.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown parameter %.80q; known are %s", name, list(params))
+			return nil, fmt.Errorf("unknown setting %.80q; known are %s", name, list(params))
 		}
 		v, err := params[i].convert(given[name])
 		if err != nil {
-			return nil, fmt.Errorf("parameter %q: %w", name, err)
+			return nil, fmt.Errorf("setting %q: %w", name, err)
 		}
 		out[name] = v
 	}
@@ -102,7 +102,7 @@ func (p Param) convert(v any) (any, error) {
 		}
 		return s, nil
 	}
-	panic(fmt.Sprintf("settings: parameter %q declares a default of type %T", p.Name, p.Default))
+	panic(fmt.Sprintf("settings: setting %q declares a default of type %T", p.Name, p.Default))
 }
 
 // show writes a value that a stranger may have chosen in a line of modest length.
@@ -127,16 +127,16 @@ func (p Param) checkRange(f float64) error {
 	return nil
 }
 
-// Float returns a float64 parameter. It panics when the name was not declared as one: a fault of the program.
+// Float returns a float64 setting. It panics when the name was not declared as one: a fault of the program.
 func (v Values) Float(name string) float64 { return get[float64](v, name) }
 
-// Int returns an int parameter; see Float.
+// Int returns an int setting; see Float.
 func (v Values) Int(name string) int { return get[int](v, name) }
 
-// Bool returns a bool parameter; see Float.
+// Bool returns a bool setting; see Float.
 func (v Values) Bool(name string) bool { return get[bool](v, name) }
 
-// String returns a string parameter; see Float.
+// String returns a string setting; see Float.
 func (v Values) String(name string) string { return get[string](v, name) }
 
 func get[T any](v Values, name string) T {
@@ -147,7 +147,7 @@ func get[T any](v Values, name string) T {
 	return x
 }
 
-// Without returns a copy without the parameters of the given names.
+// Without returns a copy without the settings of the given names.
 func (v Values) Without(names []string) Values {
 	rest := maps.Clone(v)
 	for _, name := range names {

@@ -24,7 +24,7 @@ func TestDefaultsFillWhatIsNotGiven(t *testing.T) {
 		}
 	}
 	if got, err := Resolve(nil, nil); err != nil || len(got) != 0 {
-		t.Errorf("without parameters: %v, %v", got, err)
+		t.Errorf("without settings: %v, %v", got, err)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: %v was accepted as %v", c.name, c.given, got[c.name])
 		} else if msg := err.Error(); !strings.Contains(msg, `"`+c.name+`"`) || !strings.Contains(msg, c.want) || strings.Contains(msg, "\n") {
-			t.Errorf("%s: %v: the error %q should name the parameter and say %q", c.name, c.given, msg, c.want)
+			t.Errorf("%s: %v: the error %q should name the setting and say %q", c.name, c.given, msg, c.want)
 		}
 	}
 	if _, err := Resolve(nil, map[string]any{"x": 1}); err == nil || !strings.Contains(err.Error(), "known are none") {
@@ -128,7 +128,7 @@ func TestAccessorsKnowTheDeclaredType(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a default of a type that is no parameter's: no panic")
+			t.Error("a default of a type that is no setting's: no panic")
 		}
 	}()
 	_, _ = Resolve([]Param{{Name: "x", Default: []int{1}}}, map[string]any{"x": 1})

@@ -41,7 +41,7 @@ func mark(n *yaml.Node, line int) {
 
 // assign puts a value at a dotted path. Steps are keys of settings, or, in a list, the name of an element ("attacks.badnets")
 // or its place counted from 0, or "*" for all elements; "attacks.*.share" and "detectors.*.batch" mean those that have such a
-// parameter. An element that is only a name becomes settings. What is not there is made.
+// setting. An element that is only a name becomes settings. What is not there is made.
 func (s *source) assign(root *yaml.Node, path string, value *yaml.Node) error {
 	steps := strings.Split(path, ".")
 	if len(steps) > 2 && steps[1] == "*" && steps[0] != "sweep" && steps[0] != "search" {
@@ -95,12 +95,12 @@ func (s *source) assignAll(root *yaml.Node, steps []string, value *yaml.Node) er
 		}
 	}
 	if !some {
-		return s.errorf(value, "%q: none of the %s has a parameter %q", strings.Join(steps, "."), steps[0], steps[2])
+		return s.errorf(value, "%q: none of the %s has a setting %q", strings.Join(steps, "."), steps[0], steps[2])
 	}
 	return nil
 }
 
-// takes tells whether an attack or a detector has a parameter; elements of other lists take any, and say so where they do not.
+// takes tells whether an attack or a detector has a setting; elements of other lists take any, and say so where they do not.
 func (s *source) takes(list, name, param string) bool {
 	var of known // nothing where the name is unknown
 	switch list {

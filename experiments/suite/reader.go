@@ -133,7 +133,7 @@ func (r *reader) learner(n *yaml.Node) Choice {
 	})
 }
 
-// known is what is registered by a name: the name in results, parameters, and the content of a plugin.
+// known is what is registered by a name: the name in results, settings, and the content of a plugin.
 type known struct {
 	name    string
 	params  []settings.Param

@@ -76,8 +76,8 @@ func TestBadSearchesAreRefusedWithTheirLine(t *testing.T) {
 		{"too few, as one is the default", calibration, "search={trials: 3, detectors.ci.margin: [5, 5.0, 7]}",
 			"--set search={trials: 3, detectors.ci.margin: [5, 5.0, 7]}: search: 3 trials, but detector ci has only 2"},
 		{"no trials", calibration, "search.trials=0", "--set search.trials=0: search: trials: want 1 to"},
-		{"unknown setting", calibration, "search.detectors.ci.epsilom=[1]", `--set search.detectors.ci.epsilom=[1]: detector ci: unknown parameter "epsilom"`},
-		{"value out of range", calibration, "search.detectors.ci.epsilon=[0.1, 2]", `--set search.detectors.ci.epsilon=[0.1, 2]: detector ci: parameter "epsilon"`},
+		{"unknown setting", calibration, "search.detectors.ci.epsilom=[1]", `--set search.detectors.ci.epsilom=[1]: detector ci: unknown setting "epsilom"`},
+		{"value out of range", calibration, "search.detectors.ci.epsilon=[0.1, 2]", `--set search.detectors.ci.epsilon=[0.1, 2]: detector ci: setting "epsilon"`},
 		{"unknown detector", calibration, "search.detectors.cj.epsilon=[0.1]", `--set search.detectors.cj.epsilon=[0.1]: there is no "detectors.cj"`},
 		{"not a detector's", calibration, "search.tuning.epochs=[1]", `--set search.tuning.epochs=[1]: search: "tuning.epochs": want trials, measurements, seed or detectors.NAME.SETTING`},
 		{"a detector's name", calibration, "search.detectors.ci.name=[ci]", `--set search.detectors.ci.name=[ci]: search: "detectors.ci.name": want`},
@@ -115,9 +115,9 @@ func TestBadCalibrationsAreRefusedWithTheirLine(t *testing.T) {
 		t.Fatalf("%+v, %v", f, err)
 	}
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown setting", strings.Replace(good, "epsilon", "epsilom", 1), `5: detector ci: unknown parameter "epsilom"`},
-		{"out of range", strings.Replace(good, "0.05", "5", 1), `5: detector ci: parameter "epsilon": want`},
-		{"text for a number", strings.Replace(good, "0.05", "x", 1), `5: detector ci: parameter "epsilon": want a number`},
+		{"unknown setting", strings.Replace(good, "epsilon", "epsilom", 1), `5: detector ci: unknown setting "epsilom"`},
+		{"out of range", strings.Replace(good, "0.05", "5", 1), `5: detector ci: setting "epsilon": want`},
+		{"text for a number", strings.Replace(good, "0.05", "x", 1), `5: detector ci: setting "epsilon": want a number`},
 		{"unknown detector", strings.Replace(good, "  ci:", "  cj:", 1), `4: unknown detector "cj"`},
 		{"unknown key", good + "    aurok: 1\n", `7: unknown key "aurok"`},
 		{"unknown key of all", good + "trails: 1\n", `7: unknown key "trails"`},

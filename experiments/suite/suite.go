@@ -97,7 +97,7 @@ var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-
 const maxSuite = 1 << 20
 
 // Load reads a suite file, or the program's own of that name where there is none; see Parse. It runs the plugins that the suite
-// names, which lie beside it, as far as it takes to know their parameters.
+// names, which lie beside it, as far as it takes to know their settings.
 func Load(path string, sets []string) (*File, error) {
 	text, err := readOr(path, path, maxSuite)
 	if err != nil {
@@ -127,7 +127,7 @@ func ParseFS(fsys fs.FS, path string, text []byte, sets []string) (*File, error)
 }
 
 // Parse reads the text of a suite file after the overrides "PATH=VALUE" in sets. It is strict: unknown and repeated keys,
-// a second document, fractions where whole numbers belong, numbers that are not plain decimal, and parameters that a
+// a second document, fractions where whole numbers belong, numbers that are not plain decimal, and settings that a
 // learner, attack or detector does not have or not allow are refused with the file and line. Whoever wrote the text, nothing that it
 // names is run: a plugin is unknown, unless Load has met it.
 func Parse(path string, text []byte, sets []string) (*File, error) {

@@ -220,8 +220,8 @@ func quoted(n *yaml.Node) bool {
 	return n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && realNumber.MatchString(n.Value)
 }
 
-// resolve checks the entries of a mapping, except those in skip, against declared parameters and fills in defaults.
-// Errors name the line of the parameter at fault.
+// resolve checks the entries of a mapping, except those in skip, against declared settings and fills in defaults.
+// Errors name the line of the setting at fault.
 func (s *source) resolve(n *yaml.Node, what string, params []settings.Param, skip ...string) (settings.Values, error) {
 	given := map[string]any{}
 	if n != nil {
@@ -238,11 +238,11 @@ func (s *source) resolve(n *yaml.Node, what string, params []settings.Param, ski
 			}
 			if i := slices.IndexFunc(params, func(p settings.Param) bool { return p.Name == e.name }); i >= 0 {
 				if _, text := params[i].Default.(string); !text && quoted(e.value) {
-					return nil, s.errorf(e.value, "%s: parameter %q: want a number, got the quoted text %q: leave out the quotes", what, e.name, e.value.Value)
+					return nil, s.errorf(e.value, "%s: setting %q: want a number, got the quoted text %q: leave out the quotes", what, e.name, e.value.Value)
 				}
 				if _, whole := params[i].Default.(int); whole {
 					if _, ok := v.(int); !ok {
-						return nil, s.errorf(e.value, "%s: parameter %q: want a whole number, got %s", what, e.name, e.value.Value)
+						return nil, s.errorf(e.value, "%s: setting %q: want a whole number, got %s", what, e.name, e.value.Value)
 					}
 				}
 			}

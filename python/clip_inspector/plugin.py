@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Param:
-    """A parameter: a number with a range, true or false, or a word. Its default decides its type."""
+    """A setting: a number with a range, true or false, or a word. Its default decides its type."""
 
     name: str  # in kebab-case; the plugin gets it with _ for -
     default: float | int | bool | str
@@ -32,7 +32,7 @@ class Param:
 
 
 def declare(*params: Param, draws: str = "") -> Callable[[T], T]:
-    """Declare the parameters of an attack or a detector, a function or a class.
+    """Declare the settings of an attack or a detector, a function or a class.
 
     draws is the name under which target and trigger are drawn; its own name where it is empty.
     """

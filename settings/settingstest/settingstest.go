@@ -13,9 +13,9 @@ import (
 
 var kebab = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
-// Check fails the test unless every parameter is named in kebab-case, once, documented in one line, and has a default that
+// Check fails the test unless every setting is named in kebab-case, once, documented in one line, and has a default that
 // its own declaration accepts; and unless values of a wrong type, out of range, not finite or no choice, and unknown names, are
-// refused with an error that names the parameter.
+// refused with an error that names the setting.
 func Check(t *testing.T, params []settings.Param) {
 	t.Helper()
 	refused := func(name string, value any) {
@@ -24,10 +24,10 @@ func Check(t *testing.T, params []settings.Param) {
 		if err == nil {
 			t.Errorf("%s: %v (%T) was accepted", name, value, value)
 		} else if !strings.Contains(err.Error(), `"`+name+`"`) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: the error is no line that names the parameter: %v", name, err)
+			t.Errorf("%s: the error is no line that names the setting: %v", name, err)
 		}
 	}
-	refused("no-such-parameter", 1)
+	refused("no-such-setting", 1)
 	seen := map[string]bool{}
 	for _, p := range params {
 		if !kebab.MatchString(p.Name) || seen[p.Name] {
@@ -68,7 +68,7 @@ func Check(t *testing.T, params []settings.Param) {
 				refused(p.Name, "no-such-choice")
 			}
 		default:
-			t.Errorf("%s: no parameter may be a %T", p.Name, p.Default)
+			t.Errorf("%s: no setting may be a %T", p.Name, p.Default)
 		}
 		if _, word := p.Default.(string); word && p.Unit != "" {
 			t.Errorf("%s is a word and has the unit %q", p.Name, p.Unit)
