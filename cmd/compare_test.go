@@ -39,7 +39,7 @@ func TestCompareTwoRuns(t *testing.T) {
 		t.Errorf("the setting that differs: %+v", d)
 	}
 	text := compare(a, b)
-	for _, want := range []string{"| ci ", "detector.epsilon differs", "McNemar", "scores differ by at most"} {
+	for _, want := range []string{"| ci ", "detector.epsilon differs", "McNemar", "indices differ by at most"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

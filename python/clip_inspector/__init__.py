@@ -5,9 +5,9 @@ See docs/python.md, and clip_inspector.plugin for attacks and detectors in Pytho
 
 from ._api import inspect, repair, results, run
 from ._program import Progress, ProgramError
-from ._reports import AfterRepair, ClassReport, Delivered, Finding, ReadFile, ReferenceFinding, Repair, RepairedModel, Subject
+from ._reports import AfterRepair, ClassReport, Delivered, Explanation, Family, Finding, ReadFile, ReferenceFinding, Repair, RepairedModel, Subject
 
 __all__ = [
-    "inspect", "repair", "run", "results", "Progress", "ProgramError", "Finding", "ClassReport", "ReferenceFinding", "Delivered",
-    "Subject", "ReadFile", "Repair", "AfterRepair", "RepairedModel",
+    "inspect", "repair", "run", "results", "Progress", "ProgramError", "Finding", "ClassReport", "ReferenceFinding", "Explanation",
+    "Family", "Delivered", "Subject", "ReadFile", "Repair", "AfterRepair", "RepairedModel",
 ]

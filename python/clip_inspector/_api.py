@@ -52,6 +52,7 @@ def inspect(
     init: str | None = None,
     per_class: int = 16,
     references: int = 0,
+    classes_to_explain: int = 1,
     seed: int = 1,
     set: Mapping[str, Any] | None = None,
     max_time: str | None = None,
@@ -64,13 +65,15 @@ def inspect(
 
     model is a checkpoint's path, a module of Dassl's with a prompt_learner, its state_dict, or a tensor of CoOp's contexts [n,W] or
     [K,n,W]. class_names are in the order of the labels, or a file of them; a file of this project has its own. ood are unlabelled images
-    that show none of the classes, shots labelled ones: folders. set are settings such as {"detector.epsilon": 0.05}. out is the folder for
+    that show none of the classes, shots labelled ones: folders. classes_to_explain is how many classes, the suspect first, are looked at
+    once more for the kind of trigger that they answer to. set are settings such as {"detector.epsilon": 0.05}. out is the folder for
     report and pictures; a new temporary one where it is None. progress=True shows bars, a function gets each Progress.
     """
     folder = pathlib.Path(tempfile.mkdtemp(prefix="clip-inspector-") if out is None else out)
     report = _audit(
         "inspect", model, class_names, folder, progress, (0, 1, 2), set, learner, class_position, clip=clip, ood=ood, shots=shots,
-        detector=detector, init=init, per_class=per_class, references=references, seed=seed, max_time=max_time, device=device, threads=threads,
+        detector=detector, init=init, per_class=per_class, references=references,
+        classes_to_explain=classes_to_explain, seed=seed, max_time=max_time, device=device, threads=threads,
     )
     return Finding.of(report, folder)
 

@@ -39,6 +39,46 @@ class ReferenceFinding:
     source: str
     accuracy: float
     p: float  # probability of the model's evidence on a clean model
+    p_of_references: list[float | None] = field(default_factory=list)  # that of each reference beside the others
+
+
+@dataclass(frozen=True)
+class Family:
+    """What speaks for one kind of trigger."""
+
+    kind: str
+    evidence: float | None
+    lift: float | None
+    gain: float | None
+    asr: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which kind of trigger a class answers to."""
+
+    class_name: str
+    kind: str  # patch, blend, perturbation, warp, wave or none
+    says: str  # that in words
+    strongest: str  # kind of the recovered trigger, whether it explains the class or not
+    families: list[Family]
+    size: float | None
+    unit: str
+    asr: float | None  # of the recovered trigger, on pool images that it was not fitted to
+    zero_shot_asr: float | None
+    other_classes_asr: float | None  # the same inversion, aimed at other classes: the largest
+    zero_shot_inversion_asr: float | None
+    psnr: float | None
+    ssim: float | None
+    picture: str  # file of the finding's folder
+    trigger: str  # likewise
+    place: str = ""
+    anywhere: bool = False
+
+    @staticmethod
+    def of(data: dict[str, Any]) -> Explanation:
+        rest = {k: v for k, v in data.items() if k != "families"}
+        return made(Explanation, rest, class_name=data["class"], families=[made(Family, f) for f in data["families"] or []])
 
 
 @dataclass(frozen=True)
@@ -89,6 +129,7 @@ class Finding:
     twins: list[list[str]]
     encoder: ClassReport | None
     references: ReferenceFinding | None
+    explanations: list[Explanation]  # of the suspect, and of as many more classes as were asked for
     checkpoint: str
     clip: str  # fingerprint of the encoders
     delivered_encoders: Delivered
@@ -129,6 +170,7 @@ class Finding:
             "notes": data.get("notes") or [],
             "encoder": ClassReport.of(data["encoder"]) if data.get("encoder") else None,
             "references": made(ReferenceFinding, data["references"]) if data.get("references") else None,
+            "explanations": [Explanation.of(e) for e in data.get("explanations") or []],
             "delivered_encoders": made(Delivered, data["delivered_encoders"]),
             "subject": Subject.of(data["subject"]),
         }

@@ -13,7 +13,8 @@ if "CLIPINSPECTOR_PROGRAM" not in os.environ:
         os.environ["CLIPINSPECTOR_PROGRAM"] = str(built)
 
 PLUGINS = pathlib.Path(__file__).parents[2] / "examples" / "plugins"
-BUDGET = {"detector.optimise": 64, "detector.measure": 32, "detector.batch": 16}
+BUDGET = {"detector.optimise": 32, "detector.measure": 32, "detector.batch": 16}
+LOOK = {"explain.draws": 4, "explain.images": 4, "explain.optimise": 32, "explain.measure": 16, "explain.others": 1}  # a second look
 SMALL = {"datasets": ["mini-pets"], "shots": 4, "test-images": 24, "tuning.epochs": 20, "learner": {"name": "coop", "context": 4}, "pool.images": 96,
          "ood.images": 24, "seeds": [1]}
 

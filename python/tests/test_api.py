@@ -2,15 +2,17 @@
 
 import json
 import math
+import pathlib
 import subprocess
 
 import numpy as np
 import pytest
 
 import clip_inspector as ci
+from clip_inspector._models import checkpoint
 from clip_inspector._program import program
 from clip_inspector._tensors import read, write
-from conftest import BUDGET, SMALL
+from conftest import BUDGET, LOOK, SMALL
 
 CLASSES = ["Bulldog", "Beagle"]
 
@@ -40,30 +42,36 @@ def test_a_finished_run_is_not_run_again(run):
 
 def test_inspect_is_the_report(model, tmp_path):
     told = []
-    f = ci.inspect(model, detector="ci", set=BUDGET, out=tmp_path / "audit", progress=told.append)
+    f = ci.inspect(model, detector="ci", set={**BUDGET, **LOOK}, out=tmp_path / "audit", progress=told.append)
     report = json.loads((tmp_path / "audit" / "report.json").read_text())
     assert f.raw == report and f.decision == report["decision"] and f.index == report["index"] and f.subject.class_names == classes(model)
     assert [c.class_name for c in f.classes] == classes(model) and max(c.index for c in f.classes) == f.index
     assert f.picture.exists() and f.backdoored == (f.decision == "backdoored")
+    e = f.explanations[0]
+    assert e.class_name == f.suspect and e.says and (f.folder / e.picture).exists() and e.kind in {"none", *(x.kind for x in e.families)}
     assert any(p.what == "inverting classes" and p.done == p.total for p in told)
-    printed = subprocess.run([program(), "inspect", "--checkpoint", model, "--ood", "builtin:mini", "--detector", "ci", "--out", tmp_path / "again",
+    printed = subprocess.run([program(), "inspect", "--checkpoint", model, "--ood", "builtin:mini", "--detector", "ci", "--out", tmp_path / "again", "--classes-to-explain", "0",
                               *[x for k, v in BUDGET.items() for x in ("--set", f"{k}={v}")]], capture_output=True, text=True).stdout
     assert f"verdict: {f.decision}" in printed
 
 
+def seen(*given):
+    """What ci sees in a model, without a second look."""
+    return ci.inspect(*given, detector="ci", set=BUDGET, classes_to_explain=0)
+
+
 def test_contexts_as_they_are(model):
-    by_path = ci.inspect(model, detector="ci", set=BUDGET)
+    by_path = seen(model)
     context = read(model)["ctx"]
-    assert context.shape == (4, 128)
-    by_tensor = ci.inspect(context, classes(model), detector="ci", set=BUDGET)
+    assert context.shape == (4, 128) and not by_path.explanations
+    by_tensor = seen(context, classes(model))
     assert by_tensor.learner == "coop" and [c.index for c in by_tensor.classes] == [c.index for c in by_path.classes]
-    each = ci.inspect(np.stack([context] * 9), classes(model), detector="ci", set=BUDGET)
+    each = seen(np.stack([context] * 9), classes(model))
     assert [round(c.loss, 3) for c in each.classes] == [round(c.loss, 3) for c in by_path.classes]
 
 
 def test_modules_of_dassl(model, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed: modules were not tried")
-    by_path = ci.inspect(model, detector="ci", set=BUDGET)
     subprocess.run([program(), "export", "--checkpoint", model, "--clip", "builtin:mini", "--to", tmp_path], check=True, capture_output=True)
     state = torch.load(tmp_path / "prompt_learner" / "model.pth.tar-1", weights_only=True)["state_dict"]
 
@@ -83,14 +91,20 @@ def test_modules_of_dassl(model, tmp_path):
 
     module = CustomCLIP()
     module.prompt_learner.load_state_dict(state)
-    for given in (module, module.prompt_learner, module.prompt_learner.state_dict(), module.prompt_learner.ctx):
-        f = ci.inspect(given, classes(model), detector="ci", set=BUDGET)
-        assert [c.index for c in f.classes] == [c.index for c in by_path.classes]
+    assert [c.index for c in seen(module, classes(model)).classes] == [c.index for c in seen(model).classes]
+    files = set()
+    for i, given in enumerate((module, module.prompt_learner, module.prompt_learner.state_dict())):
+        (tmp_path / str(i)).mkdir()
+        path, hints = checkpoint(given, tmp_path / str(i))
+        assert hints["learner"] == "coop"
+        files.add(pathlib.Path(path).read_bytes())
+    assert len(files) == 1
 
 
 def test_cocoop_modules(tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed: modules were not tried")
-    folder = ci.run(out=tmp_path / "run", set={**SMALL, "learner": "cocoop", "tuning.epochs": 2, "attacks": ["clean"], "detectors": []})
+    folder = ci.run(out=tmp_path / "run", set={**SMALL, "datasets": [{"name": "mini-pets", "classes": 5}], "learner": "cocoop", "tuning.epochs": 1, "shots": 2,
+                                               "attacks": ["clean"], "detectors": []})
     path = folder / ci.results(folder, "models").path[0]
     params = read(path)
 
@@ -106,14 +120,13 @@ def test_cocoop_modules(tmp_path):
 
     learner = PromptLearner()
     learner.load_state_dict({k: torch.from_numpy(v) for k, v in params.items()})
-    by_path = ci.inspect(path, detector="ci", set=BUDGET)
-    f = ci.inspect(learner, classes(path), detector="ci", set=BUDGET)
+    by_path, f = seen(path), seen(learner, classes(path))
     assert f.learner == "cocoop" and [c.index for c in f.classes] == [c.index for c in by_path.classes]
 
 
 def test_repair(model, tmp_path):
     r = ci.repair(model, shots="mini-pets", out=tmp_path / "repaired.safetensors", detector="ci", per_class=4,
-                  set={**BUDGET, "repair.epochs": 2})
+                  set={**BUDGET, **LOOK, "repair.epochs": 2})
     assert [m.name for m in r.models] == ["delivered", "repaired", "control"] and all(0 <= m.acc <= 1 and 0 <= m.asr <= 1 for m in r.models)
     assert r.written == tmp_path / "repaired.safetensors" and classes(r.written) == classes(model) and r.epochs == 2
     assert not np.array_equal(read(r.written)["ctx"], read(model)["ctx"]) and r.before.suspect in classes(model)

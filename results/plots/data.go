@@ -118,6 +118,18 @@ func (d *Data) attacks() (names []string) {
 	return names
 }
 
+// datasets names the datasets of the finished models, in plan order.
+func (d *Data) datasets() (names []string) {
+	seen := map[string]bool{}
+	for _, m := range d.models {
+		if !seen[m.Cell.Dataset] {
+			seen[m.Cell.Dataset] = true
+			names = append(names, m.Cell.Dataset)
+		}
+	}
+	return names
+}
+
 // Case is a model that is shown class by class.
 type Case struct {
 	Model   store.ModelRow

@@ -18,6 +18,9 @@ import (
 // Omitted is a figure that does not apply to a suite, and why.
 type Omitted struct{ Name, Reason string }
 
+// mostDatasets is how many datasets a figure has side by side.
+const mostDatasets = 100
+
 // Figures lays out all figures that apply to a suite, and says which do not. cases are the models to show class by class and,
 // where they have pictures, in the gallery.
 func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
@@ -41,15 +44,19 @@ func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 		}
 		swept = "the suite sweeps " + strings.Join(paths, ", ") + ": see its sweeps"
 	}
+	crowded := ""
+	if n := len(d.datasets()); n > mostDatasets {
+		crowded = fmt.Sprintf("%d datasets cannot be read side by side; at most %d can", n, mostDatasets)
+	}
 	for _, p := range []struct {
 		name   string
 		make   func() (*Figure, string)
 		reason string
 	}{
 		{"roc", func() (*Figure, string) { return ROC(d) }, cmp.Or(noVerdict, swept)},
-		{"accuracy-by-dataset", func() (*Figure, string) { return accuracy(d, "dataset") }, cmp.Or(noVerdict, swept)},
+		{"accuracy-by-dataset", func() (*Figure, string) { return accuracy(d, "dataset") }, cmp.Or(noVerdict, swept, crowded)},
 		{"accuracy-by-attack", func() (*Figure, string) { return accuracy(d, "attack") }, cmp.Or(noVerdict, swept)},
-		{"models", func() (*Figure, string) { return models(d) }, swept},
+		{"models", func() (*Figure, string) { return models(d) }, cmp.Or(swept, crowded)},
 		{"indices", func() (*Figure, string) { return Indices(d, cases) }, cmp.Or(noVerdict, swept)},
 		{"losses", func() (*Figure, string) { return Losses(d) }, cmp.Or(noVerdict, swept)},
 		{"thresholds", func() (*Figure, string) { return thresholds(d) }, cmp.Or(noVerdict, swept)},
@@ -219,14 +226,11 @@ func models(d *Data) (*Figure, string) {
 	if len(d.models) == 0 {
 		return nil, "no model is finished"
 	}
-	var datasets []string
+	datasets := d.datasets()
 	var seeds []int
 	clean := map[string]float64{} // by dataset and seed
 	at := func(m store.ModelRow) string { return fmt.Sprint(m.Cell.Dataset, m.Cell.Seed) }
 	for _, m := range d.models {
-		if !slices.Contains(datasets, m.Cell.Dataset) {
-			datasets = append(datasets, m.Cell.Dataset)
-		}
 		if !slices.Contains(seeds, m.Cell.Seed) {
 			seeds = append(seeds, m.Cell.Seed)
 		}
@@ -399,7 +403,7 @@ func Indices(d *Data, cases []Case) (*Figure, string) {
 
 // Losses draws loss against success rate of every class of every model; nil and the reason where no class has both.
 func Losses(d *Data) (*Figure, string) {
-	others := series{colour: rgb(0xa8, 0xa8, 0xa8), glyph: draw.RingGlyph{}}
+	others := series{colour: rgb(0x88, 0x88, 0x88), glyph: draw.RingGlyph{}}
 	cleans := series{colour: rgb(0x1b, 0x7a, 0xb0), glyph: draw.PlusGlyph{}}
 	targets := series{colour: rgb(0x14, 0x14, 0x14), glyph: draw.PyramidGlyph{}}
 	var plots []*plot.Plot
@@ -425,14 +429,14 @@ func Losses(d *Data) (*Figure, string) {
 		if math.IsInf(p.Y.Min, 0) {
 			continue // no class has both figures
 		}
-		p.X.Min, p.X.Max = math.Floor(10*p.X.Min)/10, 1
+		p.X.Min, p.X.Max = math.Min(0.9, math.Floor(10*p.X.Min)/10), 1
+		if p.X.Min > 0 {
+			p.X.Label.Text += fmt.Sprintf(", axis from %.2g", p.X.Min)
+		}
 		room := 0.02 * (p.X.Max - p.X.Min)
 		p.X.Min, p.X.Max = p.X.Min-room, p.X.Max+room
 		p.Y.Min = math.Min(0, p.Y.Min)
 		p.Y.Max += 0.03 * (p.Y.Max - p.Y.Min)
-		if p.X.Min > 0 {
-			p.X.Label.Text += fmt.Sprintf(", axis from %.2g", p.X.Min)
-		}
 		plots = append(plots, p)
 	}
 	if len(plots) == 0 {

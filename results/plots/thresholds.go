@@ -157,7 +157,7 @@ func (b Beside) Figure() *Figure {
 		caption += " Each reference is compared with the others by the same rule."
 	}
 	if b.P < leastP {
-		caption += fmt.Sprintf(" What is below %g stands there.", leastP)
+		caption += fmt.Sprintf(" What is below %g stands at the edge.", leastP)
 	}
 	return panels(&Figure{Title: fmt.Sprintf("p = %.3g among its references", b.P), Caption: caption},
 		[]key{{"this model", model}, {"clean reference", others}, {fmt.Sprintf("level %.3g", b.Level), rule{}}}, []*plot.Plot{p}, 1, 6*vg.Inch, 1.3*vg.Inch)

@@ -60,8 +60,11 @@ func ComparisonNotes(c *stats.Comparison) (out []string) {
 		out = append(out, fmt.Sprintf("%s differs: %s (A), %s (B).", d.Path, few(d.Values[0]), few(d.Values[1])))
 	}
 	for _, d := range c.Detectors {
-		text := fmt.Sprintf("%s: scores differ by at most %.2g, indices by %.2g; %d verdicts differ, %d of them with an index within %v of k, and %d suspects",
-			d.Detector, d.Score, d.Index, d.Verdicts, d.Doubtful, stats.Doubt, d.Suspects)
+		text := fmt.Sprintf("%s: %d verdicts differ, %d of them with an index within %v of k, and %d suspects; indices differ by at most %.2g",
+			d.Detector, d.Verdicts, d.Doubtful, stats.Doubt, d.Suspects, d.Index)
+		if c.By != "detector" { // else the scores are of different things
+			text += fmt.Sprintf(", scores by %.2g", d.Score)
+		}
 		if d.Passes[0] != d.Passes[1] {
 			text += fmt.Sprintf("; image passes %s (A), %s (B)", thousands(stats.Num(d.Passes[0])), thousands(stats.Num(d.Passes[1])))
 		}

@@ -120,6 +120,13 @@ func newOverview(s *Suite, l links, q url.Values) (*overview, error) {
 	default:
 		o.Shown = fmt.Sprintf("Figures are of %d of %d models; %d are not finished.", finished, n, len(shown.Models)-finished)
 	}
+	open := 0
+	for _, d := range shown.Detections {
+		open += count(d.State != store.Finished)
+	}
+	if open > 0 {
+		o.Shown = fmt.Sprintf("%s; %d of %d detections are not finished.", strings.TrimSuffix(o.Shown, "."), open, len(shown.Detections))
+	}
 	if len(shown.Models) > 0 {
 		if err := o.figures(s, shown, f, l, q); err != nil {
 			return nil, err

@@ -92,6 +92,11 @@
     }
   }
 
+  // What goes on beyond the right edge fades there.
+  const fade = () => {
+    for (const e of document.querySelectorAll(".scroll, figure")) e.classList.toggle("beyond", e.scrollLeft + e.clientWidth < e.scrollWidth - 2);
+  };
+
   let tables = [];
   const dress = () => {
     tables = [...document.querySelectorAll(".scroll > table")].map((t) => new Table(t));
@@ -169,6 +174,7 @@
     for (const t of tables) if (all.includes(t.table.id) && !t.all) { t.all = true; t.show(); }
     document.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = scrolled[i] || 0; });
     const back = id && document.getElementById(id) || name && document.querySelector(`[name="${CSS.escape(name)}"]`);
+    fade();
     if (back && document.activeElement !== back) back.focus({ preventScroll: true });
   };
 
@@ -190,6 +196,8 @@
   };
 
   dress();
+  fade();
+  for (const what of ["scroll", "resize", "toggle", "load"]) addEventListener(what, fade, true);
   if (file) {
     if (hasState()) fromAddress();
     addEventListener("hashchange", () => { if (hasState()) fromAddress(); });
