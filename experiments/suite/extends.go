@@ -34,6 +34,10 @@ func (s *source) extend(root, n *yaml.Node) (*yaml.Node, error) {
 	if c := child(under, "calibrated"); c != nil && c.Kind == yaml.ScalarNode && !filepath.IsAbs(c.Value) {
 		c.Value = filepath.ToSlash(filepath.Join(filepath.Dir(name), c.Value))
 	}
+	under.HeadComment = "" // it says what the other suite is for, and what that one costs
+	if len(under.Content) > 0 {
+		under.Content[0].HeadComment = ""
+	}
 	shift(under)
 	s.base = base.name
 	for _, e := range entries(root) {

@@ -187,10 +187,10 @@ func TestSuitesComeWithTheProgram(t *testing.T) {
 // A suite that extends another has all its keys but those that it gives itself. What is wrong is named by file and line, whichever
 // file it stands in.
 func TestASuiteExtendsAnother(t *testing.T) {
-	base := strings.Replace(short, "name: s", "name: base", 1) + "detectors: [ci]\nshots: 4\ncalibrated: c/c.yaml\n"
+	base := "# What base is.\n" + strings.Replace(short, "name: s", "name: base", 1) + "detectors: [ci]\nshots: 4\ncalibrated: c/c.yaml\n"
 	files := fstest.MapFS{"b/base.yaml": {Data: []byte(base)}, "b/c/c.yaml": {Data: []byte("seeds: [101]\ndetectors: {ci: {settings: {margin: 7}}}\n")},
 		"b/bad.yaml":   {Data: []byte(strings.Replace(base, "shots: 4", "shots: x", 1))},
-		"b/again.yaml": {Data: []byte("extends: base.yaml\nname: again\n")}}
+		"b/again.yaml": {Data: []byte("extends: base.yaml\nname: again\n")}, "b/empty.yaml": {Data: []byte("{}\n")}}
 	const own = "extends: b/base.yaml\nname: t\nattacks: [clean, sig]\n"
 	f, err := ParseFS(files, "suite.yaml", []byte(own), []string{"seeds=[7]"})
 	if err != nil {
@@ -200,13 +200,19 @@ func TestASuiteExtendsAnother(t *testing.T) {
 	if f.Name != "t" || u.Shots != 4 || len(u.Attacks) != 2 || u.Seeds[0] != 7 || u.Detectors[0].Settings.Float("margin") != 7 || f.Extends != "b/base.yaml" {
 		t.Errorf("got %+v", u)
 	}
+	if strings.Contains(f.Text, "What base is") {
+		t.Errorf("the resolved text has the other suite's head:\n%s", f.Text)
+	}
+	if _, err := ParseFS(files, "suite.yaml", []byte("extends: b/empty.yaml\nname: t\n"), nil); err == nil {
+		t.Error("a suite of a name alone is taken")
+	}
 	again, err := ParseFS(files, "suite.yaml", []byte(f.Text), f.Sets)
 	if err != nil || !reflect.DeepEqual(again.Suites[0].Detectors, u.Detectors) || again.Suites[0].Shots != 4 || again.Extends != "" {
 		t.Errorf("the resolved text is another suite: %v\n%s", err, f.Text)
 	}
 	for text, want := range map[string]string{
 		own + "shots: y\n": "suite.yaml:4: shots: want a whole number, got y",
-		strings.Replace(own, "base.yaml", "bad.yaml", 1):   "b/bad.yaml:7: shots: want a whole number, got x",
+		strings.Replace(own, "base.yaml", "bad.yaml", 1):   "b/bad.yaml:8: shots: want a whole number, got x",
 		strings.Replace(own, "base.yaml", "again.yaml", 1): `suite.yaml:1: extends: b/again.yaml extends "base.yaml" itself`,
 		strings.Replace(own, "base.yaml", "none.yaml", 1):  "suite.yaml:1: extends: reading the suite to start from",
 		"extends: b/base.yaml\n":                           "suite.yaml:1: a suite that extends another says its own name",
