@@ -34,4 +34,4 @@ const explanationVersion = 1
 
 // repairVersion is raised when the same settings repair the same model with the same trigger otherwise: it is part of every
 // repair cell's identity.
-const repairVersion = 1
+const repairVersion = 2

@@ -162,17 +162,18 @@ func (x *explanationJob) work() clip.Work {
 	return inspector.ExplainCost(o, x.Settings, 1)
 }
 
-// work of a repair cell: the rounds' inversions, three arms of steps, and the images that measure four models.
+// work of a repair cell: the rounds' inversions, four arms of steps, and the images that measure five models.
 func (r *repairJob) work() clip.Work {
 	m := r.Detection.Model
 	o, err := m.outline()
 	if err != nil {
 		return clip.Work{}
 	}
-	w := o.Encoded(9 * float64(m.Set.Len(datasets.Test)))
-	w.FLOP += 4 * o.ClassVectors().FLOP
-	for range 3 {
-		w.Add(o.Tuned(float64(len(m.Set.Prompts)*m.Suite.Shots)*(1+r.Settings.Float("share")), r.Settings, prompts.Poisoning{}))
+	w := o.Encoded(12 * float64(m.Set.Len(datasets.Test)))
+	w.FLOP += 5 * o.ClassVectors().FLOP
+	images := float64(len(m.Set.Prompts) * m.Suite.Shots)
+	for range 2 {
+		w.Add(o.Tuned(images*(1+r.Settings.Float("share")), r.Settings, prompts.Poisoning{}))
 	}
 	f, err := r.Detection.facts()
 	d, derr := inspector.Find(r.Detection.Detector.Name)
@@ -182,8 +183,11 @@ func (r *repairJob) work() clip.Work {
 	if f.Only = 1; r.Settings.String("triggers") == "all" {
 		f.Only = len(f.Model.Classes)
 	}
-	for range r.Settings.Int("rounds") {
-		w.Add(d.Cost(f))
+	for range 2 {
+		w.Add(inspector.RepairCost(o, images, r.Settings, r.Explaining, d.Cost(f)))
+	}
+	if r.Explaining != nil {
+		w.Add(inspector.ExplainCost(o, r.Explaining, 1))
 	}
 	return w
 }

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"time"
+
+	"gorgonia.org/tensor"
 
 	"clipinspector/inspector"
 	"clipinspector/internal/random"
+	"clipinspector/prompts"
 	"clipinspector/results/store"
 	"clipinspector/triggers"
 )
@@ -36,8 +40,7 @@ func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store
 	if err != nil {
 		return none, err
 	}
-	in := inspector.Input{Model: m, Pool: pool, Seed: random.Number("explanation", model.Seed, "/", model.Set.ID)}
-	found, passes, err := inspector.Explain(ctx, in, job.Settings, row.Result.Suspect)
+	found, passes, err := inspector.Explain(ctx, lookedAt(model, m, pool), job.Settings, row.Result.Suspect)
 	if err != nil {
 		return none, err
 	}
@@ -67,4 +70,34 @@ func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
+}
+
+// lookedAt is what a second look at a model may look at.
+func lookedAt(job *modelJob, m *prompts.Model, pool *tensor.Dense) inspector.Input {
+	return inspector.Input{Model: m, Pool: pool, Seed: random.Number("explanation", job.Seed, "/", job.Set.ID)}
+}
+
+// explained says which kind of trigger the suspect of a repair answers to, as the explanation cell of the same settings has found out or
+// would find out.
+func (k *worker) explained(ctx context.Context, job *repairJob, m *prompts.Model, pool *tensor.Dense, suspect int) (*inspector.Explanation, error) {
+	cell, err := explanationCell(job.Detection, job.Explaining)
+	if err != nil {
+		return nil, err
+	}
+	row, ok, err := k.store.Explanation(cell.Key)
+	if err != nil {
+		return nil, err
+	}
+	if ok && row.State == store.Finished {
+		path := filepath.Join(k.out, row.Result.Path)
+		if hash, err := HashFile(path); err == nil && hash == row.Result.Hash {
+			t, err := triggers.Read(path)
+			return &inspector.Explanation{Class: row.Result.Class, Kind: row.Result.Said, Strongest: row.Result.Strongest, Trigger: t}, err
+		}
+	}
+	found, _, err := inspector.Explain(ctx, lookedAt(job.Detection.Model, m, pool), job.Explaining, suspect)
+	if err != nil {
+		return nil, err
+	}
+	return &found[0], nil
 }

@@ -59,9 +59,10 @@ type explanationJob struct {
 
 // repairJob is one repair cell with what it takes to run it.
 type repairJob struct {
-	Cell      store.RepairCell
-	Detection *detectionJob
-	Settings  settings.Values
+	Cell       store.RepairCell
+	Detection  *detectionJob
+	Settings   settings.Values
+	Explaining settings.Values // of the second look that names the kind to repair against; nil to repair against the verdict
 }
 
 // String names the cell for a person.
@@ -274,7 +275,15 @@ func (p *Plan) planDetection(w *world.World, job *detectionJob, u *suite.Suite) 
 	if u.Repair == nil || u.Repair.Name != job.Detector.Name {
 		return nil
 	}
-	return p.planRepair(&repairJob{Detection: job, Settings: u.Repair.Settings})
+	repair := &repairJob{Detection: job, Settings: u.Repair.Settings}
+	if repair.Settings.String("against") == "kind" {
+		if x := u.Explain; x != nil && x.Name == u.Repair.Name {
+			repair.Explaining = x.Settings
+		} else if repair.Explaining, err = settings.Resolve(inspector.ExplainParams, nil); err != nil {
+			return err
+		}
+	}
+	return p.planRepair(repair)
 }
 
 // check asks the detector whether it can work with its settings, the pool and the model.
@@ -376,12 +385,18 @@ func referencesOf(u *suite.Suite) map[string]any {
 	return of
 }
 
+// explanationCell is the cell of a second look at what a detection suspects.
+func explanationCell(d *detectionJob, s settings.Values) (c store.ExplanationCell, err error) {
+	c = store.ExplanationCell{DetectionKey: d.Cell.Key, Settings: map[string]any{"explain": map[string]any(s), "version": explanationVersion}}
+	c.Key, err = c.Identity()
+	return c, err
+}
+
 func (p *Plan) planExplanation(job *explanationJob) (err error) {
-	job.Cell = store.ExplanationCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Explanations),
-		Settings: map[string]any{"explain": map[string]any(job.Settings), "version": explanationVersion}}
-	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
+	if job.Cell, err = explanationCell(job.Detection, job.Settings); err != nil {
 		return err
 	}
+	job.Cell.Order = len(p.Explanations)
 	if p.explanations[job.Cell.Key] == nil {
 		p.explanations[job.Cell.Key] = job
 		p.Explanations = append(p.Explanations, job)
@@ -392,6 +407,9 @@ func (p *Plan) planExplanation(job *explanationJob) (err error) {
 func (p *Plan) planRepair(job *repairJob) (err error) {
 	job.Cell = store.RepairCell{DetectionKey: job.Detection.Cell.Key, Order: len(p.Repairs),
 		Settings: map[string]any{"repair": map[string]any(job.Settings), "version": repairVersion}}
+	if job.Explaining != nil {
+		job.Cell.Settings["explain"], job.Cell.Settings["explained"] = map[string]any(job.Explaining), explanationVersion
+	}
 	if job.Cell.Key, err = job.Cell.Identity(); err != nil {
 		return err
 	}

@@ -48,7 +48,8 @@ func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts
 	if row.Result.Suspect == store.NoClass {
 		return none, errors.New("the detector ruled out every class: there is no trigger to repair with")
 	}
-	if recovered[row.Result.Suspect] == nil {
+	suspect := row.Result.Suspect
+	if recovered[suspect] == nil {
 		return none, errors.New("the detector recovered no trigger of its suspect: there is none to repair with")
 	}
 	var trigger triggers.Trigger
@@ -77,11 +78,20 @@ func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts
 	if err != nil {
 		return none, err
 	}
-	in := inspector.RepairInput{Model: m, Shots: shots, Triggers: recovered,
-		Suspect: row.Result.Suspect, Detector: detector, Options: job.Detection.Detector.Settings, Pool: pool, Seed: random.Number("repair", cell...), Settings: job.Settings}
+	in := inspector.RepairInput{Model: m, Shots: shots, Triggers: recovered, Suspect: suspect, Detector: detector,
+		Options: job.Detection.Detector.Settings, Pool: pool, Seed: random.Number("repair", cell...), Settings: job.Settings}
+	if in.Explaining = job.Explaining; in.Explaining != nil {
+		if in.Explanation, err = k.explained(ctx, job, m, pool, suspect); err != nil {
+			return none, err
+		}
+	}
+	unlabelled, _, err := inspector.PoolShots(ctx, m.CLIP, m.Classes, pool, model.Suite.Shots, in.Seed)
+	if err != nil {
+		return none, err
+	}
 	r := store.RepairResult{Path: repairPath(job.Cell.Key), Versions: k.versions}
 	measure := func(name string, m *prompts.Model) error {
-		arm, err := k.arm(ctx, model, m, trigger, made.Target, recovered[row.Result.Suspect], row.Result.Suspect)
+		arm, err := k.arm(ctx, model, m, trigger, made.Target, recovered[suspect], suspect)
 		arm.Name = name
 		r.Arms = append(r.Arms, arm)
 		return err
@@ -92,16 +102,18 @@ func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts
 	for i, a := range []struct {
 		name    string
 		from    *prompts.Model
+		shots   prompts.Data
 		control bool
-	}{{store.ArmRepaired, m, false}, {store.ArmControl, m, true}, {store.ArmRetuned, fresh, true}} {
+	}{{store.ArmRepaired, m, shots, false}, {store.ArmControl, m, shots, true}, {store.ArmRetuned, fresh, shots, true},
+		{store.ArmUnlabelled, m, unlabelled, false}} {
 		in := in
-		in.Model, in.Control = a.from, a.control
-		in.Progress = func(done, total int) { progress(i*total+done, 3*total) }
+		in.Model, in.Shots, in.Control = a.from, a.shots, a.control
+		in.Progress = func(done, total int) { progress(i*total+done, 4*total) }
 		out, err := inspector.Repair(ctx, in)
 		if err == nil {
 			err = measure(a.name, out)
 		}
-		if err == nil && !a.control {
+		if err == nil && a.name == store.ArmRepaired {
 			r.Hash, err = k.keepRepaired(r.Path, out)
 		}
 		if err != nil {

@@ -55,16 +55,8 @@ type surveyed struct {
 // Explain takes a second look at classes of a model and says which kind of trigger each answers to. It returns the number of images that
 // went through the model, or through zero-shot CLIP where that has a tower of its own.
 func Explain(ctx context.Context, in Input, s settings.Values, classes ...int) ([]Explanation, int64, error) {
-	e := &explainer{Input: in, s: s, size: in.Pool.Shape()[2]}
-	have := in.Pool.Shape()[0]
-	if have < 2 {
-		return nil, 0, fmt.Errorf("explaining a class: a pool of %d images leaves none to measure on", have)
-	}
-	m := min(s.Int("measure"), (have+3)/4)
-	order := random.Named("explain", in.Seed).Perm(have)
-	e.measure, e.optimise = order[:m], order[m:]
-	var err error
-	if e.zero, err = zeroShot(in.Model, s.String("template")); err != nil {
+	e, err := newExplainer(in, s)
+	if err != nil {
 		return nil, 0, err
 	}
 	var all []*surveyed
@@ -84,6 +76,21 @@ func Explain(ctx context.Context, in Input, s settings.Values, classes ...int) (
 		out = append(out, *x)
 	}
 	return out, e.passes, nil
+}
+
+// newExplainer splits the pool.
+func newExplainer(in Input, s settings.Values) (*explainer, error) {
+	e := &explainer{Input: in, s: s, size: in.Pool.Shape()[2]}
+	have := in.Pool.Shape()[0]
+	if have < 2 {
+		return nil, fmt.Errorf("explaining a class: a pool of %d images leaves none to measure on", have)
+	}
+	m := min(s.Int("measure"), (have+3)/4)
+	order := random.Named("explain", in.Seed).Perm(have)
+	e.measure, e.optimise = order[:m], order[m:]
+	var err error
+	e.zero, err = zeroShot(in.Model, s.String("template"))
+	return e, err
 }
 
 // explain fits a trigger of each family to a class, and of what explains it more, at other budgets.
@@ -344,8 +351,42 @@ type recovered struct {
 	psnr, ssim      float64
 }
 
-// fit fits a trigger of a family to a class of a model from each of some starts, all in one inversion, and measures them.
+// fit measures what invert recovers.
 func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, starts ...[]*tensor.Dense) ([]recovered, error) {
+	outcomes, err := e.invert(ctx, m, f, c, starts...)
+	if err != nil {
+		return nil, err
+	}
+	var out []recovered
+	for _, o := range outcomes {
+		r := recovered{trigger: f.trigger(o.Variables, e.size)}
+		if err := e.judge(ctx, m, c, &r); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// around draws members of a family as they are, and others, at budgets from the second one on, that it fits to a class.
+func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted int) (out []triggers.Trigger, err error) {
+	rng := random.Stream("around", f.kind, e.Seed)
+	for range drawn {
+		out = append(out, f.trigger(f.draw(e.size, e.Pool, rng), e.size))
+	}
+	var starts [][]*tensor.Dense
+	for i := range fitted {
+		starts = append(starts, f.sized(f.draw(e.size, e.Pool, rng), e.size, f.sizes[1+i%(len(f.sizes)-1)]))
+	}
+	outcomes, err := e.invert(ctx, e.Model, f, c, starts...)
+	for _, o := range outcomes {
+		out = append(out, f.trigger(o.Variables, e.size))
+	}
+	return out, err
+}
+
+// invert fits a trigger of a family to a class of a model from each of some starts, all in one inversion.
+func (e *explainer) invert(ctx context.Context, m *prompts.Model, f family, c int, starts ...[]*tensor.Dense) ([]Outcome, error) {
 	batch := min(e.s.Int("batch"), len(e.optimise))
 	steps := max(1, e.s.Int("optimise")/batch)
 	inv := Inversion{Apply: f.apply, Project: f.project,
@@ -363,20 +404,9 @@ func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, 
 	in := e.Input
 	in.Model, in.Progress = m, nil
 	order := inv.order(random.Named("fit", e.Seed), e.optimise)
-	outcomes, passes, err := inv.run(ctx, in, lanes, starts[0], order, nil) // judge measures more
-	if err != nil {
-		return nil, err
-	}
+	outcomes, passes, err := inv.run(ctx, in, lanes, starts[0], order, nil) // judge measures
 	e.passes += passes
-	var out []recovered
-	for _, o := range outcomes {
-		r := recovered{trigger: f.trigger(o.Variables, e.size)}
-		if err := e.judge(ctx, m, c, &r); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, nil
+	return outcomes, err
 }
 
 // judge measures a recovered trigger on images that it was not fitted to.

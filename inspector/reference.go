@@ -105,7 +105,7 @@ func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool *tenso
 	order := rng.Perm(pool.Shape()[0])
 	half, others := order[:len(order)/2], order[len(order)/2:]
 	if len(half) == 0 {
-		return data, heldOut, fmt.Errorf("references without labels: a pool of %d images is too small", len(order))
+		return data, heldOut, fmt.Errorf("pool images that zero-shot CLIP labels: a pool of %d images is too small", len(order))
 	}
 	zero, err := zeroShotOf(c, classes, "a photo of a")
 	if err != nil {

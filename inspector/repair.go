@@ -8,6 +8,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/clip"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
@@ -17,12 +18,15 @@ import (
 
 // RepairParams are the settings of Repair: which triggers, on how many images, and those of the tuning loop.
 var RepairParams = append([]settings.Param{
-	{Name: "rounds", Doc: "how often the detector inverts the model anew, each time before an equal part of the epochs; 0 repairs with the triggers of the verdict alone, as the paper does", Default: 2, Min: 0, Max: 100},
-	{Name: "epsilon", Unit: "pixel value", Doc: "bound on each pixel of the perturbations of the rounds, for a detector that has such a bound (our choice)", Default: 24.0 / 255, Min: 0.1 / 255, Max: 1},
-	{Name: "contrast", Doc: "weight of zero-shot CLIP's logits in the objective of the rounds, for a detector that has such a weight; 0 undoes what CLIP itself is prone to as well (our choice)", Default: 0.0, Min: 0, Max: 4},
-	{Name: "triggers", Doc: "recovered triggers to repair with: the suspect's, or those of all classes in turn, for when the suspect may be the wrong one", Default: "suspect", Choices: []string{"suspect", "all"}},
+	{Name: "against", Doc: "triggers to repair against: of the kind that a second look finds the suspect to answer to most (kind), or the detector's own (verdict)", Default: "kind", Choices: []string{"kind", "verdict"}},
+	{Name: "drawn", Unit: "triggers", Doc: "typical members of the kind that are drawn in each round (our choice)", Default: 4, Min: 0, Max: 1000},
+	{Name: "fitted", Unit: "triggers", Doc: "other members of the kind that are drawn in each round and fitted to the model as it is by then (our choice)", Default: 8, Min: 1, Max: 1000},
+	{Name: "rounds", Doc: "how often the model is inverted anew, each time before an equal part of the epochs; 0 repairs with what was recovered beforehand alone, as the paper does", Default: 3, Min: 0, Max: 100},
+	{Name: "epsilon", Unit: "pixel value", Doc: "against the verdict: bound on each pixel of the perturbations of the rounds, for a detector that has such a bound (our choice)", Default: 24.0 / 255, Min: 0.1 / 255, Max: 1},
+	{Name: "contrast", Doc: "weight of zero-shot CLIP's logits in the objective of the rounds, but for a detector that has no such weight; 0 undoes what CLIP itself is prone to as well (our choice)", Default: 0.0, Min: 0, Max: 4},
+	{Name: "triggers", Doc: "against the verdict: recovered triggers to repair with, the suspect's, or those of all classes in turn, for when the suspect may be the wrong one", Default: "suspect", Choices: []string{"suspect", "all"}},
 	{Name: "share", Doc: "share of the few-shot images that are also shown with a recovered trigger and their own label (our choice)", Default: 1.0, Min: 0.01, Max: 1},
-}, withDefaults(prompts.TuneParams, map[string]any{"epochs": 10, "optimizer": "adam", "rate": 0.02, "weight-decay": 0.0})...)
+}, withDefaults(prompts.TuneParams, map[string]any{"epochs": 12, "optimizer": "adam", "rate": 0.02, "weight-decay": 0.0})...)
 
 // withDefaults returns declarations with other defaults. Views stay as they are: a recovered trigger has its place in a view, and
 // a crop that came after it would cut it.
@@ -49,17 +53,20 @@ type RepairInput struct {
 	Detector *Detector          // what inverts the model in the rounds
 	Options  settings.Values    // the detector's settings
 	Pool     *tensor.Dense      // the detector's pool; see Input
-	Control  bool               // show the images that would carry a trigger as they are instead: the same steps on clean images
-	Seed     uint64
-	Settings settings.Values  // of RepairParams
-	Progress prompts.Progress // may be nil
+	// Explanation is what a second look says of the suspect, and Explaining its settings; nil to repair against the verdict.
+	Explanation *Explanation
+	Explaining  settings.Values
+	Control     bool // show the images that would carry a trigger as they are instead: the same steps on clean images
+	Seed        uint64
+	Settings    settings.Values  // of RepairParams
+	Progress    prompts.Progress // may be nil
 }
 
 // Repair returns a copy of the delivered model whose prompts are fine-tuned such that recovered triggers no longer move images
 // from their class (the paper's repair: fine-tuning on correctly labelled triggered images): on the few-shot images, and on a
-// share of them once more with a trigger, all with their right labels. In each of its rounds the triggers are those that the
-// detector recovers from the model as it is by then, besides those of earlier rounds. The same input gives the same model to
-// the bit.
+// share of them once more with a trigger, all with their right labels. In each of its rounds triggers are recovered from the model
+// as it is by then, and those of earlier rounds stay in use: members of the kind that the suspect answers to most, whether that
+// explains it or not, or without an explanation what the detector recovers. The same input gives the same model to the bit.
 func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 	views := max(1, in.Shots.Views)
 	if n := len(in.Shots.Labels); n == 0 || in.Shots.Images.Shape()[0] != n*views {
@@ -68,10 +75,17 @@ func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 	if in.Suspect < 0 || in.Suspect >= len(in.Model.Classes) {
 		return nil, fmt.Errorf("repair: the suspect is class %d of %d", in.Suspect, len(in.Model.Classes))
 	}
+	if x := in.Explanation; x != nil && x.Class != in.Suspect {
+		return nil, fmt.Errorf("repair: the suspect is class %d; class %d was explained", in.Suspect, x.Class)
+	}
 	rounds, epochs := in.Settings.Int("rounds"), in.Settings.Int("epochs")
 	m := in.Model.Clone()
 	if rounds == 0 {
-		return m, in.tune(ctx, m, in.choose(nil, in.Triggers), epochs, in.Progress)
+		list := in.choose(nil, in.Triggers)
+		if in.Explanation != nil {
+			list = []triggers.Trigger{in.Explanation.Trigger}
+		}
+		return m, in.tune(ctx, m, list, epochs, in.Progress)
 	}
 	if rounds > epochs {
 		return nil, fmt.Errorf("repair: %d rounds of %d epochs: want at least an epoch a round", rounds, epochs)
@@ -79,11 +93,15 @@ func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 	var list []triggers.Trigger
 	for r := range rounds {
 		if !in.Control {
-			found, err := in.invert(ctx, m, r)
+			recover := in.invert
+			if in.Explanation != nil {
+				recover = in.members
+			}
+			found, err := recover(ctx, m, r)
 			if err != nil {
 				return nil, fmt.Errorf("repair: inverting the model in round %d: %w", r+1, err)
 			}
-			list = in.choose(list, found)
+			list = append(list, found...)
 		}
 		done := r * epochs / rounds
 		part := (r+1)*epochs/rounds - done
@@ -97,6 +115,18 @@ func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 		}
 	}
 	return m, nil
+}
+
+// members draws members of the kind that the suspect answers to most, and fits others to the model.
+func (in RepairInput) members(ctx context.Context, m *prompts.Model, round int) ([]triggers.Trigger, error) {
+	s := maps.Clone(in.Explaining)
+	s["contrast"] = in.Settings.Float("contrast")
+	e, err := newExplainer(Input{Model: m, Pool: in.Pool, Seed: in.Seed + uint64(round)}, s)
+	if err != nil {
+		return nil, err
+	}
+	f := families()[slices.Index(Kinds, in.Explanation.Strongest)]
+	return e.around(ctx, f, in.Suspect, in.Settings.Int("drawn"), in.Settings.Int("fitted"))
 }
 
 // invert lets the detector recover from the model the triggers that the settings ask for.
@@ -119,7 +149,7 @@ func (in RepairInput) invert(ctx context.Context, m *prompts.Model, round int) (
 	for c, r := range report.Classes {
 		out[c] = r.Trigger
 	}
-	return out, nil
+	return in.choose(nil, out), nil
 }
 
 // choose adds those of the recovered triggers to the list that the settings name.
@@ -166,4 +196,18 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 	data := prompts.Data{Images: triggers.Dense(pixels, len(labels)*views, shape[1], shape[2], shape[3]), Labels: labels, Views: views}
 	_, err := prompts.Tune(ctx, m, data, s, nil, in.Seed, progress)
 	return err
+}
+
+// RepairCost is at most the work of Repair with so many labelled images. detection is that of the detector's inversion in a round, and
+// explaining what RepairInput has.
+func RepairCost(o prompts.Outline, images float64, repair, explaining settings.Values, detection clip.Work) clip.Work {
+	w := o.Tuned(images*(1+repair.Float("share")), repair, prompts.Poisoning{})
+	if explaining != nil {
+		f := Facts{Model: o, Settings: explaining}
+		detection = f.Inverted(float64(repair.Int("fitted")*explaining.Int("optimise")), 0, repair.Float("contrast"))
+	}
+	for range repair.Int("rounds") {
+		w.Add(detection)
+	}
+	return w
 }

@@ -138,3 +138,33 @@ func TestRepairIsDeterministicAndRefusesNonsense(t *testing.T) {
 		}
 	}
 }
+
+// Against the kind that an explanation names, a planted patch stops working too, further than the same number of steps on clean images
+// get it, and the explanation has to be that of the suspect.
+func TestRepairAgainstAKind(t *testing.T) {
+	const target = 3
+	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
+	m, tr := planted(t, c, patch(target))
+	before, acc := asrOf(t, m, tr, target), accuracyOf(t, m)
+	in := repairInput(t, m, &inspector.Finding{Classes: make([]inspector.ClassResult, len(cliptest.Classes)), Suspect: target},
+		cliptest.Images(120, plantedSize, 2), map[string]any{"batch": 30, "fitted": 4})
+	s, err := settings.Resolve(inspector.ExplainParams, map[string]any{"optimise": 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Detector, in.Explaining, in.Explanation = nil, s, &inspector.Explanation{Class: target, Kind: inspector.KindNone, Strongest: inspector.KindPatch}
+	repaired := repairOf(t, in)
+	in.Control = true
+	after, ofControl := asrOf(t, repaired, tr, target), asrOf(t, repairOf(t, in), tr, target)
+	t.Logf("ACC %.2f, ASR %.2f; repaired %.2f, %.2f; control %.2f", acc, before, accuracyOf(t, repaired), after, ofControl)
+	if after > 0.35*before || after > ofControl {
+		t.Errorf("ASR %.2f before, %.2f repaired, %.2f of the control", before, after, ofControl)
+	}
+	if got := accuracyOf(t, repaired); got < acc-0.1 { // six test images
+		t.Errorf("accuracy fell from %.2f to %.2f", acc, got)
+	}
+	in.Control, in.Explanation = false, &inspector.Explanation{Class: 1, Strongest: inspector.KindPatch}
+	if _, err := inspector.Repair(bg, in); err == nil || !strings.Contains(err.Error(), "class 1 was explained") {
+		t.Errorf("%v, want an error that says which class was explained", err)
+	}
+}

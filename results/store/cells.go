@@ -198,16 +198,17 @@ type Arm struct {
 }
 
 // The arms of a repair. Repaired and control take the same steps from the delivered model, retuned takes them from fresh
-// prompts on clean images.
+// prompts on clean images; unlabelled is repaired on as many pool images as zero-shot CLIP labels them.
 const (
-	ArmDelivered = "delivered"
-	ArmRepaired  = "repaired"
-	ArmControl   = "control"
-	ArmRetuned   = "retuned"
+	ArmDelivered  = "delivered"
+	ArmRepaired   = "repaired"
+	ArmControl    = "control"
+	ArmRetuned    = "retuned"
+	ArmUnlabelled = "unlabelled"
 )
 
 // Arms lists the arms in the order of the tables.
-var Arms = []string{ArmDelivered, ArmRepaired, ArmControl, ArmRetuned}
+var Arms = []string{ArmDelivered, ArmRepaired, ArmControl, ArmRetuned, ArmUnlabelled}
 
 // RepairResult is what a repair did.
 type RepairResult struct {

@@ -41,6 +41,11 @@ func (s *Store) DetectionsOf(model, detector string) ([]DetectionRow, error) {
 	return rows, s.fail(fmt.Sprintf("read the detections of model %s by %s", ShortKey(model), detector), err)
 }
 
+// Explanation reads one explanation cell; ok is false when there is none.
+func (s *Store) Explanation(key string) (row ExplanationRow, ok bool, err error) {
+	return explanations.find(s, key)
+}
+
 // Explanations lists the explanation cells of a suite by (Order, Key), whatever their state.
 func (s *Store) Explanations(suite string) ([]ExplanationRow, error) {
 	return explanations.ofSuite(s, suite)

@@ -77,7 +77,7 @@ func TestRepairTable(t *testing.T) {
 		for i := range f {
 			f[i] = strings.TrimSpace(f[i])
 		}
-		got = append(got, strings.Join([]string{f[1], f[2], f[3], f[4], f[6], f[9], f[10], f[11], f[13]}, " "))
+		got = append(got, strings.Join([]string{f[1], f[2], f[3], f[4], f[6], f[10], f[11], f[12], f[15]}, " "))
 	}
 	want := []string{
 		"clean flagged 1 – 0.890 – – – –",
