@@ -277,15 +277,24 @@ func (s *stored) settle() error {
 		}
 	}
 	s.rename(from)
+	var reasons []string
+	names := map[string][]string{} // by reason
 	for _, name := range sortedNames(s.shapes) {
 		why, err := s.harmless(name)
 		if err != nil {
 			return err
 		}
-		if why != "" {
-			s.aside = append(s.aside, name+": "+why)
-			delete(s.shapes, name)
+		if why == "" {
+			continue
 		}
+		if names[why] == nil {
+			reasons = append(reasons, why)
+		}
+		names[why] = append(names[why], name)
+		delete(s.shapes, name)
+	}
+	for _, why := range reasons {
+		s.aside = append(s.aside, some(names[why])+": "+why)
 	}
 	return nil
 }

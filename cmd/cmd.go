@@ -39,7 +39,7 @@ const (
 )
 
 // errInterrupted is why a command ended that was told to stop.
-var errInterrupted = errors.New("stopped; start the same command again to go on")
+var errInterrupted = errors.New("stopped")
 
 // errRequeue is why a command ended that a batch system told to stop before its time is up.
 var errRequeue = errors.New("stopped by SIGUSR1; queue the same command again to go on")
@@ -98,14 +98,23 @@ func Execute() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGUSR1)
 	go func() {
-		why := errInterrupted
-		if <-signals == syscall.SIGUSR1 {
+		why, s := errInterrupted, <-signals
+		verb, _, err := c.Find(os.Args[1:])
+		leases := err == nil && slices.Contains(leasing, verb.Name())
+		switch {
+		case s == syscall.SIGUSR1:
 			why = errRequeue
+		case leases:
+			why = fmt.Errorf("%w; start the same command again to go on", errInterrupted)
 		}
-		fmt.Fprintln(os.Stderr, "\nstopping: what is under way is given back (again to end at once)")
+		givenBack := ""
+		if leases {
+			givenBack = ": what is under way is given back"
+		}
+		fmt.Fprintf(os.Stderr, "\nstopping%s (again to end at once)\n", givenBack)
 		signal.Stop(signals) // the next one ends the process
 		cancel(why)
-		if verb, _, err := c.Find(os.Args[1:]); err != nil || !slices.Contains(leasing, verb.Name()) {
+		if !leases {
 			time.Sleep(patience)
 			os.Exit(status(why))
 		}
