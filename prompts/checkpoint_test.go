@@ -52,13 +52,18 @@ func TestReadClasses(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	for content, want := range map[string][]string{
-		"missile\npug\nmissile":                                         {"missile", "pug", "missile"}, // as ImageNet has it
-		"n01440764 tench\nn01443537 gold_fish\n":                        {"tench", "gold fish"},
-		"0 tench\n1 goldfish":                                           {"tench", "goldfish"},
-		"1,tench\n2, goldfish":                                          {"tench", "goldfish"},
-		"2000 AM General\n2001 Audi":                                    {"2000 AM General", "2001 Audi"}, // no labels
-		`["tench", "gold_fish"]`:                                        {"tench", "gold fish"},
-		"{\"0\": \"tench\",\n \"1\": \"goldfish\"}":                     {"tench", "goldfish"},
+		"missile\npug\nmissile":                     {"missile", "pug", "missile"}, // as ImageNet has it
+		"n01440764 tench\nn01443537 gold_fish\n":    {"tench", "gold fish"},
+		"0 tench\n1 goldfish":                       {"tench", "goldfish"},
+		"1,tench\n2, goldfish":                      {"tench", "goldfish"},
+		"2000 AM General\n2001 Audi":                {"2000 AM General", "2001 Audi"}, // no labels
+		"1 goldfish\n0 tench":                       {"tench", "goldfish"},
+		"gold fish 1\ntench 0":                      {"tench", "gold fish"},
+		"tench\t1\ngoldfish\t2":                     {"tench", "goldfish"},
+		"digit 0\ndigit 1":                          {"digit 0", "digit 1"},
+		"F-16\nF-18":                                {"F-16", "F-18"},
+		`["tench", "gold_fish"]`:                    {"tench", "gold fish"},
+		"{\"0\": \"tench\",\n \"1\": \"goldfish\"}": {"tench", "goldfish"},
 		`{"1": ["n01443537", "goldfish"], "0": ["n01440764", "tench"]}`: {"tench", "goldfish"},
 		`{"goldfish": 1, "tench": 0}`:                                   {"tench", "goldfish"},
 	} {
@@ -68,7 +73,9 @@ func TestReadClasses(t *testing.T) {
 		}
 	}
 	for content, want := range map[string]string{"": "none", "\xff": "UTF-8", strings.Repeat("x\n", 3<<20): "larger than", "cat\n__\n": "class 1 has no name",
-		`["cat", 7]`: "list of names", `{"0": "cat", "2": "dog"}`: "none for the label 1", `{"a": "cat"}`: `"a"`, `{"0": "cat", "0": "dog"}`: `"0"`, `["cat"`: "JSON",
+		`["cat", 7]`: "list of names", `{"0": "cat", "2": "dog"}`: "none for the label 1", `{"a": "cat"}`: `"a"`, `{"0": "cat", "0": "dog"}`: `"0"`, `["cat"`: "JSON", `{"cat": 0, "dog": 0.5}`: `"dog"`,
+		"id,name\n0,cat\n1,dog": "heading", "name label\ncat 0\ndog 1": "heading", "# of Kaggle\ncat": "not a bare name", "- cat\n- dog": "not a bare name",
+		"\"cat\",\n\"dog\"": "line 1", "cat\n'dog'": "line 2",
 		strings.Repeat("\n", 10) + numbered(maxClasses+1): "more than"} {
 		write(content)
 		if _, err := ReadClasses(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 )
 
 // ReadClasses reads class names in the order of the labels, with spaces for underscores as CoOp has it: from a text file, one a line,
-// with ImageNet's ids ("n01440764 tench") or the label ("0 tench", "0,tench") in front of all of them or of none, empty lines being
+// with ImageNet's ids ("n01440764 tench") or the label ("0 tench", "0,tench", "tench 0") beside all of them or none, empty lines being
 // skipped; or from JSON, a list of names or an object with each label's name, or its id and name. A name may come twice, as two of
 // ImageNet's do. More than 10,000 names are an error.
 func ReadClasses(path string) ([]string, error) {
@@ -39,7 +40,9 @@ func ReadClasses(path string) ([]string, error) {
 				names = append(names, line)
 			}
 		}
-		names = withoutLabels(names)
+		if names, err = withoutLabels(names); err != nil {
+			return nil, fmt.Errorf("class names %s: %w", path, err)
+		}
 	}
 	for i, name := range names {
 		if names[i] = strings.TrimSpace(strings.ReplaceAll(name, "_", " ")); names[i] == "" {
@@ -57,31 +60,65 @@ func ReadClasses(path string) ([]string, error) {
 
 var (
 	synset = regexp.MustCompile(`^n\d{8}[\s,]+(\S.*)$`)
-	label  = regexp.MustCompile(`^(\d+)[\s,:]+(\S.*)$`)
+	before = regexp.MustCompile(`^(?P<label>\d+)[\s,:]+(?P<name>\S.*)$`)
+	behind = regexp.MustCompile(`^(?P<name>\S.*?)[\s,:]+(?P<label>\d+)$`)
+	markup = regexp.MustCompile(`^(#|[-*]\s|["'].*["'],?$)`)
 )
 
-// withoutLabels takes ImageNet's ids, or the labels counted from 0 or 1, off lines that all begin with one.
-func withoutLabels(lines []string) []string {
-	strip := func(r *regexp.Regexp, fits func(i int, m []string) bool) []string {
-		out := make([]string, len(lines))
-		for i, line := range lines {
-			m := r.FindStringSubmatch(line)
-			if m == nil || !fits(i, m) {
-				return nil
-			}
-			out[i] = m[len(m)-1]
+// withoutLabels takes ImageNet's ids off lines that all begin with one, or the labels, counted from 0 or 1, that stand before or behind all
+// names, and returns the names in the order of the labels. Lines that are no names, such as a heading, are an error.
+func withoutLabels(lines []string) ([]string, error) {
+	var names []string
+	for _, line := range lines {
+		if m := synset.FindStringSubmatch(line); m != nil {
+			names = append(names, m[1])
 		}
-		return out
 	}
-	if out := strip(synset, func(int, []string) bool { return true }); len(out) > 0 {
-		return out
+	if len(names) == len(lines) {
+		return names, nil
+	}
+	for _, r := range []*regexp.Regexp{before, behind} {
+		if names := byLabel(lines, r); names != nil {
+			return names, nil
+		}
+		if len(lines) > 2 && byLabel(lines[1:], r) != nil {
+			return nil, fmt.Errorf("line 1, %.60q, has no label as those below it have: take a heading away", lines[0])
+		}
+	}
+	for i, line := range lines {
+		if markup.MatchString(line) {
+			return nil, fmt.Errorf("line %d, %.60q, is not a bare name: want one a line, or JSON", i+1, line)
+		}
+	}
+	return lines, nil
+}
+
+// byLabel returns the names of several lines with the labels 0, 1, 2 and so on, or 1, 2, 3, in their order; nil where these are none, or where
+// names without them are the same.
+func byLabel(lines []string, r *regexp.Regexp) []string {
+	if len(lines) < 2 {
+		return nil
 	}
 	for first := range 2 {
-		if out := strip(label, func(i int, m []string) bool { return m[1] == strconv.Itoa(first+i) }); len(out) > 1 {
-			return out
+		names, seen := make([]string, len(lines)), map[string]bool{}
+		for _, line := range lines {
+			m := r.FindStringSubmatch(line)
+			if m == nil {
+				return nil
+			}
+			at, err := strconv.Atoi(m[r.SubexpIndex("label")])
+			name := m[r.SubexpIndex("name")]
+			if at -= first; err != nil || at < 0 || at >= len(lines) || names[at] != "" || r == behind && seen[name] {
+				names = nil
+				break
+			}
+			names[at], seen[name] = name, true
+		}
+		if names != nil {
+			return names
 		}
 	}
-	return lines
+	return nil
 }
 
 // classesOfJSON reads a list of names, or an object from labels 0, 1, ... to names or to pairs of ImageNet's id and name, or from
@@ -113,7 +150,7 @@ func classesOfJSON(raw []byte) ([]string, error) {
 		if pair, ok := value.([]any); ok && len(pair) == 2 {
 			name, _ = pair[1].(string)
 		}
-		if n, ok := value.(float64); ok {
+		if n, ok := value.(float64); ok && n == math.Trunc(n) && math.Abs(n) < maxClasses {
 			name, at, fault = key.(string), int(n), nil
 		}
 		if _, twice := names[at]; twice || fault != nil || at < 0 || at >= maxClasses || name == "" {
