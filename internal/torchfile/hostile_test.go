@@ -70,11 +70,11 @@ func hostile() map[string]hostileFile {
 		"a number for a tensor":                  {file(int64(7)), "no ctx"},
 		"a number for a state dict":              {zipped(zip.Store, "a/data.pkl", "\x80\x02K\x07."), "an int, want a state dict"},
 		"a state dict with numbers for names":    {zipped(zip.Store, "a/data.pkl", "\x80\x02}K\x01K\x02s."), "a key that is an int"},
-		"a module that holds itself": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb.", "a/constants.pkl", "\x80\x02)."),
+		"a module that holds itself": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb.", "a/constants.pkl", "\x80\x02).", "a/code/__torch__.py", scriptCode),
 			"modules nested deeper"},
 		"a module that was pickled whole": {zipped(zip.Store, "a/data.pkl", "\x80\x02c__main__\nCustomCLIP\n)\x81}X\x08\x00\x00\x00_modules}sb."),
 			`pickled whole, not their state_dict(): the code of "__main__.CustomCLIP"`},
-		"modules that hold the next one twice, 60 deep": {zipped(zip.Store, "a/data.pkl", doubled(60), "a/constants.pkl", "\x80\x02)."),
+		"modules that hold the next one twice, 60 deep": {zipped(zip.Store, "a/data.pkl", doubled(60), "a/constants.pkl", "\x80\x02).", "a/code/__torch__.py", scriptCode),
 			"more than 131072 entries"},
 		"a parameter of a parameter without end": {file(nested(6)), "in a way that torch.save does not write"},
 	}
@@ -104,13 +104,8 @@ func hostile() map[string]hostileFile {
 
 // odd are files that PyTorch reads, in another way than one might: each is refused.
 func odd() map[string]hostileFile {
-	const four = "\x00\x00\x80?\x00\x00\x00@\x00\x00@@\x00\x00\x80@" // 1, 2, 3, 4
 	// A tensor over storage KEY of so many numbers, in the memo at 9; ctx and x are names.
-	tensor := func(class, key string) string {
-		return "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n" + class + "\nX\x01\x00\x00\x00" + key + "X\x03\x00\x00\x00cpuK\x04tQK\x00" +
-			"K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRq\x09"
-	}
-	text := func(s string) string { return "X" + string(rune(len(s))) + "\x00\x00\x00" + s }
+	tensor, text := pickledTensor, pickledText
 	const f32 = "FloatStorage"
 	x, y := tensor(f32, "0"), tensor(f32, "1")
 	raw := func(program string, more ...string) []byte {
@@ -118,6 +113,9 @@ func odd() map[string]hostileFile {
 	}
 	dict := func(pairs string) string { return "}(" + pairs + "u." }
 	good := raw(dict(text("ctx") + x))
+	script := func(code string) []byte {
+		return raw("c__torch__\nM\n)\x81}("+text("ctx")+x+text("b")+y+"ub.", "a/constants.pkl", "\x80\x02).", "a/code/__torch__.py", code)
+	}
 	const method = "a way that torch.save does not write"
 	m := map[string]hostileFile{
 		"a name twice":                            {raw(dict(text("ctx") + x + text("ctx") + y)), "twice"},
@@ -150,6 +148,9 @@ func odd() map[string]hostileFile {
 		"an entry outside":                        {raw(dict(text("ctx")+x), "b/data/7", "1"), "none that torch.save writes"},
 		"no version":                              {zippedAlone(zip.Store, "a/data.pkl", "\x80\x02}."), "*/version"},
 		"a class with code":                       {raw(dict(text("ctx")+x), "a/constants.pkl", "\x80\x02).", "a/code/__torch__.py", "def __setstate__(self):"), "__setstate__"},
+		"a module without code":                   {script(""), "no code of its class"},
+		"a module with other code":                {script("class M(Module):\n  __parameters__=['ctx']\n  __buffers__ = []\n"), "torch.jit.save does not write"},
+		"a class twice":                           {script(scriptCode + scriptCode), "comes twice"},
 		"an optimiser that holds the state dict": {raw("}(" + text("state_dict") + "}q\x05(" + text("ctx") + x + "u" + text("o") +
 			"ctorch.optim.adam\nAdam\n)\x81}" + "(" + text("defaults") + "h\x05" + text("state") + "}" + text("param_groups") + "]ubu."), "part of something else"},
 	}
@@ -362,6 +363,34 @@ func TestOpenNamesTheFile(t *testing.T) {
 		if _, err := Open(p); err == nil || !strings.Contains(err.Error(), p) {
 			t.Errorf("%s: %v", p, err)
 		}
+	}
+}
+
+const four = "\x00\x00\x80?\x00\x00\x00@\x00\x00@@\x00\x00\x80@" // 1, 2, 3, 4
+
+// pickledTensor is the program that makes a tensor of four numbers, pickledText that of a short string.
+func pickledTensor(class, key string) string {
+	return "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n" + class + "\nX\x01\x00\x00\x00" + key + "X\x03\x00\x00\x00cpuK\x04tQK\x00" +
+		"K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRq\x09"
+}
+
+func pickledText(s string) string { return "X" + string(rune(len(s))) + "\x00\x00\x00" + s }
+
+// scriptCode has a module with one parameter.
+const scriptCode = "class M(Module):\n  __parameters__ = [\"ctx\", ]\n  __buffers__ = []\n  ctx : Tensor\n  b : Tensor\n"
+
+// A tensor of a TorchScript module that is neither parameter nor buffer is in no state dict of PyTorch, and in none here.
+func TestScriptAttributesAreNoState(t *testing.T) {
+	tensor, text := pickledTensor, pickledText
+	raw := zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81}("+text("ctx")+tensor("FloatStorage", "0")+text("b")+tensor("FloatStorage", "1")+"ub.",
+		"a/data/0", four, "a/data/1", four, "a/constants.pkl", "\x80\x02).", "a/code/__torch__.py", scriptCode)
+	f, err := Parse("script", bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := f.StateDict(f.Root)
+	if err != nil || len(state) != 1 || state["ctx"] == nil {
+		t.Errorf("got %v, %v, want ctx alone", state, err)
 	}
 }
 

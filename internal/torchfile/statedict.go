@@ -11,7 +11,7 @@ import (
 // maxTied is how often a tensor may come up under other names, on the average of a file's bytes.
 const maxTied = 8
 
-// StateDict returns the tensors of a state dict by their names, or those of a module of a TorchScript archive. Entries that
+// StateDict returns the tensors of a state dict by their names, or the parameters and buffers of a module of a TorchScript archive. Entries that
 // are no tensors are left out. One tensor may have several names (tied weights); different ones that together have more bytes
 // than the file are an error, and so are names that are the same but for case or for the prefixes that trainers' wrappers put
 // before them (module., _orig_mod. and the like): which of them counts would depend on who loads them.
@@ -26,10 +26,14 @@ func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 	var walk func(prefix string, v any, depth int) error
 	walk = func(prefix string, v any, depth int) error {
 		d, ok := pickle.AsDict(v)
+		state, scripted := map[string]bool(nil), false // the parameters and buffers of a module of TorchScript
 		if o, object := v.(*pickle.Object); !ok && object {
 			g, _ := o.Class.(pickle.Global)
 			if strings.HasPrefix(g.Module, "__torch__") {
 				d, ok = pickle.AsDict(o.State)
+				if state, scripted = f.stateOf[g.String()]; !scripted {
+					return fmt.Errorf("%.80q: the archive has no code of its class %.80q", prefix, g)
+				}
 			}
 		}
 		if !ok {
@@ -59,6 +63,9 @@ func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 			t, ok, err := AsTensor(d.Values[i])
 			if err != nil {
 				return fmt.Errorf("tensor %.80q: %w", name, err)
+			}
+			if ok && scripted && !state[key.(string)] {
+				continue // an attribute, which is in no state dict
 			}
 			if ok {
 				size, id := t.count*safetensors.Size(t.DType), t.identity()

@@ -43,10 +43,11 @@ type File struct {
 	r         io.ReaderAt
 	closer    io.Closer
 	size      int64
-	storages  map[string]*storage // by key
-	strangers []string            // what the file names outside of the list of allowed.go
-	modules   bool                // some of these are classes of modules that were pickled whole
-	runs      bool                // optimisers and the like, which have code of their own, are given a state
+	storages  map[string]*storage        // by key
+	stateOf   map[string]map[string]bool // parameters and buffers, by the class of a module of TorchScript
+	strangers []string                   // what the file names outside of the list of allowed.go
+	modules   bool                       // some of these are classes of modules that were pickled whole
+	runs      bool                       // optimisers and the like, which have code of their own, are given a state
 }
 
 // storage is a tensor's memory in the file; of a legacy file its place is known once the pickle has been read.
@@ -156,7 +157,7 @@ func Parse(name string, r io.ReaderAt, size int64) (*File, error) {
 }
 
 func open(path string, r io.ReaderAt, size int64) (*File, error) {
-	f := &File{path: path, r: r, size: size, storages: map[string]*storage{}}
+	f := &File{path: path, r: r, size: size, storages: map[string]*storage{}, stateOf: map[string]map[string]bool{}}
 	head := make([]byte, min(size, 512))
 	if _, err := r.ReadAt(head, 0); err != nil && err != io.EOF || len(head) < 4 {
 		return nil, errors.New("too short to be one of torch.save")
@@ -256,7 +257,14 @@ func (f *File) openZip() error {
 	return nil
 }
 
-// checkCode refuses a TorchScript archive whose classes make their attributes by code of their own when they are loaded.
+// A class of TorchScript's code as torch.jit.save writes it.
+var (
+	scriptClass = regexp.MustCompile(`(?m)^class (\w+)\(Module\):\n  __parameters__ = \[((?:"[^"\\\n]*", )*)\]\n  __buffers__ = \[((?:"[^"\\\n]*", )*)\]\n`)
+	quoted      = regexp.MustCompile(`"([^"]*)"`)
+)
+
+// checkCode reads which attributes the classes of a TorchScript archive have for parameters and buffers, and refuses one whose classes make
+// their attributes by code of their own when they are loaded.
 func (f *File) checkCode(entries map[string]entry) error {
 	left := uint64(maxCode)
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
@@ -271,6 +279,26 @@ func (f *File) checkCode(entries map[string]entry) error {
 		left -= e.size
 		if bytes.Contains(code, []byte("__setstate__")) {
 			return fmt.Errorf("zip: entry %.80q: a class with code that runs when it is loaded (__setstate__)", name)
+		}
+		if !strings.HasSuffix(name, ".py") { // where the lines came from, for messages
+			continue
+		}
+		classes := scriptClass.FindAllSubmatch(code, -1)
+		for _, list := range []string{"__parameters__", "__buffers__"} {
+			if bytes.Count(code, []byte(list)) != len(classes) {
+				return fmt.Errorf("zip: entry %.80q: %s in a way that torch.jit.save does not write", name, list)
+			}
+		}
+		module := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(name, "code/"), ".py"), "/", ".")
+		for _, c := range classes {
+			class := module + "." + string(c[1])
+			if _, twice := f.stateOf[class]; twice {
+				return fmt.Errorf("zip: entry %.80q: the class %.80q comes twice", name, class)
+			}
+			f.stateOf[class] = map[string]bool{}
+			for _, attribute := range quoted.FindAllSubmatch(slices.Concat(c[2], c[3]), -1) {
+				f.stateOf[class][string(attribute[1])] = true
+			}
 		}
 	}
 	return nil
