@@ -76,6 +76,9 @@ func decode(data []byte) (img *RGB, err error) {
 	if len(data) > 2 && data[0] == 0xff && data[1] == 0xd8 && data[2] == 0xff {
 		return decodeJPEG(data)
 	}
+	if len(data) > 20 && string(data[:4]) == "RIFF" && string(data[8:16]) == "WEBPVP8X" && data[20]&2 != 0 {
+		return nil, errors.New("a kind of webp picture that is not read (animated): convert its first frame to PNG")
+	}
 	cfg, format, err := image.DecodeConfig(anywhere{bytes.NewReader(data)})
 	if err != nil {
 		if errors.Is(err, image.ErrFormat) {

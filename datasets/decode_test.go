@@ -64,6 +64,14 @@ func TestFaxTIFF(t *testing.T) {
 	}
 }
 
+// A WebP that moves is said to be one: the decoder would call it damaged.
+func TestAnimatedWebP(t *testing.T) {
+	header := "RIFF\x1a\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02\x00\x00\x00\x3f\x00\x00\x3f\x00\x00"
+	if _, err := decode([]byte(header)); err == nil || !strings.Contains(err.Error(), "(animated): convert") {
+		t.Errorf("got %v, want that it is animated", err)
+	}
+}
+
 // The transparent colour of a GIF is the palette's, as PIL's convert("RGB") has it.
 func TestTransparentGIF(t *testing.T) {
 	img := image.NewPaletted(image.Rect(0, 0, 2, 1), color.Palette{color.RGBA{1, 2, 3, 255}, color.RGBA{200, 100, 50, 255}})
