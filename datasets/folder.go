@@ -24,7 +24,7 @@ var splitFolders = map[string]Split{"train": Train, "training": Train, "val": Va
 // Classes are sorted by name. Without split folders each class is split 50/20/30 into train, val and test by the order of the
 // sha256 of the file names, so the same files give the same splits on every machine, and a class needs at least three pictures. With
 // them a class needs pictures in train; without a test folder, val is the test split, as CoOp has it for ImageNet. A class without
-// pictures is refused by name. Links are followed inside the folder; LeftOut says what is left out.
+// pictures is refused by name, and so are folders that all hold the same folders, such as fold1/cat and fold2/cat, or cat/train and dog/train. Links are followed inside the folder; LeftOut says what is left out.
 func openFolder(name, path string) (*fileSet, error) {
 	fail := func(err error) (*fileSet, error) { return nil, fmt.Errorf("dataset %s: %w", name, err) }
 	w, err := newWalker(path)
@@ -70,8 +70,12 @@ func openFolder(name, path string) (*fileSet, error) {
 func (w *walker) classFolders(top []string) (classes []string, lists map[Split][]Item, err error) {
 	lists = map[Split][]Item{}
 	var empty []string
+	inAll := map[string]int{} // folders within a class, in how many classes
 	for _, class := range top {
 		files, err := w.pictures(class)
+		for _, f := range within(files) {
+			inAll[f]++
+		}
 		switch {
 		case err != nil:
 			return nil, nil, err
@@ -90,7 +94,25 @@ func (w *walker) classFolders(top []string) (classes []string, lists map[Split][
 	if len(empty) > 0 && len(classes) > 0 {
 		return nil, nil, w.explain(fmt.Errorf("%s no pictures that can be read, so it would be a class without pictures: add some, or take the folder away", holds(empty)))
 	}
+	maps.DeleteFunc(inAll, func(_ string, n int) bool { return n < len(classes) })
+	if inner := slices.Sorted(maps.Keys(inAll)); len(inner) > 1 && len(classes) > 1 {
+		return nil, nil, fmt.Errorf("the folders %s all hold the folders %s: which of them are the classes, and which are splits, or no pictures of a class? "+
+			"Want one folder of pictures a class, or folders train, val and test that hold them", listed(classes), listed(inner))
+	}
 	return classes, lists, nil
+}
+
+// within returns the folders that pictures lie in, none where one lies in no folder.
+func within(files []string) []string {
+	in := map[string]bool{}
+	for _, f := range files {
+		folder, _, ok := strings.Cut(f, "/")
+		if !ok {
+			return nil
+		}
+		in[folder] = true
+	}
+	return slices.Collect(maps.Keys(in))
 }
 
 // holds names folders as the subject of a sentence, ten at most.

@@ -237,6 +237,23 @@ func TestSplitFolders(t *testing.T) {
 	if _, err := openFolder("x", root); err == nil || !strings.Contains(err.Error(), "called like splits") {
 		t.Errorf("pictures without class folders: %v", err)
 	}
+	// Folders of the same folders: which are the classes?
+	for _, outer := range [][]string{{"fold1", "fold2"}, {"seg_test", "seg_train"}, {"cat", "dog", "pug"}} {
+		root = t.TempDir()
+		for _, f := range outer {
+			shades(t, filepath.Join(root, f), 4, "train", "x")
+		}
+		want := "the folders " + strings.Join(outer, ", ") + " all hold the folders train, x"
+		if _, err := openFolder("x", root); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want that %s", err, want)
+		}
+	}
+	root = t.TempDir() // and of others, or of one
+	shades(t, filepath.Join(root, "cat"), 4, "siamese", "tabby", "images")
+	shades(t, filepath.Join(root, "dog"), 4, "pug", "images")
+	if ds := folderAt(t, root); !slices.Equal(ds.Classes(), []string{"cat", "dog"}) {
+		t.Errorf("classes %q", ds.Classes())
+	}
 }
 
 // Pipes and devices are refused without waiting for somebody at the other end.
