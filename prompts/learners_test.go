@@ -191,6 +191,15 @@ func TestWrappedAndAmbiguousFiles(t *testing.T) {
 			t.Errorf("%s: another model was read", what)
 		}
 	}
+	// A configuration in the file says where the class name stands; a hint that contradicts it is refused.
+	put(entries{{Key: "state_dict", Value: entries{{Key: "ctx", Value: ctx}}},
+		{Key: "cfg", Value: entries{{Key: "TRAINER", Value: entries{{Key: "COOP", Value: entries{{Key: "CLASS_TOKEN_POSITION", Value: "front"}}}}}}}})
+	if got, err := ReadCheckpoint(path, dasslClasses, Hints{}, c); err != nil || got.Position != PositionFront {
+		t.Errorf("cfg with front: %v, %v", got, err)
+	}
+	if _, err := ReadCheckpoint(path, dasslClasses, Hints{Position: "middle"}, c); err == nil || !strings.Contains(err.Error(), `the file says "front"`) {
+		t.Errorf("cfg with front, hint of middle: %v", err)
+	}
 	tensors := map[string]*tensor.Dense{"prompt_learner.ctx": ctx, "prompt_learner.token_suffix": suffix}
 	if err := safetensors.Write(path, &safetensors.File{Tensors: tensors, Metadata: map[string]string{"format": "pt"}}); err != nil {
 		t.Fatal(err)

@@ -186,17 +186,37 @@ func (w *walker) walk(name string, v any, depth int) error {
 // fact notes something that is no tensor.
 func (w *walker) fact(name string, v any) {
 	name = name[strings.LastIndex(name, ".")+1:]
+	if strings.EqualFold(name, "class_token_position") { // as Dassl's configurations spell it
+		name = strings.ToLower(name)
+	}
 	switch v.(type) {
 	case string, int64, float64:
 	default:
+		w.positionIn(v, 0)
 		if name != "metadata" && name != "params" { // CLIP-LoRA's
 			return
 		}
 	}
-	if _, twice := w.d.facts[name]; twice {
+	before, twice := w.d.facts[name]
+	if s, ok := before.(string); twice && (!ok || v != any(s)) {
 		v = nil // of two, none counts
 	}
 	w.d.facts[name] = v
+}
+
+// positionIn looks in a configuration beside the tensors for where the class name stands.
+func (w *walker) positionIn(v any, depth int) {
+	if w.visits++; w.visits > maxVisits || depth > maxDepth {
+		return
+	}
+	keys, values, _ := entries(v)
+	for i, key := range keys {
+		if said, ok := values[i].(string); ok && strings.EqualFold(key, "class_token_position") {
+			w.fact(key, said)
+		} else {
+			w.positionIn(values[i], depth+1)
+		}
+	}
 }
 
 func stored(t *torchfile.Tensor) clip.Stored { return clip.Stored{Shape: t.Shape, Float32: t.Float32} }
