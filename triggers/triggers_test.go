@@ -345,3 +345,31 @@ func TestRows(t *testing.T) {
 		t.Error("a change of the rows changes where they came from")
 	}
 }
+
+// Of two squares of 4 and 2 pixels a side, the smaller one inside the larger: a quarter in common, and centres that a ruler finds. Squares
+// that do not touch have nothing in common; what covers the image, or is no patch, has no place.
+func TestOverlap(t *testing.T) {
+	const size = 12
+	patch := func(side, x, y int) Masked {
+		return Masked{Mask: Square(size, side, x, y), Pattern: Dense(make([]float32, 3*size*size), 3, size, size)}
+	}
+	for _, x := range []struct {
+		a, b          Trigger
+		iou, distance float64
+	}{
+		{patch(4, 2, 2), patch(4, 2, 2), 1, 0},
+		{patch(4, 2, 2), patch(2, 2, 2), 0.25, math.Hypot(1, 1) / size},
+		{patch(4, 0, 0), patch(4, 2, 0), 8.0 / 24, 2.0 / size},
+		{patch(4, 0, 0), patch(4, 8, 8), 0, math.Hypot(8, 8) / size},
+		{patch(4, 0, 0), patch(12, 0, 0), math.NaN(), math.NaN()},
+		{patch(4, 0, 0), Additive{Delta: Dense(make([]float32, 3*size*size), 3, size, size)}, math.NaN(), math.NaN()},
+	} {
+		for _, pair := range [][2]Trigger{{x.a, x.b}, {x.b, x.a}} {
+			iou, distance := Overlap(pair[0], pair[1])
+			same := func(got, want float64) bool { return math.IsNaN(want) && math.IsNaN(got) || math.Abs(got-want) < 1e-9 }
+			if !same(iou, x.iou) || !same(distance, x.distance) {
+				t.Errorf("IoU %v, distance %v; want %v, %v", iou, distance, x.iou, x.distance)
+			}
+		}
+	}
+}
