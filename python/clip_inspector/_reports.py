@@ -191,7 +191,7 @@ class AfterRepair:
 class RepairedModel:
     """One of the models that a repair compares, on labelled images that were held back."""
 
-    name: str  # delivered, repaired or control
+    name: str  # delivered, repaired, control or retuned
     acc: float
     asr: float  # of the recovered trigger
 
