@@ -51,8 +51,8 @@ type Model struct {
 	fingerprint string
 }
 
-// NewModel copies the weights to the device. The normalisation of the pixels is folded into the patch embedding, so that
-// neither the tower nor gradients to pixels pay for it. The model keeps no reference to w except to the token embeddings.
+// NewModel puts the weights on the device, or uses them where they lie: nobody may change them afterwards. The normalisation of the pixels
+// is folded into the patch embedding, so that neither the tower nor gradients to pixels pay for it.
 func NewModel(e engine.Engine, c Config, w Weights, t *bpe.Tokenizer) (*Model, error) {
 	if t != nil && t.Size() != c.Text.VocabSize {
 		return nil, fmt.Errorf("CLIP model: the tokenizer has %d tokens, the text tower %d", t.Size(), c.Text.VocabSize)
@@ -74,7 +74,7 @@ func NewModel(e engine.Engine, c Config, w Weights, t *bpe.Tokenizer) (*Model, e
 			continue
 		}
 		p := packed[name]
-		a, err := engine.UploadSlice(e, p.data, p.shape...)
+		a, err := engine.Share(e, p.data, p.shape...)
 		if err != nil {
 			m.Free()
 			return nil, fmt.Errorf("CLIP model: %s: %w", name, err)

@@ -58,15 +58,18 @@ func (k *worker) runReference(ctx context.Context, job *referenceJob, step func(
 	}
 	number := random.Number("reference", m.Seed, "/", m.Set.ID, "/", job.Number)
 	var data, heldOut prompts.Data
-	if x.Settings.String("source") == inspector.FromPool {
-		data, heldOut, err = inspector.PoolShots(ctx, c, m.Set.Prompts, pool, u.Shots, number)
-	} else {
-		data, err = k.world.Shots(ctx, m.Set, u.Shots, m.Seed, x.Tuning.Int("views"), x.Tuning.Float("crop"))
-	}
+	reference, err := prompts.New(c, learner, x.Learner.Settings, m.Set.Prompts, random.Stream("reference prompts", m.Seed, "/", m.Set.ID, "/", job.Number))
 	if err != nil {
 		return none, err
 	}
-	reference, err := prompts.New(c, learner, x.Learner.Settings, m.Set.Prompts, random.Stream("reference prompts", m.Seed, "/", m.Set.ID, "/", job.Number))
+	if x.Settings.String("source") == inspector.FromPool {
+		var encoded prompts.Data
+		if encoded, err = inspector.EncodedPool(ctx, reference, pool); err == nil {
+			data, heldOut, err = inspector.PoolShots(ctx, c, m.Set.Prompts, encoded, u.Shots, number)
+		}
+	} else {
+		data, err = k.world.Shots(ctx, m.Set, u.Shots, m.Seed, x.Tuning.Int("views"), x.Tuning.Float("crop"))
+	}
 	if err != nil {
 		return none, err
 	}

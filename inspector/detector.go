@@ -80,6 +80,10 @@ type Input struct {
 	Only     []int
 	Progress func(done, total int) // classes inverted so far, or steps taken; may be nil
 
+	// Kept, where it is not nil, keeps each class as it is finished, of inversions without a controller: an inspection that was stopped goes
+	// on from there. It is this input's alone.
+	Kept Kept
+
 	of int // classes of the model that Model is a part of; 0 where it is none
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"clipinspector/internal/dense"
 	"clipinspector/prompts"
+	"clipinspector/settings"
 	"clipinspector/triggers"
 )
 
@@ -177,4 +178,37 @@ func vectors(m *prompts.Model) ([][]float64, error) {
 		out[i/(len(data)/k)] = append(out[i/(len(data)/k)], float64(v))
 	}
 	return out, nil
+}
+
+// FirstOpinion returns the class whose vector stands apart most from the others, beyond what zero-shot CLIP's do, and its index among the
+// classes: what can be said of a model before any reference is made and any image is looked at. The class is -1 where the texts are not
+// tuned, are others for each image, or hold a number that is not finite.
+func FirstOpinion(m *prompts.Model, s settings.Values) (class int, index float64, err error) {
+	if m.Learner.FixedTexts || m.Learner.Conditional || len(m.Classes) < 3 {
+		return -1, 0, nil
+	}
+	zero, err := zeroShot(m, s.String("template"))
+	if err != nil {
+		return -1, 0, err
+	}
+	q, err := common(zero)
+	if err != nil {
+		return -1, 0, err
+	}
+	own, err := vectors(m)
+	if err != nil {
+		return -1, 0, err
+	}
+	untouched, err := vectors(zero)
+	if err != nil {
+		return -1, 0, err
+	}
+	scores := apartness(apart(own, q), apart(untouched, q))
+	vec.Scale(-1, scores)
+	if sum := vec.Sum(scores); math.IsNaN(sum) || math.IsInf(sum, 0) {
+		return -1, 0, nil
+	}
+	indices := studentized(scores)
+	class = vec.MaxIdx(indices)
+	return class, indices[class], nil
 }

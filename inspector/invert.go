@@ -170,13 +170,14 @@ func (inv *Inversion) Run(ctx context.Context, in Input, optimise, measure []int
 // run is Run for inversions that are already set up: several may aim at one class, each from variables of its own. Without measuring images
 // nothing is measured.
 func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start []*tensor.Dense, order, measure []int) ([]Outcome, int64, error) {
-	s, err := inv.fit(in, len(classes), start)
+	left, err := inv.recall(in, classes, start)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() { s.free() }()
-	settle(classes, s.c)
-	var passes int64
+	passes := int64(len(classes)-len(left)) * int64(inv.last()*inv.Steps*inv.Batch)
+	if inv.Stop == 0 {
+		passes += int64((len(classes) - len(left)) * len(measure))
+	}
 	told := 0 // of so many classes
 	tell := func(n int) {
 		if in.Progress != nil && n > told {
@@ -184,6 +185,40 @@ func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start
 			told = n
 		}
 	}
+	if len(left) > 0 {
+		s, err := inv.fit(in, len(classes), start)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer func() { s.free() }()
+		settle(classes, s.c)
+		parts := [][]*class{left}
+		if inv.keeps(in) { // one group after the other, each to its end
+			parts = groups(left, s.c)
+		}
+		behind := len(classes) - len(left)
+		for _, part := range parts {
+			p, err := s.invert(ctx, part, order, measure, func(n int) { tell(behind + n) })
+			if err == nil {
+				err = inv.keep(in, part)
+			}
+			if err != nil {
+				return nil, 0, err
+			}
+			passes, behind = passes+p, behind+len(part)
+		}
+	}
+	tell(len(classes))
+	outcomes := make([]Outcome, len(classes))
+	for t, c := range classes {
+		outcomes[t] = c.Outcome
+	}
+	return outcomes, passes, nil
+}
+
+// invert takes classes from the start to the end, and measures them. It returns how many images went through the model.
+func (s *session) invert(ctx context.Context, classes []*class, order, measure []int, tell func(done int)) (passes int64, err error) {
+	inv := s.inv
 	active, from := classes, 0
 	for _, to := range inv.spans() {
 		behind := len(classes) - len(active)
@@ -191,7 +226,7 @@ func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start
 		for _, group := range groups(active, s.c) {
 			p, err := s.advance(ctx, group, from, to, order)
 			if err != nil {
-				return nil, 0, err
+				return 0, err
 			}
 			passes += p
 			if behind += len(group); to == inv.last() {
@@ -203,7 +238,6 @@ func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start
 			break
 		}
 	}
-	tell(len(classes))
 	for _, c := range classes {
 		if c.control != nil {
 			best, reached := c.control.Best()
@@ -212,21 +246,17 @@ func (inv *Inversion) run(ctx context.Context, in Input, classes []*class, start
 			}
 		}
 	}
+	if inv.Stop > 0 || len(measure) == 0 {
+		return passes, nil
+	}
 	for _, group := range groups(classes, s.c) {
-		if inv.Stop > 0 || len(measure) == 0 {
-			break
-		}
 		p, err := s.measure(ctx, group, measure)
 		if err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 		passes += p
 	}
-	outcomes := make([]Outcome, len(classes))
-	for t, c := range classes {
-		outcomes[t] = c.Outcome
-	}
-	return outcomes, passes, nil
+	return passes, nil
 }
 
 // lanes returns how many of n classes share a step, at most most: groups are even, since the last one's idle places cost as much as
@@ -287,7 +317,7 @@ func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, err
 
 // mostRoom is how many bytes the intermediate values of a step take at most where the device is the host, whose memory others need as
 // well: larger steps are no faster.
-const mostRoom = 640 << 20
+const mostRoom = 320 << 20
 
 // roomOn is how many bytes the intermediate values of a step should take on a device. One that says how many images fill it has memory
 // of its own, and says so when that runs out.

@@ -61,7 +61,7 @@ func (d *Detector) Look(ctx context.Context, in Input) (*Finding, error) {
 		}
 		part := in
 		part.Model = in.Model.Restricted(members)
-		part.References, part.of = restricted(in.References, members), k
+		part.References, part.of, part.Kept = restricted(in.References, members), k, nil
 		r, err := d.Inspect(ctx, part)
 		if err != nil {
 			return nil, err
@@ -136,7 +136,7 @@ func (d *Detector) Witness(ctx context.Context, in Input) (*Evidence, int64, err
 		}
 	}
 	part := in
-	part.Model, part.of = in.Model.Restricted(first), len(in.Model.Classes)
+	part.Model, part.of, part.Kept = in.Model.Restricted(first), len(in.Model.Classes), nil
 	e, passes, err := d.Evidence(ctx, part)
 	if err != nil {
 		return nil, 0, err

@@ -20,7 +20,7 @@ func manyClasses(from int) []settings.Param {
 	return []settings.Param{
 		{Name: "many", Unit: "classes", Doc: "from so many classes on each is judged by a trial on a few images, and the finalists alone are inverted to the end; 0: never", Default: from, Min: 0, Max: 1e6},
 		{Name: "trial", Unit: "images", Doc: "pool images of the trial of each of many classes", Default: 32, Min: 2, Max: 1e6},
-		{Name: "trial-batch", Unit: "images", Doc: "images a step of the trial", Default: 8, Min: 1, Max: 4096},
+		{Name: "trial-batch", Unit: "images", Doc: "images a step of the trial", Default: 4, Min: 1, Max: 4096},
 		{Name: "finalists", Unit: "classes", Doc: "how many of many classes are inverted to the end: the most suspicious ones", Default: 3, Min: 1, Max: 1e6},
 	}
 }
@@ -33,13 +33,16 @@ func idleOfFew(f Facts) []string {
 	return []string{"many", "trial", "trial-batch", "finalists"}
 }
 
-// Unscheduled are the settings with which every class is inverted to the end, however many there are.
-func Unscheduled(s settings.Values) settings.Values {
+// Many is a number of classes from which on trials are worth it.
+const Many = 40
+
+// WithMany are the settings under which classes are many from another number on; those of a detector that tries none stay as they are.
+func WithMany(s settings.Values, from int) settings.Values {
 	if _, ok := s["many"]; !ok {
 		return s
 	}
 	s = maps.Clone(s)
-	s["many"] = 0
+	s["many"] = from
 	return s
 }
 

@@ -1,6 +1,8 @@
 package inspector_test
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -142,4 +144,54 @@ func TestReferencesOfManyClassesHaveHadTheSameTrial(t *testing.T) {
 	if len(r.Twins) != 1 || r.Suspect < 0 || r.ImagePasses >= 5*36 {
 		t.Errorf("twins %v, suspect %d, %d image passes", r.Twins, r.Suspect, r.ImagePasses)
 	}
+}
+
+// memory keeps in memory, and stops the inspection after so many classes.
+type memory struct {
+	saved map[string][]byte
+	after int
+	stop  func()
+}
+
+func (m *memory) Load(name string) ([]byte, error) { return m.saved[name], nil }
+
+func (m *memory) Save(name string, data []byte) error {
+	if m.saved[name] = data; len(m.saved) == m.after {
+		m.stop()
+	}
+	return nil
+}
+
+// An inspection that was stopped goes on where it was: the report is the same to the bit, image passes included, and no class is inverted
+// twice. What was kept and does not fit is done again.
+func TestAStoppedInspectionGoesOn(t *testing.T) {
+	e := &counting{Engine: computetest.CPU(t, 2)}
+	c := cliptest.Tiny(t, e, 16)
+	m := untuned(t, c, "coop", cliptest.Classes)
+	scheduled(t, func(t *testing.T, d *inspector.Detector, given map[string]any) {
+		given["batch"] = 32 // two classes at once
+		for _, many := range []int{0, 3} {
+			given["many"] = many
+			in := input(t, d, m, cliptest.Images(50, 16, 1), given)
+			want := inspect(t, d, in)
+			ctx, stop := context.WithCancel(bg)
+			kept := &memory{saved: map[string][]byte{}, after: 2, stop: stop}
+			in.Kept = kept
+			if _, err := d.Inspect(ctx, in); !errors.Is(err, context.Canceled) {
+				t.Fatalf("stopped after two classes: %v", err)
+			}
+			for name, data := range kept.saved {
+				kept.saved[name] = data[:len(data)/2]
+				break
+			}
+			kept.after = 100
+			if got := inspect(t, d, in); bits(got) != bits(want) {
+				t.Errorf("many: %d: what went on gives another report", many)
+			}
+			e.images = 0
+			if got := inspect(t, d, in); bits(got) != bits(want) || e.images > int64(in.Settings.Int("measure")) {
+				t.Errorf("many: %d: everything was kept, and %d images go through the model", many, e.images)
+			}
+		}
+	})
 }

@@ -15,7 +15,6 @@ import (
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/settings"
-	"clipinspector/triggers"
 )
 
 // Sources of the labelled images that references are tuned on.
@@ -34,6 +33,9 @@ var ReferenceParams = []settings.Param{
 // class as data has, drawn with replacement. It returns its accuracy on other images: those held out or, where there are none, those that
 // were not drawn.
 func TuneReference(ctx context.Context, m *prompts.Model, data, heldOut prompts.Data, tuning settings.Values, seed uint64) (accuracy float64, err error) {
+	if data, err = prompts.Encoded(ctx, m, data); err != nil {
+		return 0, err
+	}
 	drawn, left := resample(data, random.Named("ref", seed))
 	if _, err := prompts.Tune(ctx, m, drawn, tuning, nil, seed, nil); err != nil {
 		return 0, err
@@ -43,14 +45,13 @@ func TuneReference(ctx context.Context, m *prompts.Model, data, heldOut prompts.
 	case len(left.Labels) > 0:
 		heldOut = left
 	default: // one image of each class
-		heldOut = drawn
-		heldOut.Images = triggers.Rows(drawn.Images, everyView(len(drawn.Labels), drawn.Views))
+		heldOut = drawn.Rows(everyView(len(drawn.Labels), drawn.Views))
 	}
-	logits, err := m.Logits(ctx, heldOut.Images, nil)
+	predicted, err := m.Predicted(ctx, heldOut)
 	if err != nil {
 		return 0, err
 	}
-	return prompts.Accuracy(prompts.ArgMax(logits), heldOut.Labels), nil
+	return prompts.Accuracy(predicted, heldOut.Labels), nil
 }
 
 // everyView lists the rows of the first view of each of n images.
@@ -85,12 +86,21 @@ func resample(d prompts.Data, rng *rand.Rand) (drawn, left prompts.Data) {
 			left.Labels = append(left.Labels, d.Labels[i])
 		}
 	}
-	drawn = d
-	drawn.Images = triggers.Rows(d.Images, rows)
+	drawn = d.Rows(rows)
 	if len(others) > 0 {
-		left.Images = triggers.Rows(d.Images, others)
+		labels := left.Labels
+		left = d.Rows(others)
+		left.Labels, left.Views = labels, 0
 	}
 	return drawn, left
+}
+
+// EncodedPool is a pool for the references of a model: the frozen tower's features, and the images where the learner is tuned on them.
+func EncodedPool(ctx context.Context, m *prompts.Model, pool *tensor.Dense) (d prompts.Data, err error) {
+	if d, err = prompts.Encoded(ctx, m, prompts.Data{Images: pool}); err == nil && d.Features == nil {
+		d.Features, err = prompts.Encode(ctx, m.CLIP, pool, nil)
+	}
+	return d, err
 }
 
 // candidates is among how many times as many images the images of a class are drawn from; see PoolShots.
@@ -100,9 +110,10 @@ const candidates = 2.5
 // as many of a random half of the pool that it thinks likeliest to show the class. Images may serve several classes; pool images show
 // none. The likeliest alone would make references that are too much alike. heldOut is the other half, each image with the class that zero-shot CLIP
 // puts it into.
-func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool *tensor.Dense, perClass int, seed uint64) (data, heldOut prompts.Data, err error) {
+// pool is as EncodedPool returns it.
+func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool prompts.Data, perClass int, seed uint64) (data, heldOut prompts.Data, err error) {
 	rng := random.Named("pool", seed)
-	order := rng.Perm(pool.Shape()[0])
+	order := rng.Perm(pool.Features.Shape()[0])
 	half, others := order[:len(order)/2], order[len(order)/2:]
 	if len(half) == 0 {
 		return data, heldOut, fmt.Errorf("pool images that zero-shot CLIP labels: a pool of %d images is too small", len(order))
@@ -111,13 +122,13 @@ func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool *tenso
 	if err != nil {
 		return data, heldOut, err
 	}
-	heldOut.Images = triggers.Rows(pool, others)
-	logits, err := zero.Logits(ctx, heldOut.Images, nil)
+	heldOut = pool.Rows(others)
+	logits, err := zero.LogitsOf(ctx, heldOut.Features)
 	if err != nil {
 		return data, heldOut, err
 	}
 	heldOut.Labels = prompts.ArgMax(logits)
-	if logits, err = zero.Logits(ctx, triggers.Rows(pool, half), nil); err != nil {
+	if logits, err = zero.LogitsOf(ctx, pool.Rows(half).Features); err != nil {
 		return data, heldOut, err
 	}
 	k, z := len(classes), dense.Floats(logits)
@@ -132,17 +143,17 @@ func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool *tenso
 			likely[i*k+t] = float64(v) - most - math.Log(sum)
 		}
 	}
-	var rows []int
-	data.Views = 1
+	var rows, labels []int
 	for t := range k {
 		order := everyView(len(half), 1)
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(likely[b*k+t], likely[a*k+t]) })
 		order = order[:min(len(order), int(math.Ceil(candidates*float64(perClass))))]
 		for range perClass {
 			rows = append(rows, half[order[rng.IntN(len(order))]])
-			data.Labels = append(data.Labels, t)
+			labels = append(labels, t)
 		}
 	}
-	data.Images = triggers.Rows(pool, rows)
+	data = pool.Rows(rows)
+	data.Labels, data.Views = labels, 1
 	return data, heldOut, nil
 }

@@ -73,9 +73,10 @@ func (inv *Inversion) newSession(in Input, c, part int, room int64, start []*ten
 		}
 	}()
 	shape := in.Pool.Shape()
-	if s.pool, err = s.array(dense.Floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3]); err != nil {
+	if s.pool, err = engine.Share(in.Model.CLIP.Engine(), dense.Floats(in.Pool), shape[0], shape[1]*shape[2]*shape[3]); err != nil {
 		return s, err
 	}
+	s.owned = append(s.owned, s.pool)
 	for _, t := range start {
 		size := t.Shape().TotalSize()
 		s.zero = append(s.zero, triggers.Dense(make([]float32, size), t.Shape()...))

@@ -13,8 +13,12 @@ import (
 	"clipinspector/triggers"
 )
 
-// encodeBatch is how many images one replay of an encoding program takes. Results do not depend on it.
-const encodeBatch = 64
+const (
+	// encodeBatch is how many images one replay of an encoding program takes, and encodeNumbers how many numbers they have at most: large
+	// images fill a device with few. Results do not depend on it.
+	encodeBatch   = 64
+	encodeNumbers = 8 * 3 * 224 * 224
+)
 
 // Encode returns the frozen tower's features [N,D] of images [N,3,S,S], after the trigger when there is one.
 func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
@@ -108,7 +112,8 @@ func (m *Model) ClassVectorsOn(ctx context.Context, images *tensor.Dense) (*tens
 
 // each puts the rows of x [N,..] through one program, which gives [N,width].
 func each(ctx context.Context, e engine.Engine, x *tensor.Dense, record func(autodiff.Value) (autodiff.Value, error)) (*tensor.Dense, error) {
-	y, err := autodiff.MapRows(ctx, e, dense.Floats(x), x.Shape(), encodeBatch, record)
+	batch := max(1, min(encodeBatch, encodeNumbers/engine.Size(x.Shape()[1:])))
+	y, err := autodiff.MapRows(ctx, e, dense.Floats(x), x.Shape(), batch, record)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package prompts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -28,11 +29,65 @@ var TuneParams = []settings.Param{
 // Data are labelled images.
 type Data struct {
 	Images *tensor.Dense // [N*V,3,S,S] in [0,1]
-	Labels []int         // [N]
-	Views  int           // V, how many views of an image follow each other; 0 means 1
+	// Features [N*V,D] are what the frozen tower makes of the images, where that is at hand: learners that leave the tower alone are
+	// tuned on them, without poison, and need no images; see Encoded.
+	Features *tensor.Dense
+	Labels   []int // [N]
+	Views    int   // V, how many views of an image follow each other; 0 means 1
 	// Crop draws the box of a fresh crop of an image, a row of boxes for autodiff's Crop, which each step shows in the image's
 	// place, triggers being put on after it; nil to show images as they are.
 	Crop func(width, height int, rng *rand.Rand) [5]float32
+}
+
+// Empty tells whether there are neither images nor features.
+func (d Data) Empty() bool { return d.Images == nil && d.Features == nil }
+
+// rows are the images, or the features in their place.
+func (d Data) rows() *tensor.Dense {
+	if d.Images == nil {
+		return d.Features
+	}
+	return d.Images
+}
+
+// Rows are the images of some rows, or their features, with the labels as they are.
+func (d Data) Rows(rows []int) Data {
+	if d.Images != nil {
+		d.Images = triggers.Rows(d.Images, rows)
+	}
+	if d.Features != nil {
+		d.Features = triggers.Rows(d.Features, rows)
+	}
+	return d
+}
+
+// Encoded returns data with features in the place of the images, where they are all that the model's learner is tuned on: large images take
+// a hundred times the memory, and who tunes several models encodes them once.
+func Encoded(ctx context.Context, m *Model, d Data) (Data, error) {
+	if !m.frozen() || d.Crop != nil || d.Features != nil || d.Images == nil {
+		return d, nil
+	}
+	var err error
+	d.Features, err = Encode(ctx, m.CLIP, d.Images, nil)
+	d.Images = nil
+	return d, err
+}
+
+// frozen tells whether the model sees images by the frozen tower's features alone.
+func (m *Model) frozen() bool { return m.Learner.Image == nil && m.Learner.Augment == nil }
+
+// Predicted returns the class that the model puts each row of the data into.
+func (m *Model) Predicted(ctx context.Context, d Data) ([]int, error) {
+	logits, err := func() (*tensor.Dense, error) {
+		if d.Images == nil {
+			return m.LogitsOf(ctx, d.Features)
+		}
+		return m.Logits(ctx, d.Images, nil)
+	}()
+	if err != nil {
+		return nil, err
+	}
+	return ArgMax(logits), nil
 }
 
 // Poison makes prompt tuning plant a backdoor, after BadCLIP's training path (Bai et al., CVPR 2024): each poisoned image is
@@ -87,10 +142,15 @@ func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *P
 	if poison != nil && (poison.Target < 0 || poison.Target >= len(m.Classes)) {
 		return nil, fmt.Errorf("target class %d of %d classes", poison.Target, len(m.Classes))
 	}
-	if side := data.Images.Shape()[2]; poison != nil && poison.Trigger.Size() != side {
-		return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", poison.Trigger.Size(), side)
+	if poison != nil {
+		if data.Images == nil {
+			return nil, errors.New("poisoned tuning by features alone: triggers are put on images")
+		}
+		if side := data.Images.Shape()[2]; poison.Trigger.Size() != side {
+			return nil, fmt.Errorf("a trigger for images of %d px over images of %d px", poison.Trigger.Size(), side)
+		}
 	}
-	if have := data.Images.Shape()[0]; t.n*t.views != have {
+	if have := data.rows().Shape()[0]; t.n*t.views != have {
 		return nil, fmt.Errorf("%d labels for %d images in %d views to tune on", t.n, have, t.views)
 	}
 	if poison != nil && len(poison.Candidates) > 0 {

@@ -84,7 +84,11 @@ func (t *tuner) train3(d *tensor.Dense, shape ...int) (x trained, err error) {
 // load puts everything that the steps read on the device. Features that do not change while tuning are computed once.
 func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error) {
 	m, n, rows := t.m, t.n, t.n*t.views
-	t.size = data.Images.Shape()[2]
+	if data.Images != nil {
+		t.size = data.Images.Shape()[2]
+	} else if !m.frozen() || t.crop != nil {
+		return errors.New("tuning by features alone: the learner sees images")
+	}
 	labels := make([]float32, 0, rows)
 	for i, l := range data.Labels {
 		if l < 0 || l >= len(m.Classes) {
@@ -110,7 +114,12 @@ func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error)
 		return t.upload(dense.Floats(f), f.Shape()...)
 	}
 	if frozen {
-		if t.features, err = encode(nil); err != nil {
+		if data.Features != nil {
+			t.features, err = t.upload(dense.Floats(data.Features), data.Features.Shape()...)
+		} else {
+			t.features, err = encode(nil)
+		}
+		if err != nil {
 			return err
 		}
 		t.covered = make([]engine.Array, len(t.covers))

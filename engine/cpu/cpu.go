@@ -87,6 +87,7 @@ type buffer struct {
 	data       []float32
 	generation uint64 // rises with every change, from 1 on
 	packings   map[packingKey]*packing
+	shared     bool // see Share
 }
 
 // NewBuffer returns n zeroed numbers.
@@ -97,9 +98,17 @@ func (e *Engine) NewBuffer(n int) (engine.Buffer, error) {
 	return &buffer{data: make([]float32, n), generation: 1}, nil
 }
 
+// Share returns a buffer of numbers that stay where they are; see [engine.Share].
+func (e *Engine) Share(data []float32) engine.Buffer {
+	return &buffer{data: data, generation: 1, shared: true}
+}
+
 func (b *buffer) Len() int { return len(b.data) }
 
 func (b *buffer) Write(offset int, src []float32) error {
+	if b.shared {
+		panic("cpu: numbers are written to that are shared with the host")
+	}
 	copy(b.data[offset:offset+len(src)], src)
 	b.generation++
 	return nil
@@ -115,6 +124,13 @@ func (b *buffer) Free() { b.data, b.packings = nil, nil }
 type executable struct {
 	e     *Engine
 	steps []step
+	uses  []use
+}
+
+// use says that a program reads a packing of a buffer.
+type use struct {
+	of  *buffer
+	key packingKey
 }
 
 // Compile allocates the arena and turns every instruction into steps.
@@ -160,7 +176,7 @@ func (e *Engine) Compile(p *engine.Program) (engine.Executable, error) {
 			e.scratch[w] = aligned(c.scratch)
 		}
 	}
-	return &executable{e, c.steps}, nil
+	return &executable{e, c.steps, c.uses}, nil
 }
 
 // Run executes the program and returns when it is done.
@@ -175,13 +191,26 @@ func (x *executable) Run() error {
 	return nil
 }
 
-func (x *executable) Free() { x.steps = nil }
+// Free gives the arena back, and the packings that no other program reads.
+func (x *executable) Free() {
+	x.e.mu.Lock()
+	defer x.e.mu.Unlock()
+	for _, u := range x.uses {
+		if p := u.of.packings[u.key]; p != nil {
+			if p.programs--; p.programs == 0 {
+				delete(u.of.packings, u.key)
+			}
+		}
+	}
+	x.steps, x.uses = nil, nil
+}
 
 // compiler collects the steps of a program.
 type compiler struct {
 	e       *Engine
 	program *engine.Program
 	steps   []step
+	uses    []use
 	scratch int // numbers of scratch that a worker needs
 }
 

@@ -149,6 +149,7 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 type packing struct {
 	data       []float32
 	generation uint64 // 0: never packed
+	programs   int    // that read it
 }
 
 type packingKey struct {
@@ -156,8 +157,8 @@ type packingKey struct {
 	n, k int
 }
 
-// pack appends the step that packs op(b) [k,n]. Packings of a bound buffer are kept with it, and packed again only when the
-// buffer has been written to.
+// pack appends the step that packs op(b) [k,n]. Packings of a bound buffer are kept with it while a program reads them, and packed again
+// only when the buffer has been written to.
 func (c *compiler) pack(weight *buffer, b []float32, tb C.int, n, k int) []float32 {
 	strip := panels[c.e.simd].strip
 	strips, ldb := (n+strip-1)/strip, n
@@ -177,6 +178,8 @@ func (c *compiler) pack(weight *buffer, b []float32, tb C.int, n, k int) []float
 		} else {
 			weight.packings[key] = p
 		}
+		p.programs++
+		c.uses = append(c.uses, use{weight, key})
 	}
 	if p.data == nil {
 		p.data = aligned(max(1, strips*strip*k))

@@ -55,6 +55,8 @@ type Audit struct {
 	Threads    int
 	MaxTime    time.Duration // an audit that takes longer by its estimate is refused; 0 for no limit
 	Report     io.Writer     // estimate and progress; nil for none
+
+	verdictAlone bool // labelled images serve the references, and nothing is measured on any
 }
 
 // fewestImages is the smallest pool that an audit makes do with.
@@ -79,6 +81,7 @@ type audit struct {
 	shots      prompts.Data          // to tune on
 	test       prompts.Data          // to measure on
 	evidence   []*inspector.Evidence // of references
+	kept       *kept                 // nil where nothing is
 }
 
 func (a *audit) close() {
@@ -124,6 +127,7 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 	if a.delivered, err = prompts.CompareEncoders(o.Checkpoint, a.encoder.Weights); err != nil {
 		return a, err
 	}
+	a.encoder.Weights = nil // they lie on the device, and would take as much memory once more
 	if a.subject, err = newSubject(read(), o.Checkpoint, a.model); err != nil {
 		return a, err
 	}
@@ -236,8 +240,10 @@ func (a *audit) openShots(ctx context.Context) error {
 		}
 		return prompts.Data{Images: images, Labels: l}, err
 	}
-	if a.test, err = load(datasets.Test, nil); err != nil {
-		return err
+	if !a.verdictAlone {
+		if a.test, err = load(datasets.Test, nil); err != nil {
+			return err
+		}
 	}
 	rng := random.Stream("audit shots", a.Seed)
 	taken := make([]int, len(ds.Classes()))
@@ -354,6 +360,7 @@ func (a *audit) estimate(what string, w clip.Work) error {
 // report.json, verdict.png, the audited model as audited.safetensors, and of the suspect's recovered trigger trigger.png and
 // trigger.safetensors; of each class that was looked at once more, explained-1.png and explained-1.safetensors and so on.
 func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
+	o.verdictAlone = true
 	a, err := o.open(ctx)
 	if err != nil {
 		return nil, err
@@ -377,6 +384,12 @@ func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 		if err := a.estimate(fmt.Sprintf("inspection, with %d clean references", a.References), w); err != nil {
 			return nil, err
 		}
+		if a.kept, err = a.openKept(out); err != nil {
+			return nil, err
+		}
+		if err := a.firstOpinion(); err != nil {
+			return nil, err
+		}
 		if err := a.makeReferences(ctx); err != nil {
 			return nil, err
 		}
@@ -391,7 +404,23 @@ func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	if f.Subject.Audited, err = a.keep(out); err != nil {
 		return nil, err
 	}
-	return f, f.write(out)
+	if err := f.write(out); err != nil {
+		return nil, err
+	}
+	return f, a.kept.remove()
+}
+
+// firstOpinion says what the class vectors alone betray, long before the verdict.
+func (a *audit) firstOpinion() error {
+	if a.detector.Evidence == nil {
+		return nil
+	}
+	class, index, err := inspector.FirstOpinion(a.model, a.options)
+	if err == nil && class >= 0 {
+		a.line("first opinion: the class vectors alone say that %q stands apart most, with an index of %.1f among the other classes; "+
+			"without references that is a hint, no verdict", a.model.Classes[class], index)
+	}
+	return err
 }
 
 // keep writes the audited model below out.
@@ -456,5 +485,9 @@ func (a *audit) find(ctx context.Context) (*Report, error) {
 func (a *audit) inspect(ctx context.Context, m *prompts.Model, what string) (*inspector.Finding, error) {
 	step, end := progress.Show(a.Report, what)
 	defer end()
-	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, References: a.evidence, Progress: step})
+	var k *kept
+	if m == a.model {
+		k = a.kept.of("delivered")
+	}
+	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, References: a.evidence, Progress: step, Kept: k.inspector()})
 }

@@ -50,32 +50,73 @@ func (a *audit) makeReferences(ctx context.Context) error {
 	}
 	step, end := progress.Show(a.Report, "clean references")
 	defer end()
+	source := inspector.FromPool
+	if len(a.shots.Labels) > 0 {
+		source = inspector.FromShots
+	}
+	from := a.tunedOn()
 	for i := range a.References {
-		number := random.Number("reference", a.Seed, "/", i)
-		data, source := a.shots, inspector.FromShots
-		var heldOut prompts.Data
-		if len(data.Labels) == 0 {
-			var err error
-			source = inspector.FromPool
-			if data, heldOut, err = inspector.PoolShots(ctx, a.clip, a.model.Classes, a.pool, a.PerClass, number); err != nil {
-				return err
-			}
-		}
-		m, err := a.model.Fresh(random.Stream("reference", a.Seed, "/", i))
+		e, err := a.makeReference(ctx, i, source, from)
 		if err != nil {
 			return err
 		}
-		accuracy, err := inspector.TuneReference(ctx, m, data, heldOut, a.tuning, number)
-		if err != nil {
-			return err
-		}
-		e, _, err := a.detector.Witness(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options})
-		if err != nil {
-			return err
-		}
-		e.Source, e.Accuracy = source, accuracy
 		a.evidence = append(a.evidence, e)
 		step(i+1, a.References)
 	}
 	return nil
+}
+
+// tunedOn returns a function that gives what each reference is tuned on, and images to tell its accuracy on. Images are encoded once for all
+// references, and not before one is made.
+func (a *audit) tunedOn() func(ctx context.Context, number uint64) (data, heldOut prompts.Data, err error) {
+	var encoded prompts.Data
+	labelled := len(a.shots.Labels) > 0
+	return func(ctx context.Context, number uint64) (data, heldOut prompts.Data, err error) {
+		if encoded.Empty() {
+			if labelled {
+				encoded, err = prompts.Encoded(ctx, a.model, a.shots)
+			} else {
+				encoded, err = inspector.EncodedPool(ctx, a.model, a.pool)
+			}
+			if a.verdictAlone {
+				a.shots = prompts.Data{} // which may be larger than all the rest
+			}
+		}
+		if err != nil || labelled {
+			return encoded, heldOut, err
+		}
+		return inspector.PoolShots(ctx, a.clip, a.model.Classes, encoded, a.PerClass, number)
+	}
+}
+
+// makeReference makes the i-th reference, or takes what was kept of it.
+func (a *audit) makeReference(ctx context.Context, i int, source string, from func(context.Context, uint64) (data, heldOut prompts.Data, err error)) (*inspector.Evidence, error) {
+	k := a.kept.of(fmt.Sprintf("reference-%d", i))
+	r, m, err := k.loadReference(a.clip)
+	if err != nil || r != nil && r.Evidence != nil {
+		return r.evidence(), err
+	}
+	if r == nil {
+		number := random.Number("reference", a.Seed, "/", i)
+		data, heldOut, err := from(ctx, number)
+		if err != nil {
+			return nil, err
+		}
+		if m, err = a.model.Fresh(random.Stream("reference", a.Seed, "/", i)); err != nil {
+			return nil, err
+		}
+		r = &reference{}
+		if r.Accuracy, err = inspector.TuneReference(ctx, m, data, heldOut, a.tuning, number); err != nil {
+			return nil, err
+		}
+		if err := k.saveReference(r, m); err != nil {
+			return nil, err
+		}
+	}
+	r.Evidence, _, err = a.detector.Witness(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, Kept: k.inspector()})
+	if err != nil {
+		return nil, err
+	}
+	r.Evidence.Source, r.Evidence.Accuracy = source, r.Accuracy
+	return r.Evidence, k.saveReference(r, nil)
 }
