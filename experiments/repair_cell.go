@@ -85,7 +85,11 @@ func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts
 			return none, err
 		}
 	}
-	unlabelled, _, err := inspector.PoolShots(ctx, m.CLIP, m.Classes, pool, model.Suite.Shots, in.Seed)
+	whole, err := inspector.WholePool(ctx, m.CLIP, pool)
+	if err != nil {
+		return none, err
+	}
+	unlabelled, _, err := inspector.PoolShots(ctx, m.CLIP, m.Classes, whole, model.Suite.Shots, in.Seed)
 	if err != nil {
 		return none, err
 	}

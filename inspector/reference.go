@@ -95,6 +95,12 @@ func resample(d prompts.Data, rng *rand.Rand) (drawn, left prompts.Data) {
 	return drawn, left
 }
 
+// WholePool is a pool for who needs the images that are drawn, with the frozen tower's features beside them.
+func WholePool(ctx context.Context, c *clip.Model, pool *tensor.Dense) (prompts.Data, error) {
+	f, err := prompts.Encode(ctx, c, pool, nil)
+	return prompts.Data{Images: pool, Features: f}, err
+}
+
 // EncodedPool is a pool for the references of a model: the frozen tower's features, and the images where the learner is tuned on them.
 func EncodedPool(ctx context.Context, m *prompts.Model, pool *tensor.Dense) (d prompts.Data, err error) {
 	if d, err = prompts.Encoded(ctx, m, prompts.Data{Images: pool}); err == nil && d.Features == nil {
@@ -110,7 +116,7 @@ const candidates = 2.5
 // as many of a random half of the pool that it thinks likeliest to show the class. Images may serve several classes; pool images show
 // none. The likeliest alone would make references that are too much alike. heldOut is the other half, each image with the class that zero-shot CLIP
 // puts it into.
-// pool is as EncodedPool returns it.
+// pool is as EncodedPool or WholePool returns it.
 func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool prompts.Data, perClass int, seed uint64) (data, heldOut prompts.Data, err error) {
 	rng := random.Named("pool", seed)
 	order := rng.Perm(pool.Features.Shape()[0])

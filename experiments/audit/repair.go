@@ -113,7 +113,11 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int) (*Repa
 	source := inspector.FromShots
 	if len(a.shots.Labels) == 0 {
 		source = inspector.FromPool
-		if a.shots, a.test, err = inspector.PoolShots(ctx, a.clip, a.model.Classes, a.pool, a.PerClass, random.Number("audit repair", a.Seed)); err != nil {
+		whole, err := inspector.WholePool(ctx, a.clip, a.pool)
+		if err != nil {
+			return nil, err
+		}
+		if a.shots, a.test, err = inspector.PoolShots(ctx, a.clip, a.model.Classes, whole, a.PerClass, random.Number("audit repair", a.Seed)); err != nil {
 			return nil, err
 		}
 	}
