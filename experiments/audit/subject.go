@@ -26,7 +26,7 @@ const auditedFile = "audited.safetensors"
 type Subject struct {
 	// Files are all files that were read, but for images: checkpoint, class list, CLIP's weights, settings and vocabulary.
 	Files []ReadFile `json:"files"`
-	// Others are further models beside the checkpoint, which nobody has looked at.
+	// Others are files beside the checkpoint that may hold weights, which nobody has looked at.
 	Others []string `json:"other_checkpoints,omitempty"`
 	// Tensors are those of the file that take part in the computation. What lies there unused is named in the notes.
 	Tensors []TensorRole `json:"tensors"`
@@ -70,7 +70,7 @@ func newSubject(files []string, checkpoint string, m *prompts.Model) (s Subject,
 // modelEnds are how the names of files end that hold weights.
 var modelEnds = []string{".safetensors", ".pt", ".pth", ".tar", ".bin", ".ckpt", ".pkl", ".pickle"}
 
-// mostOthers bounds how many further models a report names.
+// mostOthers bounds how many such files a report names.
 const mostOthers = 100
 
 // otherModels lists the models in the checkpoint's folder, or in the folder that is the checkpoint, that were not read.
@@ -121,7 +121,7 @@ func (s Subject) print(b io.Writer) {
 		for _, name := range s.Others {
 			names = append(names, printable.Text(name))
 		}
-		fmt.Fprintf(b, "NOT LOOKED AT: further models in the same folder: %s\n", strings.Join(names, ", "))
+		fmt.Fprintf(b, "NOT LOOKED AT: other files in the same folder that may hold weights: %s\n", strings.Join(names, ", "))
 	}
 }
 

@@ -128,7 +128,7 @@ func (p *auditPage) next() {
 		add("Give more images that show none of the classes, about 1,000, and another seed:", again+" --seed "+fmt.Sprint(a.Seed+1))
 	}
 	if len(a.Others) > 0 {
-		add("Further models lie beside it that nobody has looked at: "+strings.Join(a.Others, ", ")+".", "")
+		add("Files that may hold weights lie beside it, and nobody has looked at them: "+strings.Join(a.Others, ", ")+".", "")
 	}
 }
 
