@@ -58,7 +58,7 @@ func TestInspectStatus(t *testing.T) {
 			t.Errorf("%v: status %d (%v), want %d", args, status(err), err, inspectFailed)
 		}
 	}
-	if _, err := execute(t, "repair", "--checkpoint", models[0]); err == nil || !strings.Contains(err.Error(), "--shots") {
+	if _, err := execute(t, "repair", "--checkpoint", models[0]); err == nil || !strings.Contains(err.Error(), "--ood") {
 		t.Errorf("repair without images: %v", err)
 	}
 }
