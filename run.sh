@@ -156,6 +156,7 @@ run_tests() {
     go test -timeout 40m $(grep -Ev "$racy" <<<"$packages") || status=1
     # shellcheck disable=SC2086
     go test -timeout 40m -race $(grep -E "$racy" <<<"$packages") || status=1
+    go test -timeout 40m -race -short ./plugin ./results/web || status=1 # without the browser
     exit $status
 }
 
