@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # internal/fuzz.sh [SECONDS] [PACKAGE...]
 #
-# Gives every fuzz target of the project, or of the packages named, such as clip/bpe, its share of SECONDS (900) in all, one after the other, guided by coverage, and prints a
-# line for each. Inputs that reach something new are kept in Go's cache, so that the next run goes on from there. It exits 1 where a target
-# finds something; Go then says which file of testdata/fuzz has the input.
+# Fuzzes every target of the project, or of the packages named, such as clip/bpe: one after the
+# other, guided by coverage. Together they take SECONDS (900). It prints a line for each. Inputs that
+# reach something new are kept in Go's cache, so the next run goes on from there. It exits with 1
+# where a target finds something. Go then says which file of testdata/fuzz has the input.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 targets=$(grep -rE --include='*_test.go' '^func Fuzz[A-Za-z]+\(f \*testing\.F\)' . | sed -E 's|^\./(.*)/[^/]*_test\.go:func (Fuzz[A-Za-z]+).*|\1 \2|' | sort -u)
