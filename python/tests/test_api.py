@@ -126,9 +126,9 @@ def test_cocoop_modules(tmp_path):
 
 def test_repair(model, tmp_path):
     r = ci.repair(model, shots="mini-pets", out=tmp_path / "repaired.safetensors", detector="ci", per_class=4,
-                  set={**BUDGET, **LOOK, "repair.epochs": 2})
+                  set={**BUDGET, **LOOK, "repair.epochs": 3})
     assert [m.name for m in r.models] == ["delivered", "repaired", "control", "retuned"] and all(0 <= m.acc <= 1 and 0 <= m.asr <= 1 for m in r.models)
-    assert r.written == tmp_path / "repaired.safetensors" and classes(r.written) == classes(model) and r.epochs == 2
+    assert r.written == tmp_path / "repaired.safetensors" and classes(r.written) == classes(model) and r.epochs == 3
     assert not np.array_equal(read(r.written)["ctx"], read(model)["ctx"]) and r.before.suspect in classes(model)
 
 

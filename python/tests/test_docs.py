@@ -25,7 +25,7 @@ def test_the_examples_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ci, "run", small_run)
     monkeypatch.setattr(ci, "inspect", lambda *a, **k: inspect(*a, **k, references=3, set={**BUDGET, **LOOK}))
-    monkeypatch.setattr(ci, "repair", lambda *a, **k: repair(*a, **k, per_class=4, set={**BUDGET, "repair.epochs": 2}))
+    monkeypatch.setattr(ci, "repair", lambda *a, **k: repair(*a, **k, per_class=4, set={**BUDGET, "repair.epochs": 3}))
     names, files = {}, []
     for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.M | re.S):
         if own := re.match(r'"""(\w+\.py)"""', block):
