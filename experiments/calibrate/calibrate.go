@@ -101,14 +101,6 @@ func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial,
 	if err != nil {
 		return nil, nil, err
 	}
-	bySettings := map[string][]store.DetectionRow{}
-	for _, d := range detections {
-		id, err := store.Key(d.Cell.Settings["detector"])
-		if err != nil {
-			return nil, nil, err
-		}
-		bySettings[id] = append(bySettings[id], d)
-	}
 	sum := sha256.Sum256([]byte(f.Text))
 	c := &suite.Calibration{Suite: f.Name, SHA256: hex.EncodeToString(sum[:]), Sets: f.Sets, Seeds: f.Suites[0].Seeds, Trials: len(f.Suites),
 		SearchSeed: q.Seed, Models: len(models), Detectors: map[string]suite.Chosen{}}
@@ -125,11 +117,11 @@ func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial,
 	for i, d := range f.Suites[0].Detectors {
 		first, best := len(trials), len(trials)
 		for t, u := range f.Suites {
-			id, err := store.Key(u.Detectors[i].Map())
+			of, err := planned(detections, u.Detectors[i].Map())
 			if err != nil {
 				return nil, nil, err
 			}
-			trial := Trial{Detector: d.Name, Trial: t + 1, Settings: u.Detectors[i].Settings, Figures: stats.Judge(models, bySettings[id])}
+			trial := Trial{Detector: d.Name, Trial: t + 1, Settings: u.Detectors[i].Settings, Figures: stats.Judge(models, of)}
 			if trial.Models != len(models) || !trial.AUROC.Defined() {
 				return nil, nil, fmt.Errorf("%s, trial %d: %d of %d models were looked at; is another process planning this suite anew? Run again",
 					d.Name, trial.Trial, trial.Models, len(models))
@@ -148,6 +140,27 @@ func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial,
 		c.Detectors[d.Name] = chosen
 	}
 	return c, trials, nil
+}
+
+// planned returns the detections that were planned with these settings. A cell leaves out those that decide nothing about its model.
+func planned(detections []store.DetectionRow, trial map[string]any) (out []store.DetectionRow, err error) {
+	for _, d := range detections {
+		own, _ := d.Cell.Settings["detector"].(map[string]any)
+		same := map[string]any{}
+		for name := range own {
+			same[name] = trial[name]
+		}
+		want, err := store.Key(same)
+		if err != nil {
+			return nil, err
+		}
+		if got, err := store.Key(own); err != nil {
+			return nil, err
+		} else if got == want {
+			out = append(out, d)
+		}
+	}
+	return out, nil
 }
 
 // PrintTrials writes a line for each detector: AUROC of the first trial, which are the suite's own settings, beside that
