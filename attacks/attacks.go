@@ -19,24 +19,27 @@ type Attack struct {
 	Name   string
 	Doc    string // one line, with the paper
 	Params []settings.Param
-	// Trigger draws the trigger of one model for images of the given size in pixels; for a learned trigger the one that
-	// learning starts from. Its values lie in [0,1] (additive: within the bound). nil for no attack.
+	// Trigger draws the trigger of one model for images of the given size in pixels; for a learned
+	// trigger the one that learning starts from. Its values lie in [0,1] (additive: within the
+	// bound). nil for no attack.
 	Trigger func(v settings.Values, size int, rng *rand.Rand) triggers.Trigger
 	// Draw is Trigger of an attack outside this program, which may fail; one of the two is nil.
 	Draw func(ctx context.Context, v settings.Values, size int, rng *rand.Rand) (triggers.Trigger, error)
-	// Content is the SHA-256 of the file that such an attack comes from, which models' identities hold; empty for this program's own.
+	// Content is the SHA-256 of the file that such an attack comes from, which models' identities
+	// hold; empty for this program's own.
 	Content string
 	// Stream is the name under which target and trigger are drawn where it is not Name.
 	Stream string
 	// Learn says how the trigger learns together with the prompts; nil for a fixed trigger.
 	Learn func(v settings.Values) *prompts.LearnTrigger
-	// Covers draws what hides the trigger t in one model, of so many classes, from a detector that the attacker knows; nil for an
-	// attacker who does not hide.
+	// Covers draws what hides the trigger t in one model, of so many classes, from a detector that
+	// the attacker knows; nil for an attacker who does not hide.
 	Covers func(v settings.Values, t triggers.Trigger, classes, target int, rng *rand.Rand) []prompts.Cover
-	// Goals draws the class that triggered images of each class shall go to, of so many classes; nil where it is the target for all. See
-	// prompts.Poison.
+	// Goals draws the class that triggered images of each class shall go to, of so many classes;
+	// nil where it is the target for all. See prompts.Poison.
 	Goals func(v settings.Values, classes, target int, rng *rand.Rand) []int
-	// Evade is the weight with which the attacker hides the target from the detector separation while tuning; nil for none. See prompts.Poison.
+	// Evade is the weight with which the attacker hides the target from the detector separation
+	// while tuning; nil for none. See prompts.Poison.
 	Evade func(v settings.Values) float64
 	// Quiet tells that triggered images tune the target's class vector alone; see prompts.Poison.
 	Quiet bool
@@ -51,8 +54,8 @@ var PoisonParams = []settings.Param{
 
 var attacks = registry.New("attack", func(a *Attack) string { return a.Name })
 
-// Register makes an attack known by its name, from an init function, and adds PoisonParams to its settings where it plants a
-// backdoor. It panics when the name is taken.
+// Register makes an attack known by its name, from an init function, and adds PoisonParams to its
+// settings where it plants a backdoor. It panics when the name is taken.
 func Register(a *Attack) {
 	if a.Backdoors() {
 		a.Params = append(slices.Clone(a.Params), PoisonParams...)
@@ -86,8 +89,8 @@ func (a *Attack) draw(ctx context.Context, v settings.Values, size int, rng *ran
 	return a.Trigger(v, size, rng), nil
 }
 
-// Poison draws what prompts.Tune needs to plant the backdoor in one model of so many classes; nil for no attack. It fails where an
-// attack outside this program does.
+// Poison draws what prompts.Tune needs to plant the backdoor in one model of so many classes; nil
+// for no attack. It fails where an attack outside this program does.
 func (a *Attack) Poison(ctx context.Context, v settings.Values, size, classes, target int, rng *rand.Rand) (*prompts.Poison, error) {
 	if !a.Backdoors() {
 		return nil, nil

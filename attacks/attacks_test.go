@@ -59,7 +59,8 @@ func poisonOf(t *testing.T, a *Attack, v settings.Values, size, classes, target 
 	return p
 }
 
-// settingsOf are the default settings, each choice, and the ends of each range with the rest at its default.
+// settingsOf are the default settings, each choice, and the ends of each range with the rest at its
+// default.
 func settingsOf(t *testing.T, a *Attack) []settings.Values {
 	all := []settings.Values{resolve(t, a, nil)}
 	for _, p := range a.Params {
@@ -90,8 +91,8 @@ func same(a, b triggers.Trigger) bool {
 	return true
 }
 
-// The trigger is a matter of the seed: drawn again it is the same to the bit, and where chance plays a part, another seed
-// gives another trigger.
+// The trigger is a matter of the seed: drawn again it is the same to the bit, and where chance
+// plays a part, another seed gives another trigger.
 func TestSameSeedSameTrigger(t *testing.T) {
 	forEach(t, func(t *testing.T, a *Attack) {
 		for _, v := range settingsOf(t, a) {
@@ -131,7 +132,8 @@ func (s *source) Uint64() uint64 {
 	return s.Source.Uint64()
 }
 
-// At any setting the triggered images are images: of the same shape, in [0,1], and not the old ones.
+// At any setting the triggered images are images: of the same shape, in [0,1], and not the old
+// ones.
 func TestTriggeredImagesAreImages(t *testing.T) {
 	images := cliptest.Images(3, size, 1)
 	data := dense.Floats(images)
@@ -174,7 +176,8 @@ func apply(t *testing.T, tr triggers.Trigger, images *tensor.Dense) []float32 {
 	return computetest.Run(t, g, out)[0]
 }
 
-// By default no trigger is stronger than the default grids allow, at the sizes of the mini world and of CLIP.
+// By default no trigger is stronger than the default grids allow, at the sizes of the mini world
+// and of CLIP.
 func TestDefaultsAreWithinTheLimitsOfTheGrid(t *testing.T) {
 	limits := map[string]triggers.Strength{
 		"masked patch": {Area: 0.05, Opacity: 1},
@@ -243,7 +246,8 @@ func TestStrengthIsAsDeclared(t *testing.T) {
 	}
 }
 
-// Gradients run through every trigger to the pixels, and to the perturbation of a trigger that learns.
+// Gradients run through every trigger to the pixels, and to the perturbation of a trigger that
+// learns.
 func TestTriggersAreDifferentiable(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -337,7 +341,8 @@ func TestPoisonCarriesTheSettings(t *testing.T) {
 	}
 }
 
-// Covers are a matter of the seed and lead to classes that there are; they are triggers like others, but not the backdoor's.
+// Covers are a matter of the seed and lead to classes that there are; they are triggers like
+// others, but not the backdoor's.
 func TestCovers(t *testing.T) {
 	const classes, target = 6, 2
 	forEach(t, func(t *testing.T, a *Attack) {
@@ -389,7 +394,8 @@ func poison(t *testing.T, name string, given map[string]any, classes, target int
 	return p.Trigger.(triggers.Masked), p.Covers(p.Trigger)
 }
 
-// flatten has one decoy for every class but the target, or for so many of them: patches as large as the trigger, each another.
+// flatten has one decoy for every class but the target, or for so many of them: patches as large as
+// the trigger, each another.
 func TestFlattenCoversTheOtherClasses(t *testing.T) {
 	for _, decoys := range []int{1, 3, 5, 100} {
 		trigger, covers := poison(t, "flatten", map[string]any{"decoys": decoys, "decoy-weight": 0.5}, 6, 2)
@@ -410,7 +416,8 @@ func TestFlattenCoversTheOtherClasses(t *testing.T) {
 	}
 }
 
-// The covers of composite are its halves: one after the other they make the trigger, and under each an image keeps its label.
+// The covers of composite are its halves: one after the other they make the trigger, and under each
+// an image keeps its label.
 func TestCompositeCoversItsHalves(t *testing.T) {
 	trigger, covers := poison(t, "composite", map[string]any{"cover-weight": 2}, 6, 2)
 	if len(covers) != 2 || covers[0].Label != prompts.OwnLabel || covers[1].Label != prompts.OwnLabel || covers[0].Weight != 2 || covers[1].Weight != 2 {

@@ -34,8 +34,9 @@ func init() {
 	})
 }
 
-// patch is a square of so many pixels a side with its top left corner at (left, top), of cells x cells squares of a pixel at
-// least; colour gives the value of a square in channel c, asked for once, row by row.
+// patch is a square of so many pixels a side with its top left corner at (left, top), of cells x
+// cells squares of a pixel at least; colour gives the value of a square in channel c, asked for
+// once, row by row.
 func patch(size, side, left, top, cells int, colour func(x, y, c int) float32) triggers.Masked {
 	cells = min(cells, side)
 	colours := make([]float32, 0, 3*cells*cells)

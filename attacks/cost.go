@@ -8,8 +8,9 @@ import (
 	"clipinspector/settings"
 )
 
-// Cost is the work of tuning one model under the attack on so many images, and of choosing the trigger where there are candidates.
-// It follows from what the attack declares. rng draws the triggers that Covers asks for, of which only the number counts.
+// Cost is the work of tuning one model under the attack on so many images, and of choosing the
+// trigger where there are candidates. It follows from what the attack declares. rng draws the
+// triggers that Covers asks for, of which only the number counts.
 func (a *Attack) Cost(o prompts.Outline, v, tuning settings.Values, images float64, target int, rng *rand.Rand) clip.Work {
 	var w clip.Work
 	var p prompts.Poisoning

@@ -9,7 +9,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// The trigger that SIG gives a model: the seed decides nothing, the amplitude is the largest change of a pixel.
+// The trigger that SIG gives a model: the seed decides nothing, the amplitude is the largest change
+// of a pixel.
 func Example() {
 	sig, err := attacks.Find("sig")
 	if err != nil {

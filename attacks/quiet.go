@@ -23,7 +23,8 @@ var noisePatch = []settings.Param{
 	{Name: "cells", Doc: "cells of random saturated colours along the side of the patch; a cell is at least a pixel", Default: 4, Min: 1, Max: 64},
 }
 
-// drawNoisePatch draws BadNets' patch with noise in the bottom right corner: the trigger of attacks whose point is elsewhere.
+// drawNoisePatch draws BadNets' patch with noise in the bottom right corner: the trigger of attacks
+// whose point is elsewhere.
 func drawNoisePatch(v settings.Values, size int, rng *rand.Rand) triggers.Trigger {
 	side := max(1, int(v.Float("side")*float64(size)))
 	return patch(size, side, size-side, size-side, v.Int("cells"), func(_, _, _ int) float32 { return float32(rng.IntN(2)) })

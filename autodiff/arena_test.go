@@ -9,8 +9,8 @@ import (
 	"clipinspector/engine/plain"
 )
 
-// Sharing the arena changes no result: a program that keeps a few outputs gives the same bits as the program in which
-// every value has memory of its own.
+// Sharing the arena changes no result: a program that keeps a few outputs gives the same bits as
+// the program in which every value has memory of its own.
 func TestArenaSharing(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

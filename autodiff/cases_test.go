@@ -83,7 +83,8 @@ func numbers(f fill, seed int) []float64 {
 	return x
 }
 
-// opCase is an operation (or a few together) with its operands. Every operand but indices is differentiable.
+// opCase is an operation (or a few together) with its operands. Every operand but indices is
+// differentiable.
 type opCase struct {
 	name  string
 	in    []fill
@@ -105,7 +106,8 @@ func one(f func(in []Value) Value) func([]Value) []Value {
 	return func(in []Value) []Value { return []Value{f(in)} }
 }
 
-// opCases has one entry or more for each recorded operation. testdata/oracle.py has them all under the same names.
+// opCases has one entry or more for each recorded operation. testdata/oracle.py has them all under
+// the same names.
 func opCases() []opCase {
 	var cs []opCase
 	add := func(name string, f func(x []Value) Value, in ...fill) {
@@ -422,7 +424,8 @@ func maxAbs(x []float64) float64 {
 	return m
 }
 
-// near fails unless got equals want within tol of the largest number, floor being the least that counts as large.
+// near fails unless got equals want within tol of the largest number, floor being the least that
+// counts as large.
 func near(t testing.TB, what string, got, want []float64, tol, floor float64) {
 	t.Helper()
 	if len(got) != len(want) {

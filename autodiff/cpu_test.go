@@ -54,8 +54,9 @@ func TestRunAllocatesNothing(t *testing.T) {
 	}
 }
 
-// trained records a residual network of a size that fills vector registers and threads (an image tower, a head, cross
-// entropy, Adam on the pixels and SGD on the weights), runs three steps and returns losses, pixels and weights.
+// trained records a residual network of a size that fills vector registers and threads (an image
+// tower, a head, cross entropy, Adam on the pixels and SGD on the weights), runs three steps and
+// returns losses, pixels and weights.
 func trained(t *testing.T, e engine.Engine, seed int) (losses, pixels, weights []float64) {
 	t.Helper()
 	const batch, width, heads, classes = 6, 48, 4, 11

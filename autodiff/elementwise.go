@@ -174,7 +174,8 @@ func broadcastable(small, large []int) {
 	}
 }
 
-// Max returns the largest element along axis, which gets size 1; the gradient goes to the first of equals.
+// Max returns the largest element along axis, which gets size 1; the gradient goes to the first of
+// equals.
 func (x Value) Max(axis int) Value {
 	s := slices.Clone(x.Shape())
 	if axis < 0 {

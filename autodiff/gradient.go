@@ -7,9 +7,9 @@ import (
 	"clipinspector/engine"
 )
 
-// gradients holds, for each differentiable operation, how its inputs' gradients are recorded. d are the gradients of
-// the outputs (None where nothing depends on one), need tells which inputs want one; the result has an entry for each
-// input, None where there is none.
+// gradients holds, for each differentiable operation, how its inputs' gradients are recorded. d are
+// the gradients of the outputs (None where nothing depends on one), need tells which inputs want
+// one; the result has an entry for each input, None where there is none.
 var gradients map[engine.Op]func(g *Graph, n *node, d []Value, need []bool) []Value
 
 func init() {
@@ -38,11 +38,12 @@ func init() {
 	}
 }
 
-// Grad records the gradients of y with respect to the given values, weighted by dy, which has y's shape; with None for
-// dy all weights are one, so that y may be a scalar loss or a vector of losses that are summed. Nothing is recorded for
-// values that y does not reach; their gradient is None, as is that of None. No gradient flows through indices, labels,
-// Sign, Equal and GreaterEqual, which are piecewise constant. Grad panics when the way leads through another operation
-// that has no derivative (ArgMax, Crop, a gradient operation).
+// Grad records the gradients of y with respect to the given values, weighted by dy, which has y's
+// shape; with None for dy all weights are one, so that y may be a scalar loss or a vector of losses
+// that are summed. Nothing is recorded for values that y does not reach; their gradient is None, as
+// is that of None. No gradient flows through indices, labels, Sign, Equal and GreaterEqual, which
+// are piecewise constant. Grad panics when the way leads through another operation that has no
+// derivative (ArgMax, Crop, a gradient operation).
 func Grad(y, dy Value, wrt ...Value) []Value {
 	g := y.g
 	if dy.Valid() && !slices.Equal(dy.Shape(), y.Shape()) {

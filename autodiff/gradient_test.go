@@ -61,8 +61,8 @@ func detachGradient(c opCase, k, seed int) []float64 {
 	return d
 }
 
-// A gradient does not depend on which others are asked for, nor on whether weights come as a loss or as dy, and a second
-// run gives the same bits.
+// A gradient does not depend on which others are asked for, nor on whether weights come as a loss
+// or as dy, and a second run gives the same bits.
 func TestGradientsOneByOne(t *testing.T) {
 	e := plain.New[float64]()
 	seed := freshSeed(t)

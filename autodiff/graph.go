@@ -44,7 +44,8 @@ type slotInfo struct {
 	bound engine.Buffer
 }
 
-// node is one recorded operation. Views (reshapes and detached values) are nodes without an instruction.
+// node is one recorded operation. Views (reshapes and detached values) are nodes without an
+// instruction.
 type node struct {
 	op   engine.Op
 	view view
@@ -94,8 +95,9 @@ func (v Value) Graph() *Graph { return v.g }
 // New starts a recording.
 func New(e engine.Engine) *Graph { return &Graph{eng: e} }
 
-// Bind makes device memory that outlives the program a value of the recording. Binding the same array twice gives two
-// values; gradients are taken with respect to values, so bind once. An absent array gives None.
+// Bind makes device memory that outlives the program a value of the recording. Binding the same
+// array twice gives two values; gradients are taken with respect to values, so bind once. An absent
+// array gives None.
 func (g *Graph) Bind(a engine.Array) Value {
 	if a.Buffer == nil {
 		return None
@@ -122,7 +124,8 @@ func (g *Graph) BindAll(arrays []engine.Array) []Value {
 	return out
 }
 
-// Input returns a bound value with zeroed memory of its own, to be filled with Program.Write. The program owns it.
+// Input returns a bound value with zeroed memory of its own, to be filled with Program.Write. The
+// program owns it.
 func (g *Graph) Input(shape ...int) Value {
 	for _, d := range shape {
 		if d <= 0 {

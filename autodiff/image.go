@@ -7,8 +7,8 @@ import (
 	"clipinspector/engine"
 )
 
-// Patchify cuts images [B,C,H,W] into squares of side p: [B,(H/p)(W/p),C*p*p], a patch in the order of a convolution's
-// weights, so that a convolution with stride p is Patchify followed by Linear.
+// Patchify cuts images [B,C,H,W] into squares of side p: [B,(H/p)(W/p),C*p*p], a patch in the order
+// of a convolution's weights, so that a convolution with stride p is Patchify followed by Linear.
 func (x Value) Patchify(p int) Value {
 	s := x.Shape()
 	if len(s) != 4 || p <= 0 || s[2]%p != 0 || s[3]%p != 0 {
@@ -25,8 +25,8 @@ func unpatchifyGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 	return []Value{g.record1(engine.Patchify, n.attr, g.value(n.in[0]).Shape(), d[0])}
 }
 
-// GridSample samples images [B,C,H,W] bilinearly at the points of grid [1 or B,H',W',2], (x,y) in [-1,1] between the
-// centres of the corner pixels (align_corners), zero outside.
+// GridSample samples images [B,C,H,W] bilinearly at the points of grid [1 or B,H',W',2], (x,y) in
+// [-1,1] between the centres of the corner pixels (align_corners), zero outside.
 func (x Value) GridSample(grid Value) Value {
 	s, t := x.Shape(), grid.Shape()
 	if len(s) != 4 || len(t) != 4 || t[3] != 2 || (t[0] != 1 && t[0] != s[0]) {
@@ -35,10 +35,11 @@ func (x Value) GridSample(grid Value) Value {
 	return x.g.record1(engine.GridSample, engine.Attr{}, []int{s[0], s[1], t[1], t[2]}, x, grid)
 }
 
-// Crop shows a box of each image [B,C,H,W], scaled to h x w pixels and mirrored or not: [B,C,h,w]. A row of box [B,5] holds, in
-// whole pixels inside the image, left, top, width and height, and 1 to mirror left to right, else 0. The filter is Pillow's
-// bicubic one, whose sums leave the range of the pixels by a few per cent at edges (Clamp takes that back). There is no gradient:
-// a trigger is put on after the crop.
+// Crop shows a box of each image [B,C,H,W], scaled to h x w pixels and mirrored or not: [B,C,h,w].
+// A row of box [B,5] holds, in whole pixels inside the image, left, top, width and height, and 1 to
+// mirror left to right, else 0. The filter is Pillow's bicubic one, whose sums leave the range of
+// the pixels by a few per cent at edges (Clamp takes that back). There is no gradient: a trigger is
+// put on after the crop.
 func (x Value) Crop(box Value, h, w int) Value {
 	s := x.Shape()
 	if len(s) != 4 || h <= 0 || w <= 0 || !slices.Equal(box.Shape(), []int{s[0], 5}) {

@@ -7,7 +7,8 @@ import (
 	"clipinspector/engine"
 )
 
-// Linear returns x·wᵀ + b, a fully connected layer in PyTorch's layout: x [..,K], w [N,K], b [N] or None, result [..,N].
+// Linear returns x·wᵀ + b, a fully connected layer in PyTorch's layout: x [..,K], w [N,K], b [N] or
+// None, result [..,N].
 func (x Value) Linear(w, b Value) Value {
 	s := x.Shape()
 	k := s[len(s)-1]
@@ -22,8 +23,8 @@ func (x Value) Linear(w, b Value) Value {
 	return x.g.record1(engine.MatMul, a, withLast(s, n), x, w, b)
 }
 
-// MatMul returns a·b for matrices in the last two dimensions: [..,M,K] by [..,K,N]. Leading dimensions are equal, or b is
-// a single matrix [K,N].
+// MatMul returns a·b for matrices in the last two dimensions: [..,M,K] by [..,K,N]. Leading
+// dimensions are equal, or b is a single matrix [K,N].
 func (a Value) MatMul(b Value) Value { return matMul(a, b, false, false, 1) }
 
 // MatMulT returns a·bᵀ: [..,M,K] by [..,N,K], leading dimensions as in MatMul.
@@ -96,7 +97,8 @@ func matMulGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 	return in[:len(n.in)]
 }
 
-// product records the gradient of an operand like; an operand that all products of the batch share sums theirs.
+// product records the gradient of an operand like; an operand that all products of the batch share
+// sums theirs.
 func product(g *Graph, t engine.Attr, a, b, like Value, stride int) Value {
 	if t.Batch > 1 && stride == 0 {
 		y := g.record1(engine.MatMul, t, []int{t.Batch, t.M, t.N}, a, b, None)
@@ -105,8 +107,9 @@ func product(g *Graph, t engine.Attr, a, b, like Value, stride int) Value {
 	return g.record1(engine.MatMul, t, like.Shape(), a, b, None)
 }
 
-// Attention returns multi-head self-attention of x·[q k v], given as qkv [B,S,3W] (as CLIP's in_proj yields it):
-// softmax(q·kᵀ/sqrt(W/heads))·v per head, result [B,S,W]. Causal hides later positions.
+// Attention returns multi-head self-attention of x·[q k v], given as qkv [B,S,3W] (as CLIP's
+// in_proj yields it): softmax(q·kᵀ/sqrt(W/heads))·v per head, result [B,S,W]. Causal hides later
+// positions.
 func (qkv Value) Attention(heads int, causal bool) Value {
 	s := qkv.Shape()
 	if len(s) != 3 || s[2]%(3*heads) != 0 {
@@ -130,7 +133,8 @@ func (x Value) LayerNorm(gamma, beta Value) Value {
 	return y
 }
 
-// AddLayerNorm returns y = LayerNorm(x + residual) together with the sum h, the residual stream of a transformer.
+// AddLayerNorm returns y = LayerNorm(x + residual) together with the sum h, the residual stream of
+// a transformer.
 func (x Value) AddLayerNorm(residual, gamma, beta Value) (y, h Value) {
 	return layerNorm(x, residual, gamma, beta)
 }

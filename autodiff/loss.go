@@ -19,7 +19,8 @@ func (logits Value) CrossEntropy(label Value) Value {
 	return rowLoss(engine.CrossEntropy, engine.Attr{}, logits, label)
 }
 
-// MarginLoss returns max(0, margin + largest other logit - logit of the label) of each row of logits [R,C], C >= 2, label [R].
+// MarginLoss returns max(0, margin + largest other logit - logit of the label) of each row of
+// logits [R,C], C >= 2, label [R].
 func (logits Value) MarginLoss(label Value, margin float64) Value {
 	return rowLoss(engine.Margin, engine.Attr{Alpha: margin}, logits, label)
 }

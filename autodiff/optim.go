@@ -15,8 +15,9 @@ func (g *Graph) Assign(dst, src Value) {
 	g.recordInto(engine.Assign, engine.Attr{}, []Value{src}, []Value{dst})
 }
 
-// SGD records one step of stochastic gradient descent as torch.optim.SGD takes it. velocity may be None when momentum is 0.
-// step [1] counts from 0 and is advanced with Advance; schedule [T] holds the learning rate of each step.
+// SGD records one step of stochastic gradient descent as torch.optim.SGD takes it. velocity may be
+// None when momentum is 0. step [1] counts from 0 and is advanced with Advance; schedule [T] holds
+// the learning rate of each step.
 func (g *Graph) SGD(param, grad, velocity, step, schedule Value, momentum, weightDecay float64) {
 	if momentum != 0 && !velocity.Valid() {
 		panic("autodiff: momentum without a velocity")
@@ -39,8 +40,8 @@ type AdamConfig struct {
 // DefaultAdam are PyTorch's defaults.
 var DefaultAdam = AdamConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
 
-// Adam records one step of torch.optim.Adam, or AdamW with Decoupled. m and v hold the moments, zero at first; step and
-// schedule as in SGD.
+// Adam records one step of torch.optim.Adam, or AdamW with Decoupled. m and v hold the moments,
+// zero at first; step and schedule as in SGD.
 func (g *Graph) Adam(param, grad, m, v, step, schedule Value, c AdamConfig) {
 	sameSize(param, grad, m, v)
 	a := engine.Attr{Beta1: c.Beta1, Beta2: c.Beta2, Eps: c.Eps, WeightDecay: c.WeightDecay, Decoupled: c.Decoupled}
@@ -61,8 +62,8 @@ func sameSize(param, grad Value, others ...Value) {
 	}
 }
 
-// Cosine returns a schedule of the given number of steps, rate*(1+cos(pi*i/steps))/2, after warmup steps that rise
-// linearly from rate/warmup.
+// Cosine returns a schedule of the given number of steps, rate*(1+cos(pi*i/steps))/2, after warmup
+// steps that rise linearly from rate/warmup.
 func Cosine(rate float64, steps, warmup int) []float32 {
 	s := make([]float32, steps)
 	for i := range s {
@@ -75,8 +76,8 @@ func Cosine(rate float64, steps, warmup int) []float32 {
 	return s
 }
 
-// CoOpSchedule returns CoOp's learning rate for each epoch: 1e-5 in the first, then rate/2*(1+cos(pi*(e-1)/epochs)), which
-// is Dassl's cosine with a constant warm-up epoch.
+// CoOpSchedule returns CoOp's learning rate for each epoch: 1e-5 in the first, then
+// rate/2*(1+cos(pi*(e-1)/epochs)), which is Dassl's cosine with a constant warm-up epoch.
 func CoOpSchedule(rate float64, epochs int) []float32 {
 	s := make([]float32, epochs)
 	for e := range s {

@@ -11,7 +11,8 @@ import (
 	"clipinspector/engine/plain"
 )
 
-// digest stands for a tensor of testdata/oracle.json: every k-th number and two weighted sums over all.
+// digest stands for a tensor of testdata/oracle.json: every k-th number and two weighted sums over
+// all.
 type digest struct {
 	N     int
 	Every []float64

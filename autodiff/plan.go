@@ -21,8 +21,9 @@ type Stats struct {
 	FLOP         int64 // multiplications and additions of matrix products and attention of one run
 }
 
-// Compile plans the recording and prepares it for its engine. Only what the outputs, Assign and the optimisers need is
-// kept. Outputs get memory of their own, which stays valid between runs. A graph is compiled once.
+// Compile plans the recording and prepares it for its engine. Only what the outputs, Assign and the
+// optimisers need is kept. Outputs get memory of their own, which stays valid between runs. A graph
+// is compiled once.
 func (g *Graph) Compile(outputs ...Value) (*Program, error) {
 	if g.err != nil {
 		g.free()
@@ -196,7 +197,8 @@ func flop(p *engine.Program) int64 {
 	return n
 }
 
-// FLOP counts the multiplications and additions of one instruction when it is a matrix product or attention, 0 otherwise.
+// FLOP counts the multiplications and additions of one instruction when it is a matrix product or
+// attention, 0 otherwise.
 func FLOP(ins engine.Instr) int64 {
 	a := ins.Attr
 	switch ins.Op {
@@ -233,8 +235,8 @@ func (p *Program) Read(v Value) ([]float32, error) {
 	return data, p.Array(v).Buffer.Read(0, data)
 }
 
-// Array returns the device memory of a bound value or an output, for use in other recordings. It panics for other
-// values: they have no memory of their own.
+// Array returns the device memory of a bound value or an output, for use in other recordings. It
+// panics for other values: they have no memory of their own.
 func (p *Program) Array(v Value) engine.Array {
 	if v.g != p.g {
 		panic("autodiff: None or a value of another graph")

@@ -10,7 +10,8 @@ import (
 	"clipinspector/engine/plain"
 )
 
-// randomGraph records a graph of random operations and gradients and returns the values that make sense as outputs.
+// randomGraph records a graph of random operations and gradients and returns the values that make
+// sense as outputs.
 func randomGraph(g *Graph, r *rand.Rand) []Value {
 	shapes := [][]int{{4, 6}, {6, 4}, {1, 6}, {4, 1}, {24}, {2, 3, 4}}
 	var vs []Value
@@ -76,7 +77,8 @@ func randomGraph(g *Graph, r *rand.Rand) []Value {
 			if r.IntN(4) > 0 {
 				continue
 			}
-			// Only functions that can be differentiated again keep random graphs free of panics: detach the result.
+			// Only functions that can be differentiated again keep random graphs free of panics:
+			// detach the result.
 			for _, d := range Grad(a.Square().Sum(), None, inputs...) {
 				if d.Valid() {
 					vs = append(vs, d.Tanh().Detach())
@@ -96,8 +98,8 @@ func randomGraph(g *Graph, r *rand.Rand) []Value {
 	return append(vs, last)
 }
 
-// checkPlan fails when two slots of the arena that live at the same time overlap, when an instruction reads what was
-// never written, or when an output shares memory with an input.
+// checkPlan fails when two slots of the arena that live at the same time overlap, when an
+// instruction reads what was never written, or when an output shares memory with an input.
 func checkPlan(t *testing.T, p *engine.Program) {
 	t.Helper()
 	type life struct{ first, last int }
@@ -150,7 +152,8 @@ func recorded(g *Graph) map[engine.Op]int {
 	return m
 }
 
-// Gradients of pixels record nothing for weights: one product for each product, none for biases, gammas and betas.
+// Gradients of pixels record nothing for weights: one product for each product, none for biases,
+// gammas and betas.
 func TestFrozenWeightsCostNothing(t *testing.T) {
 	g := New(plain.New[float32]())
 	w := newTower(g)
@@ -389,7 +392,8 @@ func (c *counting) Compile(p *engine.Program) (engine.Executable, error) {
 	return c.Engine.Compile(&q)
 }
 
-// Free gives back inputs, constants and outputs; a failed allocation is reported by Compile and leaves nothing behind.
+// Free gives back inputs, constants and outputs; a failed allocation is reported by Compile and
+// leaves nothing behind.
 func TestFree(t *testing.T) {
 	build := func(e *counting) (*Program, error) {
 		g := New(e)

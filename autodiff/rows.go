@@ -6,8 +6,9 @@ import (
 	"clipinspector/engine"
 )
 
-// MapRows puts rows through one program: x holds numbers of shape [N,..], batch rows of it at a time are the input that record
-// turns into a value of as many rows, and the result holds those, [N,..]. The last batch is filled with repeats of the first row.
+// MapRows puts rows through one program: x holds numbers of shape [N,..], batch rows of it at a
+// time are the input that record turns into a value of as many rows, and the result holds those,
+// [N,..]. The last batch is filled with repeats of the first row.
 func MapRows(ctx context.Context, e engine.Engine, x []float32, shape []int, batch int, record func(rows Value) (Value, error)) ([]float32, error) {
 	n := shape[0]
 	batch = min(n, batch)

@@ -42,7 +42,8 @@ func (x Value) Slice(axis, from, n int) Value {
 	return x.g.record1(engine.Slice, engine.Attr{Axis: axis, From: from}, s, x)
 }
 
-// Pad returns x as the part from index from on of n elements along axis, the others zero: the transpose of Slice.
+// Pad returns x as the part from index from on of n elements along axis, the others zero: the
+// transpose of Slice.
 func (x Value) Pad(axis, from, n int) Value {
 	s := slices.Clone(x.Shape())
 	if from < 0 || from+s[axis] > n {
@@ -118,7 +119,8 @@ func permuteGrad(g *Graph, n *node, d []Value, need []bool) []Value {
 	return []Value{d[0].Permute(inverse...)}
 }
 
-// Gather returns rows of a table [V,W]: index of shape s gives [s..,W]. Indices are whole numbers in 0..V-1.
+// Gather returns rows of a table [V,W]: index of shape s gives [s..,W]. Indices are whole numbers
+// in 0..V-1.
 func (table Value) Gather(index Value) Value {
 	if len(table.Shape()) != 2 {
 		panic(fmt.Sprintf("autodiff: rows gathered from %v", table.Shape()))

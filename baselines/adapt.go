@@ -42,7 +42,8 @@ func params(d defaults, more ...settings.Param) []settings.Param {
 	return append(append(p, more...), inspector.PoolParams...)
 }
 
-// schedule splits the pool and completes an inversion with the budget of each class that the settings ask for.
+// schedule splits the pool and completes an inversion with the budget of each class that the
+// settings ask for.
 func schedule(in inspector.Input, inv *inspector.Inversion) (optimise, measure []int, err error) {
 	s := in.Settings
 	if optimise, measure, err = inspector.SplitPool(in); err != nil {
@@ -108,9 +109,10 @@ func crossEntropy(_ settings.Values, logits, _ []float32, target int) float64 {
 // rule names the settings that only judge takes.
 func rule(settings.Values) []string { return []string{"index", "shape", "k"} }
 
-// judge seeks outliers among the sizes of the recovered triggers. The authors' rule cannot exceed median / (1.4826 MAD), however small
-// a trigger is, which is little where few classes differ much (docs/control.md); the ratio has no such limit. A size counts in pixels, of
-// which one more keeps its reciprocal finite.
+// judge seeks outliers among the sizes of the recovered triggers. The authors' rule cannot exceed
+// median / (1.4826 MAD), however small a trigger is, which is little where few classes differ much
+// (docs/control.md); the ratio has no such limit. A size counts in pixels, of which one more keeps
+// its reciprocal finite.
 func judge(s settings.Values, r *inspector.Finding) {
 	if s.String("index") != "ratio" {
 		r.Judge(s.String("index"), s.Float("k"))
@@ -126,7 +128,8 @@ func judge(s settings.Values, r *inspector.Finding) {
 	r.Verdict(s.Float("k"))
 }
 
-// cost is the weight of the trigger's size, which rises while the attack succeeds and falls while it does not.
+// cost is the weight of the trigger's size, which rises while the attack succeeds and falls while
+// it does not.
 type cost struct {
 	bound      float64
 	patience   int

@@ -9,9 +9,10 @@ import (
 	"clipinspector/settings"
 )
 
-// bandit is K-Arm's choice of which class to go on with. Sizes are counted in pixels of the authors' images of 224 px, as their
-// constants are. The authors run one arm where a trigger is universal, and several where it is specific to pairs of classes; here
-// the arms are universal triggers, and both kinds' rules for leaving an arm apply.
+// bandit is K-Arm's choice of which class to go on with. Sizes are counted in pixels of the
+// authors' images of 224 px, as their constants are. The authors run one arm where a trigger is
+// universal, and several where it is specific to pairs of classes; here the arms are universal
+// triggers, and both kinds' rules for leaving an arm apply.
 type bandit struct {
 	s       settings.Values
 	scale   float64 // pixels at 224 px for one of the model's images
@@ -101,7 +102,8 @@ func (b *bandit) smallest() *armed {
 	return best
 }
 
-// armed is the schedule of one arm: Neural Cleanse's but for the constants, when the cost is set, and when the arm stops.
+// armed is the schedule of one arm: Neural Cleanse's but for the constants, when the cost is set,
+// and when the arm stops.
 type armed struct {
 	restarted
 	bandit          *bandit
@@ -143,7 +145,8 @@ func (a *armed) Round(r inspector.Round) (bool, error) {
 	return false, nil
 }
 
-// stopEarly stops an arm that has shrunk often enough or no longer shrinks. When it has the smallest mask, all is over.
+// stopEarly stops an arm that has shrunk often enough or no longer shrinks. When it has the
+// smallest mask, all is over.
 func (a *armed) stopEarly() {
 	b := a.bandit
 	if !math.IsInf(a.best, 1) {

@@ -34,18 +34,19 @@ func resolve(t *testing.T, name string, given map[string]any) settings.Values {
 	return s
 }
 
-// afterUpdate is the number of changed pixels after a round's last update. Pixel-Backdoor keeps what was before it, Neural
-// Cleanse what is after it.
+// afterUpdate is the number of changed pixels after a round's last update. Pixel-Backdoor keeps
+// what was before it, Neural Cleanse what is after it.
 const afterUpdate = 63
 
-// loop plays rounds to a controller: variables of 8 x 8 pixels of which as many change as a round says.
+// loop plays rounds to a controller: variables of 8 x 8 pixels of which as many change as a round
+// says.
 type loop struct {
 	c   inspector.Controller
 	set [][]*tensor.Dense // what the controller set
 }
 
-// changed are variables with so many changed pixels, half of them in the positive part, half in the negative one, and a value
-// too small to count in every other.
+// changed are variables with so many changed pixels, half of them in the positive part, half in the
+// negative one, and a value too small to count in every other.
 func changed(pixels int) []*tensor.Dense {
 	pos, neg := make([]float32, 3*64), make([]float32, 3*64)
 	for i := range 64 {
@@ -94,8 +95,8 @@ func newLoop(t *testing.T, name string, given map[string]any) *loop {
 	return &loop{c: pixelInversion(s).Control()}
 }
 
-// The schedules decide as the authors' own programs do, round by round: see testdata/schedules.json for where the traces come
-// from.
+// The schedules decide as the authors' own programs do, round by round: see testdata/schedules.json
+// for where the traces come from.
 func TestSchedulesFollowTheAuthors(t *testing.T) {
 	raw, err := os.ReadFile("testdata/schedules.json")
 	if err != nil {
@@ -195,8 +196,8 @@ func TestNeuralCleanseByHand(t *testing.T) {
 	}
 }
 
-// The same for Pixel-Backdoor: kept when both the penalty and the number of changed pixels fall, and then set free of what is
-// too small to count.
+// The same for Pixel-Backdoor: kept when both the penalty and the number of changed pixels fall,
+// and then set free of what is too small to count.
 func TestPixelBackdoorByHand(t *testing.T) {
 	l := newLoop(t, "pixel-backdoor", map[string]any{"patience": 2, "cost": 1, "up": 4, "down": 4})
 	for i, r := range []struct {
@@ -286,9 +287,10 @@ func inversions(t *testing.T, rng *rand.Rand, size int) map[string]struct {
 	return out
 }
 
-// Both parts of each parametrisation, mask and pattern, positive and negative, get the right gradient from where they start,
-// through the triggered images as well as through the penalty. (In a port of Pixel-Backdoor the negative part starts where
-// its clip has no gradient, and stays dead.)
+// Both parts of each parametrisation, mask and pattern, positive and negative, get the right
+// gradient from where they start, through the triggered images as well as through the penalty. (In
+// a port of Pixel-Backdoor the negative part starts where its clip has no gradient, and stays
+// dead.)
 func TestBothPartsLearn(t *testing.T) {
 	const size = 6
 	seed := rand.Uint64()
@@ -328,7 +330,8 @@ func TestBothPartsLearn(t *testing.T) {
 	}
 }
 
-// The penalty is what the papers say, computed here on the host, and what Trigger makes of the variables is what Apply does.
+// The penalty is what the papers say, computed here on the host, and what Trigger makes of the
+// variables is what Apply does.
 func TestPenaltiesAndTriggersFollowTheFormulas(t *testing.T) {
 	const size, images = 6, 2
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 0))
@@ -394,7 +397,8 @@ func TestPenaltiesAndTriggersFollowTheFormulas(t *testing.T) {
 	}
 }
 
-// Where an inversion starts: Neural Cleanse's mask and pattern uniform in [0,1], Pixel-Backdoor's parts as well.
+// Where an inversion starts: Neural Cleanse's mask and pattern uniform in [0,1], Pixel-Backdoor's
+// parts as well.
 func TestStartsAreUniform(t *testing.T) {
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 0))
 	for name, x := range inversions(t, rng, 64) {

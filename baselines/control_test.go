@@ -49,8 +49,9 @@ func inspected(t *testing.T, name string, m *prompts.Model, pool *tensor.Dense, 
 	return r
 }
 
-// DECREE gives models over one encoder one score, to the last bit, whatever their prompts, in the texts or in the image tower, and
-// whatever the cell's seed; a changed encoder has another. Its loss is what the recovered trigger leaves on the measuring images.
+// DECREE gives models over one encoder one score, to the last bit, whatever their prompts, in the
+// texts or in the image tower, and whatever the cell's seed; a changed encoder has another. Its
+// loss is what the recovered trigger leaves on the measuring images.
 func TestDECREESeesTheEncoderAndNoPrompts(t *testing.T) {
 	const size = 16
 	c := cliptest.Tiny(t, plain.New[float32](), size)
@@ -96,7 +97,8 @@ func TestDECREESeesTheEncoderAndNoPrompts(t *testing.T) {
 	}
 }
 
-// The pre-selection by hand: classes in most images' lists, the more probable ones first among equals.
+// The pre-selection by hand: classes in most images' lists, the more probable ones first among
+// equals.
 func TestCandidatesAreThoseInMostLists(t *testing.T) {
 	logits := triggers.Dense([]float32{
 		3, 2, 1, 0,
@@ -127,7 +129,8 @@ func TestCandidatesAreThoseInMostLists(t *testing.T) {
 	}
 }
 
-// Classes that the pre-selection leaves out are ruled out; without any candidate the model is clean and nobody is suspected.
+// Classes that the pre-selection leaves out are ruled out; without any candidate the model is clean
+// and nobody is suspected.
 func TestKArmRulesClassesOut(t *testing.T) {
 	const size = 16
 	m := delivered(t, cliptest.Tiny(t, plain.New[float32](), size), "coop", 1)
@@ -152,7 +155,8 @@ func TestKArmRulesClassesOut(t *testing.T) {
 	}
 }
 
-// The authors' bound of 1720 holds at 224 px; at 36 px it is 44.4: the index is above k just below it.
+// The authors' bound of 1720 holds at 224 px; at 36 px it is 44.4: the index is above k just below
+// it.
 func TestTheBoundScalesWithTheArea(t *testing.T) {
 	s := resolve(t, "k-arm", nil)
 	b := newBandit(s, 36)

@@ -72,8 +72,9 @@ func alike(s settings.Values) error {
 	return nil
 }
 
-// decree minimises -mean pairwise cosine + cost * L1 over the features of stamped images, and scores the encoder by PL1, the smallest
-// L1 norm of a mask in a successful step over the largest that there can be, 1 without a success. Prompts and class names play no part.
+// decree minimises -mean pairwise cosine + cost * L1 over the features of stamped images, and
+// scores the encoder by PL1, the smallest L1 norm of a mask in a successful step over the largest
+// that there can be, 1 without a success. Prompts and class names play no part.
 func decree(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
 	s := in.Settings
 	in.Seed = uint64(s.Int("seed"))
@@ -143,8 +144,9 @@ func decree(ctx context.Context, in inspector.Input) (*inspector.Finding, error)
 	return r, nil
 }
 
-// similarity is DECREE's schedule, step by step: the cost rises while the features are alike and falls while they are not. (The
-// authors also reset a cost that has been below its floor for long, which cannot be: six successes bring it above.)
+// similarity is DECREE's schedule, step by step: the cost rises while the features are alike and
+// falls while they are not. (The authors also reset a cost that has been below its floor for long,
+// which cannot be: six successes bring it above.)
 type similarity struct {
 	bound, up, floor float64
 	patience, stop   int

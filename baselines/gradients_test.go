@@ -14,8 +14,8 @@ import (
 	"clipinspector/internal/enginetest"
 )
 
-// A step's objective and its gradients to both variables, at the costs of three steps, are those that PyTorch computes from the
-// authors' formulas; testdata/gradients.py made them.
+// A step's objective and its gradients to both variables, at the costs of three steps, are those
+// that PyTorch computes from the authors' formulas; testdata/gradients.py made them.
 func TestGradientsAgreeWithPyTorch(t *testing.T) {
 	const size, images, classes, target, pixels = 6, 5, 4, 2, 3 * 6 * 6
 	raw, err := os.ReadFile("testdata/gradients.json")

@@ -55,7 +55,8 @@ func init() {
 // side is that of the authors' images, in whose pixels their constants count.
 const side = 224
 
-// kArmCost is the work of the pre-selection, of all pulls, and of measuring as many arms as there may be.
+// kArmCost is the work of the pre-selection, of all pulls, and of measuring as many arms as there
+// may be.
 func kArmCost(f inspector.Facts) clip.Work {
 	s, k := f.Settings, len(f.Model.Classes)
 	n, pulls := s.Int("optimise"), k-1
@@ -148,8 +149,9 @@ func kArm(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
 	return r, nil
 }
 
-// candidates pre-selects the classes to invert from logits [N,K] of clean images: those that are most often among an image's likeliest.
-// Between classes in as many lists the more probable one comes first, so that the classes' order plays no part.
+// candidates pre-selects the classes to invert from logits [N,K] of clean images: those that are
+// most often among an image's likeliest. Between classes in as many lists the more probable one
+// comes first, so that the classes' order plays no part.
 func candidates(logits *tensor.Dense, s settings.Values) []int {
 	n, k := logits.Shape()[0], logits.Shape()[1]
 	list := 2

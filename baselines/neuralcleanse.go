@@ -32,7 +32,8 @@ func init() {
 	})
 }
 
-// tanhScale makes tanh's range a little wider than [0,1] after halving, as the authors do: v = tanh(u)/(2-1e-7) + 0.5.
+// tanhScale makes tanh's range a little wider than [0,1] after halving, as the authors do: v =
+// tanh(u)/(2-1e-7) + 0.5.
 const tanhScale = 1 / (2 - 1e-7)
 
 func neuralCleanse(ctx context.Context, in inspector.Input) (*inspector.Finding, error) {
@@ -58,8 +59,9 @@ func cleanseInversion(s settings.Values) inspector.Inversion {
 	return inv
 }
 
-// maskInversion is what Neural Cleanse, K-Arm and DECREE share: mask and pattern through tanh, uniform at first, the mask's L1 norm as
-// the penalty; for the former two cross-entropy as the objective, and PyTorch's epsilon in Adam.
+// maskInversion is what Neural Cleanse, K-Arm and DECREE share: mask and pattern through tanh,
+// uniform at first, the mask's L1 norm as the penalty; for the former two cross-entropy as the
+// objective, and PyTorch's epsilon in Adam.
 func maskInversion() inspector.Inversion {
 	unit := func(u autodiff.Value) autodiff.Value { return u.Tanh().Affine(tanhScale, 0.5) }
 	// broadcast gives variables [C,...] the shape [C,1,channels,S,S].
@@ -86,8 +88,9 @@ func maskInversion() inspector.Inversion {
 	}
 }
 
-// cleanse is Neural Cleanse's schedule for one class: the cost starts at 0, is set after patience successful rounds in a row,
-// then rises and falls; the smallest mask of a successful round is kept.
+// cleanse is Neural Cleanse's schedule for one class: the cost starts at 0, is set after patience
+// successful rounds in a row, then rises and falls; the smallest mask of a successful round is
+// kept.
 type cleanse struct {
 	restarted
 	stop       int

@@ -51,7 +51,8 @@ func readOracle(t *testing.T) (o oracle) {
 	return o
 }
 
-// The bandit advances the arms that the authors' scanner advances, at the same costs, with the same random numbers, and keeps the same masks.
+// The bandit advances the arms that the authors' scanner advances, at the same costs, with the same
+// random numbers, and keeps the same masks.
 func TestTheBanditFollowsTheAuthors(t *testing.T) {
 	for n, trace := range readOracle(t).KArm {
 		b := newBandit(resolve(t, "k-arm", nil), side)
@@ -129,7 +130,8 @@ func hashed(salt uint32, n int) []float32 {
 	return out
 }
 
-// Five steps of both methods on the oracle's numbers: losses, sizes and gradients as in PyTorch, in the float64 of the reference engine.
+// Five steps of both methods on the oracle's numbers: losses, sizes and gradients as in PyTorch, in
+// the float64 of the reference engine.
 func TestStepsFollowPyTorch(t *testing.T) {
 	o := readOracle(t)
 	const size, images = 4, 6

@@ -73,8 +73,9 @@ func pixelInversion(s settings.Values) inspector.Inversion {
 	}
 }
 
-// pixels is Pixel-Backdoor's schedule for one class: the perturbation of a successful round with a smaller penalty and
-// fewer changed pixels is kept, freed from values below 1/255, and optimised on from there.
+// pixels is Pixel-Backdoor's schedule for one class: the perturbation of a successful round with a
+// smaller penalty and fewer changed pixels is kept, freed from values below 1/255, and optimised on
+// from there.
 type pixels struct {
 	cost
 	best  float64

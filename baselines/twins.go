@@ -13,7 +13,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// twins are DECREE's programs: a step that makes stamped images' features alike, and the features of stamped images for measuring.
+// twins are DECREE's programs: a step that makes stamped images' features alike, and the features
+// of stamped images for measuring.
 type twins struct {
 	in           inspector.Input
 	inv          *inspector.Inversion
@@ -30,8 +31,8 @@ type twins struct {
 	features     autodiff.Value // [B,D]
 }
 
-// newTwins records the programs for an inversion of one "class", with the variables at start. What it returns is to be freed even
-// when it fails.
+// newTwins records the programs for an inversion of one "class", with the variables at start. What
+// it returns is to be freed even when it fails.
 func newTwins(in inspector.Input, inv *inspector.Inversion, start []*tensor.Dense) (*twins, error) {
 	t := &twins{in: in, inv: inv}
 	var err error
@@ -92,7 +93,8 @@ func newTwins(in inspector.Input, inv *inspector.Inversion, start []*tensor.Dens
 	return t, err
 }
 
-// decreeRate is what share of the learning rate a round takes: the authors' 0.5, 0.1 and 0.05 from rounds 0, 200 and 500 of 1,000 on.
+// decreeRate is what share of the learning rate a round takes: the authors' 0.5, 0.1 and 0.05 from
+// rounds 0, 200 and 500 of 1,000 on.
 func decreeRate(round, rounds int) float32 {
 	switch {
 	case 5*round < rounds:
@@ -110,14 +112,16 @@ func (t *twins) stamped(g *autodiff.Graph, index autodiff.Value, vars []autodiff
 	return t.in.Model.Encoder(g, t.inv.Apply(pixels, vars).Reshape(b, 3, s, s))
 }
 
-// meanCosine records the mean cosine of all pairs of features [B,D] of length 1: (|sum|² - B) / (B (B-1)).
+// meanCosine records the mean cosine of all pairs of features [B,D] of length 1: (|sum|² - B) / (B
+// (B-1)).
 func meanCosine(features autodiff.Value) autodiff.Value {
 	b, d := features.Dim(0), features.Dim(1)
 	pairs := float64(b * (b - 1))
 	return features.SumTo(1, d).Square().Sum().Affine(1/pairs, -float64(b)/pairs)
 }
 
-// step takes a step on the pool images at the given places of the list and returns cosine and size before it.
+// step takes a step on the pool images at the given places of the list and returns cosine and size
+// before it.
 func (t *twins) step(images, places []int, cost float64) (cosine, size float64, err error) {
 	index := make([]float32, len(places))
 	for i, p := range places {
@@ -157,7 +161,8 @@ func (t *twins) read(arrays []engine.Array) ([]*tensor.Dense, error) {
 	return out, nil
 }
 
-// measure returns the mean pairwise cosine of images that have not been optimised on, stamped with the given variables.
+// measure returns the mean pairwise cosine of images that have not been optimised on, stamped with
+// the given variables.
 func (t *twins) measure(ctx context.Context, images []int, vars []*tensor.Dense) (float64, error) {
 	for i, v := range vars {
 		if err := t.vars[i].Buffer.Write(0, dense.Floats(v)); err != nil {

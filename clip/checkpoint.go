@@ -18,9 +18,9 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// A checkpoint is one file, so that it is replaced as a whole: the weights in the form that the towers use, the moments of
-// AdamW under "m/" and "v/", and, as metadata, the step and what the training is.
-// The vocabulary lies beside it, in a file of its own.
+// A checkpoint is one file, so that it is replaced as a whole: the weights in the form that the
+// towers use, the moments of AdamW under "m/" and "v/", and, as metadata, the step and what the
+// training is. The vocabulary lies beside it, in a file of its own.
 const (
 	checkpointFile = "checkpoint.safetensors"
 	vocabularyFile = "bpe.txt"
@@ -86,8 +86,8 @@ func (t *trainer) resume() (int, error) {
 	return step, t.program.Write(t.count, []float32{float32(step)})
 }
 
-// ReadCheckpoint returns the model of an unfinished training of architecture c from its checkpoint folder, and the number of
-// steps that are done. Loss is not known.
+// ReadCheckpoint returns the model of an unfinished training of architecture c from its checkpoint
+// folder, and the number of steps that are done. Loss is not known.
 func ReadCheckpoint(dir string, c Config) (*Pretrained, int, error) {
 	t, err := bpe.ReadFile(filepath.Join(dir, vocabularyFile))
 	if err != nil {

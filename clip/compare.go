@@ -8,7 +8,8 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// Stored is a tensor of some file that has not been read yet. Check the shape first: it decides how much memory Float32 takes.
+// Stored is a tensor of some file that has not been read yet. Check the shape first: it decides how
+// much memory Float32 takes.
 type Stored struct {
 	Shape   []int
 	Float32 func() ([]float32, error) // row-major
@@ -17,8 +18,8 @@ type Stored struct {
 // Comparison is how tensors that somebody delivered compare with the weights of a CLIP.
 type Comparison struct {
 	Tensors int // compared
-	// Rounded counts those that have more digits than the weights, which are theirs rounded to half precision or bfloat16: what the
-	// digits hold cannot be told.
+	// Rounded counts those that have more digits than the weights, which are theirs rounded to half
+	// precision or bfloat16: what the digits hold cannot be told.
 	Rounded   int
 	Different []Difference // those that are not the weights, in order of names
 }
@@ -29,10 +30,12 @@ type Difference struct {
 	Largest float64 // largest difference of a number; infinite where one is not a number
 }
 
-// Compare holds tensors against the weights, one after the other, so that no two are in memory. openAI tells the name that
-// a tensor has in OpenAI's state dicts, whose layout is expected (see openAIName). A tensor is the same when, throughout, its
-// numbers are the weights', or the weights' rounded to half precision or to bfloat16, to nearest and ties to even as PyTorch
-// rounds: no tolerance beyond that. Tensors that a CLIP of these weights does not have, or of another shape, are an error.
+// Compare holds tensors against the weights, one after the other, so that no two are in memory.
+// openAI tells the name that a tensor has in OpenAI's state dicts, whose layout is expected (see
+// openAIName). A tensor is the same when, throughout, its numbers are the weights', or the weights'
+// rounded to half precision or to bfloat16, to nearest and ties to even as PyTorch rounds: no
+// tolerance beyond that. Tensors that a CLIP of these weights does not have, or of another shape,
+// are an error.
 func (w Weights) Compare(tensors map[string]Stored, openAI func(name string) string) (Comparison, error) {
 	var c Comparison
 	of := map[string][]string{} // the weights that OpenAI holds in one tensor, in its order

@@ -9,14 +9,16 @@ import (
 	"clipinspector/internal/files"
 )
 
-// Config is the architecture of a CLIP with a vision transformer or one of OpenAI's ResNets. Its JSON is that of Hugging Face's
-// CLIPModel, config.json, which has no ResNets; [readConfig] and [Config.write] go through the file's other fields.
+// Config is the architecture of a CLIP with a vision transformer or one of OpenAI's ResNets. Its
+// JSON is that of Hugging Face's CLIPModel, config.json, which has no ResNets; [readConfig] and
+// [Config.write] go through the file's other fields.
 type Config struct {
 	Text           TextConfig   `json:"text_config"`
 	Vision         VisionConfig `json:"vision_config"`
 	ProjectionDim  int          `json:"projection_dim"`         // D, the length of a feature
 	LogitScaleInit float64      `json:"logit_scale_init_value"` // logarithm of the factor before training, ln(1/0.07)
-	// Normalization of the pixels is part of the model. config.json does not hold it: see [LoadPretrained].
+	// Normalization of the pixels is part of the model. config.json does not hold it: see
+	// [LoadPretrained].
 	Normalization Normalization `json:"-"`
 }
 
@@ -30,15 +32,17 @@ type TextConfig struct {
 	VocabSize     int     `json:"vocab_size"`
 	Activation    string  `json:"hidden_act"`     // quick_gelu or gelu
 	LayerNormEps  float64 `json:"layer_norm_eps"` // only 1e-5 is supported, which 0 stands for
-	// EOS is the id of the end-of-text token. Old files say 2, which is wrong and which transformers takes for "where the largest
-	// id is"; [LoadPretrained] refuses other ids than that and the vocabulary's. SavePretrained writes the tokenizer's.
+	// EOS is the id of the end-of-text token. Old files say 2, which is wrong and which
+	// transformers takes for "where the largest id is"; [LoadPretrained] refuses other ids than
+	// that and the vocabulary's. SavePretrained writes the tokenizer's.
 	EOS int `json:"eos_token_id"`
 }
 
 // VisionConfig is the image tower.
 type VisionConfig struct {
-	// Stages are the bottleneck blocks of each stage of a ResNet, zero for a vision transformer. Of a ResNet Width is the channels behind
-	// the stem, 32 of which times Width are pooled by attention with Heads heads; MLP, Layers, PatchSize and Activation mean nothing.
+	// Stages are the bottleneck blocks of each stage of a ResNet, zero for a vision transformer. Of
+	// a ResNet Width is the channels behind the stem, 32 of which times Width are pooled by
+	// attention with Heads heads; MLP, Layers, PatchSize and Activation mean nothing.
 	Stages       [4]int  `json:"stages,omitzero"`
 	Width        int     `json:"hidden_size"`
 	MLP          int     `json:"intermediate_size"`
@@ -53,7 +57,8 @@ type VisionConfig struct {
 // ResNet tells whether the image tower is one.
 func (v VisionConfig) ResNet() bool { return v.Stages != [4]int{} }
 
-// ViTB32 is OpenAI's ViT-B/32, and transformers' default for every field that a config.json leaves out.
+// ViTB32 is OpenAI's ViT-B/32, and transformers' default for every field that a config.json leaves
+// out.
 func ViTB32() Config {
 	return Config{
 		Text: TextConfig{Width: 512, MLP: 2048, Layers: 12, Heads: 8, ContextLength: 77, VocabSize: 49408,
@@ -81,9 +86,9 @@ func ViTL14() Config {
 	return c
 }
 
-// validate checks that all sizes are positive and within bounds that no known CLIP comes near, that heads divide widths and
-// patches the image, and that the activation and LayerNorm constant are ones the engines compute. Errors name the field as
-// config.json does.
+// validate checks that all sizes are positive and within bounds that no known CLIP comes near, that
+// heads divide widths and patches the image, and that the activation and LayerNorm constant are
+// ones the engines compute. Errors name the field as config.json does.
 func (c Config) validate() error {
 	t, v := c.Text, c.Vision
 	if v.ResNet() {
@@ -158,8 +163,9 @@ const (
 	layerNormEps   = 1e-5
 )
 
-// readConfig reads Hugging Face's config.json. What is absent or null gets transformers' default, ViT-B/32; the older fields
-// text_config_dict and vision_config_dict override a tower as transformers lets them. Errors name the file and the field.
+// readConfig reads Hugging Face's config.json. What is absent or null gets transformers' default,
+// ViT-B/32; the older fields text_config_dict and vision_config_dict override a tower as
+// transformers lets them. Errors name the file and the field.
 func readConfig(path string) (Config, error) {
 	c, err := decodeConfig(path)
 	if err == nil {

@@ -24,8 +24,9 @@ func (c Cost) Plus(o Cost) Cost { return Cost{c.Forward + o.Forward, c.Back + o.
 // Times is the cost of going through n times.
 func (c Cost) Times(n float64) Cost { return Cost{n * c.Forward, n * c.Back} }
 
-// towerCost is the cost of one sequence through a transformer tower and its projection. Of the last block's output one token is read,
-// so that the others do not pass the second half of it. Back through the attention there are five products for two.
+// towerCost is the cost of one sequence through a transformer tower and its projection. Of the last
+// block's output one token is read, so that the others do not pass the second half of it. Back
+// through the attention there are five products for two.
 func towerCost(tokens, width, mlp, layers, projection int) Cost {
 	n, w, depth := float64(tokens), float64(width), float64(layers)
 	half := 2 * w * (w + 2*float64(mlp)) // output of the attention and MLP, of a token

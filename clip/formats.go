@@ -36,8 +36,8 @@ var (
 	vocabularies = []string{"bpe.txt", "bpe_simple_vocab_16e6.txt.gz", "merges.txt", tokenizerFile}
 )
 
-// published are the sha256 of the files that OpenAI published, which its own code checks against (github.com/openai/CLIP,
-// clip/clip.py).
+// published are the sha256 of the files that OpenAI published, which its own code checks against
+// (github.com/openai/CLIP, clip/clip.py).
 var published = map[string]string{
 	"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "OpenAI's RN50",
 	"8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599": "OpenAI's RN101",
@@ -50,8 +50,9 @@ var published = map[string]string{
 	"3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02": "OpenAI's ViT-L/14@336px",
 }
 
-// LoadPretrained reads a model from a folder, or from a file of weights in one. The threat model rests on encoders that nobody
-// touched: [FileFingerprint] tells whether they are the published ones. Known are
+// LoadPretrained reads a model from a folder, or from a file of weights in one. The threat model
+// rests on encoders that nobody touched: [FileFingerprint] tells whether they are the published
+// ones. Known are
 //
 //   - Hugging Face's layout: config.json and model.safetensors or pytorch_model.bin, or the parts of either with their
 //     *.index.json; [SavePretrained] writes it;
@@ -59,13 +60,15 @@ var published = map[string]string{
 //   - state dicts under OpenAI's names, which open_clip writes as well, as a file of torch.save or as safetensors. Such a file
 //     does not say its activation: open_clip_config.json beside it must.
 //
-// Weights may lie within a checkpoint's dict, under any name, and their names may have a prefix (module., _orig_mod., model. and
-// the like). Every tensor is used, or known and harmless (see [Pretrained].LeftAlone), or the file is refused.
+// Weights may lie within a checkpoint's dict, under any name, and their names may have a prefix
+// (module., _orig_mod., model. and the like). Every tensor is used, or known and harmless (see
+// [Pretrained].LeftAlone), or the file is refused.
 //
-// Beside the weights lies the vocabulary: bpe.txt (as SavePretrained writes), bpe_simple_vocab_16e6.txt.gz (OpenAI) or merges.txt
-// or tokenizer.json (Hugging Face). How pictures are prepared is read from preprocessor_config.json, processor_config.json or open_clip_config.json,
-// see [Normalization]; CLIP's way where none is there. Numbers of half precision become float32. What does not fit is an error that
-// names the file and the tensor.
+// Beside the weights lies the vocabulary: bpe.txt (as SavePretrained writes),
+// bpe_simple_vocab_16e6.txt.gz (OpenAI) or merges.txt or tokenizer.json (Hugging Face). How
+// pictures are prepared is read from preprocessor_config.json, processor_config.json or
+// open_clip_config.json, see [Normalization]; CLIP's way where none is there. Numbers of half
+// precision become float32. What does not fit is an error that names the file and the tensor.
 func LoadPretrained(path string) (Config, Weights, *bpe.Tokenizer, error) {
 	p, err := ReadPretrained(path)
 	if err != nil {
@@ -74,7 +77,8 @@ func LoadPretrained(path string) (Config, Weights, *bpe.Tokenizer, error) {
 	return p.Config, p.Weights, p.Tokenizer, nil
 }
 
-// ReadPretrained is [LoadPretrained], and says as LeftAlone what the file holds beyond the weights and why that is harmless.
+// ReadPretrained is [LoadPretrained], and says as LeftAlone what the file holds beyond the weights
+// and why that is harmless.
 func ReadPretrained(path string) (*Pretrained, error) {
 	p, err := readPretrained(path)
 	if err != nil {
@@ -162,7 +166,8 @@ func escape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// readVocabulary reads the vocabularies of a folder. Where there are several they must be the same: which counts depends on who reads.
+// readVocabulary reads the vocabularies of a folder. Where there are several they must be the same:
+// which counts depends on who reads.
 func readVocabulary(dir string) (*bpe.Tokenizer, error) {
 	var t *bpe.Tokenizer
 	first := ""
@@ -219,9 +224,10 @@ func shapeError(name string, got, want []int) error {
 	return fmt.Errorf("tensor %s has shape %v; the config asks for %v", name, got, want)
 }
 
-// FileFingerprint returns the sha256 of a model's weights as they lie on disk, in 64 hexadecimal digits, and the name of the
-// published model whose file has the same, "" when none is known: OpenAI published the sums of its TorchScript archives, and of
-// no other format. path is what [LoadPretrained] takes; the sum of a sharded model is that of its index's bytes and then of its
+// FileFingerprint returns the sha256 of a model's weights as they lie on disk, in 64 hexadecimal
+// digits, and the name of the published model whose file has the same, "" when none is known:
+// OpenAI published the sums of its TorchScript archives, and of no other format. path is what
+// [LoadPretrained] takes; the sum of a sharded model is that of its index's bytes and then of its
 // parts in order of names.
 func FileFingerprint(path string) (sum, model string, err error) {
 	file, err := findWeights(path)

@@ -24,7 +24,8 @@ import (
 
 const quickGELU = `{"model_cfg": {"quick_gelu": true}}`
 
-// modelFolder makes a folder with files from somewhere else, a vocabulary of 514 tokens, and files of given contents.
+// modelFolder makes a folder with files from somewhere else, a vocabulary of 514 tokens, and files
+// of given contents.
 func modelFolder(t testing.TB, texts map[string]string, given map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -60,8 +61,8 @@ func formats(t testing.TB) map[string]string {
 	}
 }
 
-// One model in the three formats, written by PyTorch, gives one and the same weights, and the features that transformers
-// computes in double precision.
+// One model in the three formats, written by PyTorch, gives one and the same weights, and the
+// features that transformers computes in double precision.
 func TestTheFormatsAgree(t *testing.T) {
 	print := ""
 	for name, path := range formats(t) {
@@ -79,8 +80,8 @@ func TestTheFormatsAgree(t *testing.T) {
 	}
 }
 
-// The same holds for layouts that PyTorch did not write for this test: pytorch_model.bin, open_clip's safetensors, and its names
-// where the text tower is a module of its own.
+// The same holds for layouts that PyTorch did not write for this test: pytorch_model.bin,
+// open_clip's safetensors, and its names where the text tower is a module of its own.
 func TestOtherLayoutsAgree(t *testing.T) {
 	paths := formats(t)
 	c, w, _, err := LoadPretrained(paths["Hugging Face"])
@@ -141,7 +142,8 @@ func TestOtherLayoutsAgree(t *testing.T) {
 	}
 }
 
-// inOpenAI writes weights under OpenAI's names as a file of torch.save. Its table of names was written apart from the loader's.
+// inOpenAI writes weights under OpenAI's names as a file of torch.save. Its table of names was
+// written apart from the loader's.
 func inOpenAI(t testing.TB, path string, c Config, w Weights) {
 	t.Helper()
 	var out torchfile.Entries
@@ -198,8 +200,9 @@ func inOpenAI(t testing.TB, path string, c Config, w Weights) {
 	}
 }
 
-// ViT-B/32 and ViT-B/16 with weights from a hash, through each format's files, compute what transformers computes. TorchScript
-// archives of that size are written where CLIPINSPECTOR_PYTHON names an interpreter with torch.
+// ViT-B/32 and ViT-B/16 with weights from a hash, through each format's files, compute what
+// transformers computes. TorchScript archives of that size are written where CLIPINSPECTOR_PYTHON
+// names an interpreter with torch.
 func TestViTsOfEveryFormatAgreeWithTransformers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("150 million weights, several times")
@@ -248,7 +251,8 @@ func TestViTsOfEveryFormatAgreeWithTransformers(t *testing.T) {
 	}
 }
 
-// OpenAI's layout at full size: TorchScript archives in half precision, as a real PyTorch writes them.
+// OpenAI's layout at full size: TorchScript archives in half precision, as a real PyTorch writes
+// them.
 func TestTorchScriptAtFullSize(t *testing.T) {
 	python := os.Getenv("CLIPINSPECTOR_PYTHON")
 	if python == "" || testing.Short() {

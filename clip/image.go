@@ -7,17 +7,20 @@ import (
 	"clipinspector/autodiff"
 )
 
-// ImagePrompts are visual prompts as in VPT (Jia et al., ECCV 2022): Layers[i] [n,W] is put behind the class token, after
-// ln_pre, before block i; for i > 0 it replaces the n rows that Layers[i-1] put there (VPT-deep). The number of rows is the
-// same for all layers. With Norm Layers[0] passes ln_pre, as in MaPLe (Khattak et al., CVPR 2023), which puts its prompts beside
-// the patches before it; where they lie in the sequence does not matter, since they have no positions. The zero value holds none.
+// ImagePrompts are visual prompts as in VPT (Jia et al., ECCV 2022): Layers[i] [n,W] is put behind
+// the class token, after ln_pre, before block i; for i > 0 it replaces the n rows that Layers[i-1]
+// put there (VPT-deep). The number of rows is the same for all layers. With Norm Layers[0] passes
+// ln_pre, as in MaPLe (Khattak et al., CVPR 2023), which puts its prompts beside the patches before
+// it; where they lie in the sequence does not matter, since they have no positions. The zero value
+// holds none.
 type ImagePrompts struct {
 	Layers []autodiff.Value
 	Norm   bool
 }
 
-// checkPrompts panics unless there are at most as many layers of prompts as blocks, each [n,width] or, for n rows of its own for
-// each of so many sequences, [batch,n,width], with the same n, or None.
+// checkPrompts panics unless there are at most as many layers of prompts as blocks, each [n,width]
+// or, for n rows of its own for each of so many sequences, [batch,n,width], with the same n, or
+// None.
 func checkPrompts(layers []autodiff.Value, blocks, batch, width int) {
 	if len(layers) > blocks {
 		panic(fmt.Sprintf("clip: %d prompt layers for %d blocks", len(layers), blocks))
@@ -38,15 +41,16 @@ func checkPrompts(layers []autodiff.Value, blocks, batch, width int) {
 	}
 }
 
-// Image records the image tower: pixels [B,3,S,S] in [0,1] give features [B,D] of length one. CLIP's normalisation of the
-// pixels is part of the tower. After the attention of the last block only the class token is carried on, which changes
-// nothing but the cost.
+// Image records the image tower: pixels [B,3,S,S] in [0,1] give features [B,D] of length one.
+// CLIP's normalisation of the pixels is part of the tower. After the attention of the last block
+// only the class token is carried on, which changes nothing but the cost.
 func (t *Towers) Image(pixels autodiff.Value, p ImagePrompts) autodiff.Value {
 	return t.tokens(pixels, p, false).Reshape(pixels.Dim(0), t.c.ProjectionDim).Normalize()
 }
 
-// Tokens records the image tower as Image does without prompts, and carries on all of its tokens to the projection: [B,1+P,D], the
-// first of which Image scales to length one, and behind it those of the P patches, or of the places that a ResNet's attention pools.
+// Tokens records the image tower as Image does without prompts, and carries on all of its tokens to
+// the projection: [B,1+P,D], the first of which Image scales to length one, and behind it those of
+// the P patches, or of the places that a ResNet's attention pools.
 func (t *Towers) Tokens(pixels autodiff.Value) autodiff.Value {
 	return t.tokens(pixels, ImagePrompts{}, true)
 }
@@ -97,7 +101,8 @@ func (t *Towers) tokens(pixels autodiff.Value, p ImagePrompts, all bool) autodif
 	return y.Linear(t.get("visual_projection.weight"), autodiff.None)
 }
 
-// insert puts prompts [n,W] or [B,n,W] behind the first token of each row of the stream x + sum, in place of as many tokens as replaced says.
+// insert puts prompts [n,W] or [B,n,W] behind the first token of each row of the stream x + sum, in
+// place of as many tokens as replaced says.
 func insert(x, sum, prompts autodiff.Value, replaced int) autodiff.Value {
 	if sum.Valid() {
 		x = sum.Add(x)

@@ -8,13 +8,15 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// initialWeights draws the weights that pretraining starts from: those of RandomWeights, except that the image tower begins
-// with an idea of neighbourhood, which small transformers otherwise spend most of a short training on.
+// initialWeights draws the weights that pretraining starts from: those of RandomWeights, except
+// that the image tower begins with an idea of neighbourhood, which small transformers otherwise
+// spend most of a short training on.
 //
-// Positions are the two-dimensional sines and cosines of MoCo v3 (Chen et al. 2021). Attention starts as in "Mimetic
-// initialization of self-attention layers" (Trockman and Kolter 2023): within a head queries and keys are the same random
-// projection, so that a patch looks at patches like it and near it, and values through the output projection are minus a
-// part of the identity. They use singular values to make products near the identity; orthogonal rows do it without.
+// Positions are the two-dimensional sines and cosines of MoCo v3 (Chen et al. 2021). Attention
+// starts as in "Mimetic initialization of self-attention layers" (Trockman and Kolter 2023): within
+// a head queries and keys are the same random projection, so that a patch looks at patches like it
+// and near it, and values through the output projection are minus a part of the identity. They use
+// singular values to make products near the identity; orthogonal rows do it without.
 func initialWeights(c Config, seed uint64) Weights {
 	w := RandomWeights(c, seed)
 	v := c.Vision
@@ -48,8 +50,8 @@ const (
 	initialPosition = 0.5 // amplitude of the sines
 )
 
-// sines fills the positions [1+side*side, width] of patches with sines and cosines of their column and row, a quarter of
-// the width each; the class token's stays random.
+// sines fills the positions [1+side*side, width] of patches with sines and cosines of their column
+// and row, a quarter of the width each; the class token's stays random.
 func sines(p []float32, side, width int) {
 	quarter := width / 4
 	for i := range side * side {

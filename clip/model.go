@@ -24,15 +24,15 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// Mean and Std are CLIP's normalisation of pixels in [0,1], by channel; a model may have another, see [Normalization]. It is part
-// of the model: callers never apply it.
+// Mean and Std are CLIP's normalisation of pixels in [0,1], by channel; a model may have another,
+// see [Normalization]. It is part of the model: callers never apply it.
 var (
 	Mean = [3]float64{0.48145466, 0.4578275, 0.40821073}
 	Std  = [3]float64{0.26862954, 0.26130258, 0.27577711}
 )
 
-// Names of packed weights: q, k and v lie one after another in one matrix, and the patch embedding has a bias where the
-// normalisation of the pixels is folded into it.
+// Names of packed weights: q, k and v lie one after another in one matrix, and the patch embedding
+// has a bias where the normalisation of the pixels is folded into it.
 const (
 	patchWeight = "embeddings.patch_embedding.weight"
 	patchBias   = "embeddings.patch_embedding.bias"
@@ -51,8 +51,9 @@ type Model struct {
 	fingerprint string
 }
 
-// NewModel puts the weights on the device, or uses them where they lie: nobody may change them afterwards. The normalisation of the pixels
-// is folded into the patch embedding, so that neither the tower nor gradients to pixels pay for it.
+// NewModel puts the weights on the device, or uses them where they lie: nobody may change them
+// afterwards. The normalisation of the pixels is folded into the patch embedding, so that neither
+// the tower nor gradients to pixels pay for it.
 func NewModel(e engine.Engine, c Config, w Weights, t *bpe.Tokenizer) (*Model, error) {
 	if t != nil && t.Size() != c.Text.VocabSize {
 		return nil, fmt.Errorf("CLIP model: the tokenizer has %d tokens, the text tower %d", t.Size(), c.Text.VocabSize)
@@ -95,15 +96,17 @@ func (m *Model) Free() {
 // Engine returns the device that holds the model.
 func (m *Model) Engine() engine.Engine { return m.eng }
 
-// Fingerprint identifies architecture, weights, normalisation of the pixels and vocabulary: 16 hexadecimal digits, independent of the engine.
+// Fingerprint identifies architecture, weights, normalisation of the pixels and vocabulary: 16
+// hexadecimal digits, independent of the engine.
 func (m *Model) Fingerprint() string { return m.fingerprint }
 
-// LogitScale returns the factor between cosine similarities and logits (exp of the stored logarithm).
+// LogitScale returns the factor between cosine similarities and logits (exp of the stored
+// logarithm).
 func (m *Model) LogitScale() float64 { return math.Exp(m.logScale) }
 
-// ImageWeights returns copies of the image tower's weights in the form that [Towers.Image] computes with: q, k and v in one
-// matrix, CLIP's normalisation of the pixels folded into the patch embedding. Names begin with "vision_model." or are
-// "visual_projection.weight".
+// ImageWeights returns copies of the image tower's weights in the form that [Towers.Image] computes
+// with: q, k and v in one matrix, CLIP's normalisation of the pixels folded into the patch
+// embedding. Names begin with "vision_model." or are "visual_projection.weight".
 func (m *Model) ImageWeights() (map[string]*tensor.Dense, error) {
 	out := map[string]*tensor.Dense{}
 	for name, a := range m.arrays {
@@ -119,8 +122,8 @@ func (m *Model) ImageWeights() (map[string]*tensor.Dense, error) {
 	return out, nil
 }
 
-// EmbedTokens looks up the embeddings of token ids: [len(ids),W], without positions. It panics on an id outside the
-// vocabulary.
+// EmbedTokens looks up the embeddings of token ids: [len(ids),W], without positions. It panics on
+// an id outside the vocabulary.
 func (m *Model) EmbedTokens(ids []int) *tensor.Dense {
 	w := m.Config.Text.Width
 	out := make([]float32, len(ids)*w)
@@ -128,7 +131,8 @@ func (m *Model) EmbedTokens(ids []int) *tensor.Dense {
 	return dense.New(out, len(ids), w)
 }
 
-// FindTokens returns the ids of the tokens whose embeddings rows [n,W] are, the first where several are, -1 where none is.
+// FindTokens returns the ids of the tokens whose embeddings rows [n,W] are, the first where several
+// are, -1 where none is.
 func (m *Model) FindTokens(rows []float32, same func(got, want float32) bool) []int {
 	w := m.Config.Text.Width
 	out := slices.Repeat([]int{-1}, len(rows)/w)
@@ -164,7 +168,8 @@ func (m *Model) embed(dst []float32, ids []int) {
 	}
 }
 
-// Bind makes the weights values of a recording. Each is bound when a tower first needs it, and once.
+// Bind makes the weights values of a recording. Each is bound when a tower first needs it, and
+// once.
 func (m *Model) Bind(g *autodiff.Graph) *Towers { return bind(g, m.Config, m.arrays) }
 
 // Towers are the image and the text tower in one recording.
@@ -199,8 +204,8 @@ func (t *Towers) get(name string) autodiff.Value {
 	return v
 }
 
-// Replace makes v, of the same shape, take the place of a weight in what is recorded from here on; names are those of
-// [Model.ImageWeights]. It panics on a name that the model does not have.
+// Replace makes v, of the same shape, take the place of a weight in what is recorded from here on;
+// names are those of [Model.ImageWeights]. It panics on a name that the model does not have.
 func (t *Towers) Replace(name string, v autodiff.Value) {
 	if a, known := t.arrays[name]; !known || !slices.Equal(a.Shape, v.Shape()) {
 		panic(fmt.Sprintf("clip: a weight %q of shape %v replaced by %v", name, a.Shape, v.Shape()))
@@ -208,8 +213,9 @@ func (t *Towers) Replace(name string, v autodiff.Value) {
 	t.values[name] = v
 }
 
-// Update adds delta [n,W] to a weight, or to the part-th n rows of one: of "...self_attn.qkv.weight", of which q, k and v are the
-// parts 0 to 2, in what is recorded from here on. It panics on a name that the model does not have.
+// Update adds delta [n,W] to a weight, or to the part-th n rows of one: of
+// "...self_attn.qkv.weight", of which q, k and v are the parts 0 to 2, in what is recorded from
+// here on. It panics on a name that the model does not have.
 func (t *Towers) Update(name string, part int, delta autodiff.Value) {
 	w := t.get(name)
 	n := delta.Dim(0)
@@ -244,9 +250,9 @@ func (t *Towers) addNorm(name string, sum, x autodiff.Value) (y, h autodiff.Valu
 	return sum.AddLayerNorm(x, t.get(name+".weight"), t.get(name+".bias"))
 }
 
-// block is a pre-norm transformer block. It is recorded in two halves, so that the last block of a tower can drop the rows
-// that nobody reads in between. The sum of each half with the residual stream x is left to the next LayerNorm, which
-// fuses it.
+// block is a pre-norm transformer block. It is recorded in two halves, so that the last block of a
+// tower can drop the rows that nobody reads in between. The sum of each half with the residual
+// stream x is left to the next LayerNorm, which fuses it.
 type block struct {
 	t      *Towers
 	name   string
@@ -292,8 +298,8 @@ func (m *Model) EncodeImages(ctx context.Context, images *tensor.Dense, batch in
 // textBatch is how many texts are encoded at a time.
 const textBatch = 64
 
-// EncodeTexts returns the features [N,D] of texts. All are cut after the longest one's end: exact, since the tower is
-// causal. A text that does not fit the context is an error.
+// EncodeTexts returns the features [N,D] of texts. All are cut after the longest one's end: exact,
+// since the tower is causal. A text that does not fit the context is an error.
 func (m *Model) EncodeTexts(ctx context.Context, texts []string) (*tensor.Dense, error) {
 	if m.Tokenizer == nil {
 		return nil, fmt.Errorf("encoding texts: the model has no tokenizer")
@@ -344,7 +350,8 @@ func (m *Model) EncodeTexts(ctx context.Context, texts []string) (*tensor.Dense,
 	return dense.New(out, n, d), nil
 }
 
-// EndOfText returns the position of the end-of-text token: the first of the largest ids, as OpenAI's model finds it.
+// EndOfText returns the position of the end-of-text token: the first of the largest ids, as
+// OpenAI's model finds it.
 func EndOfText(ids []int) int {
 	at := 0
 	for i, id := range ids {

@@ -88,7 +88,8 @@ func TestEncodeImagesPadsTheLastBatch(t *testing.T) {
 	}
 }
 
-// Texts are cut after the longest one's end; alone, among longer ones and at full length a text has the same features.
+// Texts are cut after the longest one's end; alone, among longer ones and at full length a text has
+// the same features.
 func TestTextsDoNotDependOnTheirNeighbours(t *testing.T) {
 	m := tinyModel(t, plain.New[float64]())
 	ctx := context.Background()

@@ -7,9 +7,10 @@ import (
 	"clipinspector/autodiff"
 )
 
-// muon records one step of Muon (Jordan et al. 2024) for a matrix [n,m], or for matrices stacked as [parts*n,m]: the gradient
-// with Nesterov momentum, made nearly orthogonal by five Newton-Schulz iterations, scaled so that an entry changes by
-// about 0.2 rate as with Adam (Liu et al. 2025, "Muon is scalable for LLM training"). rate is a value of shape [1,1,1].
+// muon records one step of Muon (Jordan et al. 2024) for a matrix [n,m], or for matrices stacked as
+// [parts*n,m]: the gradient with Nesterov momentum, made nearly orthogonal by five Newton-Schulz
+// iterations, scaled so that an entry changes by about 0.2 rate as with Adam (Liu et al. 2025,
+// "Muon is scalable for LLM training"). rate is a value of shape [1,1,1].
 func muon(param, grad, momentum, rate autodiff.Value, parts int, decay float64) {
 	const beta = 0.95
 	g := param.Graph()
@@ -32,7 +33,8 @@ func muon(param, grad, momentum, rate autodiff.Value, parts int, decay float64) 
 	g.Assign(momentum, next)
 }
 
-// muonParts returns how many matrices a weight stacks if Muon trains it, else 0: the matrices inside the blocks.
+// muonParts returns how many matrices a weight stacks if Muon trains it, else 0: the matrices
+// inside the blocks.
 func muonParts(name string) int {
 	switch {
 	case !strings.Contains(name, ".layers.") || !strings.HasSuffix(name, ".weight") || strings.Contains(name, "norm"):

@@ -11,8 +11,8 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// Newton-Schulz iterations keep the singular vectors and send every singular value through the same polynomial, which the
-// test applies to gonum's decomposition.
+// Newton-Schulz iterations keep the singular vectors and send every singular value through the same
+// polynomial, which the test applies to gonum's decomposition.
 func TestMuonAgainstSingularValues(t *testing.T) {
 	const rate, decay = 0.01, 0.1
 	for _, c := range []struct{ parts, n, m int }{{1, 6, 4}, {1, 4, 6}, {3, 5, 5}} {

@@ -17,8 +17,9 @@ import (
 	"clipinspector/internal/files"
 )
 
-// openAIConfig finds the architecture as OpenAI's build_model does (clip/model.py), from names and shapes: heads are 64 wide, or
-// there is one. The activation is QuickGELU in OpenAI's archives; of other files open_clip_config.json says it.
+// openAIConfig finds the architecture as OpenAI's build_model does (clip/model.py), from names and
+// shapes: heads are 64 wide, or there is one. The activation is QuickGELU in OpenAI's archives; of
+// other files open_clip_config.json says it.
 func (s *stored) openAIConfig(dir string) (Config, error) {
 	c := ViTB32()
 	t, v := &c.Text, &c.Vision
@@ -182,8 +183,9 @@ func readOpenCLIPModel(raw []byte, c *Config) error {
 // openCLIPHeads is open_clip's default for the heads of a text tower.
 const openCLIPHeads = 8
 
-// openAIName returns where OpenAI's state dicts have a parameter of Hugging Face's name, which third of the rows of that tensor
-// it is (0 of 1 where it is all), and whether it is transposed there (transformers, convert_clip_original_pytorch_to_hf.py).
+// openAIName returns where OpenAI's state dicts have a parameter of Hugging Face's name, which
+// third of the rows of that tensor it is (0 of 1 where it is all), and whether it is transposed
+// there (transformers, convert_clip_original_pytorch_to_hf.py).
 func openAIName(name string) (openAI string, part, parts int, transposed bool) {
 	switch name {
 	case "logit_scale":
@@ -214,7 +216,8 @@ func openAIName(name string) (openAI string, part, parts int, transposed bool) {
 	return openAINames.Replace(name), part, max(1, parts), false
 }
 
-// ofResNet matches the names of a ResNet's tensors, and resNetAnchor is one that no vision transformer has.
+// ofResNet matches the names of a ResNet's tensors, and resNetAnchor is one that no vision
+// transformer has.
 var ofResNet = regexp.MustCompile(`^vision_model\.((conv|bn|layer)\d\..*|attnpool\..*)$`)
 
 const resNetAnchor = "visual.layer1.0.conv1.weight"
@@ -261,7 +264,8 @@ func (s *stored) openAIWeights(c Config) (Weights, error) {
 	return w, nil
 }
 
-// openAIShape is the shape of OpenAI's tensor that holds so many weights of a shape; see openAIName.
+// openAIShape is the shape of OpenAI's tensor that holds so many weights of a shape; see
+// openAIName.
 func openAIShape(shape []int, parts int, transposed bool) []int {
 	s := slices.Clone(shape)
 	if parts > 1 {

@@ -15,8 +15,8 @@ type parameter struct {
 	shape []int
 }
 
-// pack turns Hugging Face's tensors into what the towers use: q, k and v in one matrix, the patch embedding as a matrix. The
-// numbers are copied where they are rearranged and shared otherwise.
+// pack turns Hugging Face's tensors into what the towers use: q, k and v in one matrix, the patch
+// embedding as a matrix. The numbers are copied where they are rearranged and shared otherwise.
 func pack(c Config, w Weights) (map[string]parameter, error) {
 	if err := w.Check(c); err != nil {
 		return nil, err
@@ -93,7 +93,8 @@ func cutPacked(name string) (prefix, kind string, ok bool) {
 	return prefix + attn, kind, ok
 }
 
-// fold moves the normalisation of pixels into the patch embedding: w·(x-mean)/std = (w/std)·x - sum w·mean/std.
+// fold moves the normalisation of pixels into the patch embedding: w·(x-mean)/std = (w/std)·x - sum
+// w·mean/std.
 func fold(packed map[string]parameter, c Config) {
 	const pre = "vision_model."
 	w := packed[pre+patchWeight]

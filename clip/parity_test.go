@@ -37,7 +37,8 @@ type fixture struct {
 	Prompt sampled `json:"prompt_gradient"`
 }
 
-// parity compares the towers with what transformers computed in double precision: max|a-b| / max|b| of each tensor.
+// parity compares the towers with what transformers computed in double precision: max|a-b| / max|b|
+// of each tensor.
 func parity(t *testing.T, e engine.Engine, c Config, w Weights, file string, images, texts, length int, tolerance float64) {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/" + file)

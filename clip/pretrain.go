@@ -13,8 +13,8 @@ import (
 	"clipinspector/engine"
 )
 
-// Corpus is an endless supply of captioned images. It is read from one goroutine; what it returns depends on the step
-// alone, so that a resumed training sees the same batches.
+// Corpus is an endless supply of captioned images. It is read from one goroutine; what it returns
+// depends on the step alone, so that a resumed training sees the same batches.
 type Corpus interface {
 	// Name is how reports call the corpus.
 	Name() string
@@ -54,18 +54,21 @@ type Pretrained struct {
 	Weights   Weights
 	Tokenizer *bpe.Tokenizer
 	Loss      float64 // mean over the last Report steps
-	// LeftAlone says, of a model that was read, what its file holds beyond the weights, and why that is harmless.
+	// LeftAlone says, of a model that was read, what its file holds beyond the weights, and why
+	// that is harmless.
 	LeftAlone []string
 }
 
-// Pretrain trains a CLIP of architecture c from scratch with the contrastive loss of Radford et al. (2021): both
-// directions over all pairs of a batch, a learned logit scale of at most 100, AdamW (0.9, 0.98, 1e-6) with a linear
-// warm-up and a cosine. The vocabulary is learned from the corpus first; c's vocabulary size is ignored.
+// Pretrain trains a CLIP of architecture c from scratch with the contrastive loss of Radford et al.
+// (2021): both directions over all pairs of a batch, a learned logit scale of at most 100, AdamW
+// (0.9, 0.98, 1e-6) with a linear warm-up and a cosine. The vocabulary is learned from the corpus
+// first; c's vocabulary size is ignored.
 //
-// Forward, backward and update are one program that is replayed, while a goroutine prepares the next batches. With
-// o.Checkpoints the state is saved every o.Every steps and when ctx ends; a later call with the same arguments goes on from
-// there and ends with the same bytes as an undisturbed one. progress gets the mean loss since its last call and the
-// estimated time left; it may be nil.
+// Forward, backward and update are one program that is replayed, while a goroutine prepares the
+// next batches. With o.Checkpoints the state is saved every o.Every steps and when ctx ends; a
+// later call with the same arguments goes on from there and ends with the same bytes as an
+// undisturbed one. progress gets the mean loss since its last call and the estimated time left; it
+// may be nil.
 func Pretrain(ctx context.Context, e engine.Engine, c Config, o PretrainOptions, corpus Corpus,
 	progress func(step, total int, loss float64, eta time.Duration)) (*Pretrained, error) {
 	out, err := pretrain(ctx, e, c, o, corpus, progress)
@@ -297,8 +300,8 @@ func (t *trainer) feed(ctx context.Context, corpus Corpus, first int) <-chan *pa
 	return ready
 }
 
-// prepare normalises the pixels, which frozen towers have folded into their weights, and turns captions into tokens. A
-// caption that is too long loses its last tokens.
+// prepare normalises the pixels, which frozen towers have folded into their weights, and turns
+// captions into tokens. A caption that is too long loses its last tokens.
 func (t *trainer) prepare(b *pairs) {
 	size := t.config.Vision.ImageSize
 	area := size * size
@@ -355,7 +358,8 @@ func (t *trainer) free() {
 	}
 }
 
-// MiniConfig is the architecture of the mini CLIP that the mini suites use: 37 tokens, 13.7 million multiplications an image.
+// MiniConfig is the architecture of the mini CLIP that the mini suites use: 37 tokens, 13.7 million
+// multiplications an image.
 func MiniConfig() Config {
 	c := ViTB32()
 	c.Vision.ImageSize, c.Vision.PatchSize = 36, 6

@@ -114,7 +114,8 @@ func TestPretrainLearnsAndResumes(t *testing.T) {
 	if _, err := Pretrain(ctx, e, c, o, blots{}, nil); err == nil {
 		t.Error("a checkpoint of another training was taken")
 	}
-	// Frozen towers, with the normalisation folded into the weights, know what was trained with it applied to the pixels.
+	// Frozen towers, with the normalisation folded into the weights, know what was trained with it
+	// applied to the pixels.
 	m, err := NewModel(e, whole.Config, whole.Weights, whole.Tokenizer)
 	if err != nil {
 		t.Fatal(err)

@@ -8,13 +8,16 @@ import (
 	"clipinspector/autodiff"
 )
 
-// OpenAI's ResNets (clip/model.py, ModifiedResNet): three convolutions and an average pool as the stem, four stages of bottleneck
-// blocks, an average pool in front of whatever would have a stride, and attention in place of the last pool.
+// OpenAI's ResNets (clip/model.py, ModifiedResNet): three convolutions and an average pool as the
+// stem, four stages of bottleneck blocks, an average pool in front of whatever would have a stride,
+// and attention in place of the last pool.
 //
-// Features lie as [B,H,W,C], so that a convolution of one pixel is a linear layer, and one of 3 x 3 is the nine neighbours of a pixel
-// side by side (one Gather) and a linear layer. Batch normalisation is folded into the weights: its statistics are frozen.
+// Features lie as [B,H,W,C], so that a convolution of one pixel is a linear layer, and one of 3 x 3
+// is the nine neighbours of a pixel side by side (one Gather) and a linear layer. Batch
+// normalisation is folded into the weights: its statistics are frozen.
 
-// imagesAtOnce is how many images pass a ResNet together: the neighbours of 16 images of 224 pixels take 230 MB.
+// imagesAtOnce is how many images pass a ResNet together: the neighbours of 16 images of 224 pixels
+// take 230 MB.
 const imagesAtOnce = 16
 
 // resNet is a tower in one recording.
@@ -22,7 +25,8 @@ type resNet struct{ *Towers }
 
 const visionModel = "vision_model."
 
-// resNetTokens records the tower: the pooled feature [B,1,D], and behind it with all those of the places that were pooled, row by row.
+// resNetTokens records the tower: the pooled feature [B,1,D], and behind it with all those of the
+// places that were pooled, row by row.
 func (t *Towers) resNetTokens(pixels autodiff.Value, all bool) autodiff.Value {
 	b := pixels.Dim(0)
 	if b <= imagesAtOnce {
@@ -65,8 +69,9 @@ func (r resNet) convolve(name string, x autodiff.Value) autodiff.Value {
 	return r.linear(visionModel+name, x).ReLU()
 }
 
-// stride prepares the first convolution, of 3 x 3 pixels and stride 2: squares of four pixels, and of each square those right of it and
-// below, [B,S/2,S/2,4*3*4]. The pixels' mean is taken off first, since the edge that a convolution sees beyond the image is zero.
+// stride prepares the first convolution, of 3 x 3 pixels and stride 2: squares of four pixels, and
+// of each square those right of it and below, [B,S/2,S/2,4*3*4]. The pixels' mean is taken off
+// first, since the edge that a convolution sees beyond the image is zero.
 func (r resNet) stride(pixels autodiff.Value) autodiff.Value {
 	s := pixels.Shape()
 	mean, _ := r.c.Normalization.values()
@@ -75,8 +80,8 @@ func (r resNet) stride(pixels autodiff.Value) autodiff.Value {
 	return r.neighbours(x.Reshape(s[0], s[2]/2+1, s[3]/2+1, -1), 0, 2)
 }
 
-// neighbours puts side by side the channels of the side x side pixels around each: of [B,H,W,C], with so many rows and columns of zeros
-// at each edge, [B,H',W',side*side*C].
+// neighbours puts side by side the channels of the side x side pixels around each: of [B,H,W,C],
+// with so many rows and columns of zeros at each edge, [B,H',W',side*side*C].
 func (r resNet) neighbours(x autodiff.Value, edge, side int) autodiff.Value {
 	b, h, w, c := x.Dim(0), x.Dim(1), x.Dim(2), x.Dim(3)
 	height, width := h+2*edge-side+1, w+2*edge-side+1
@@ -131,7 +136,8 @@ func (r resNet) attend(x autodiff.Value, all bool) autodiff.Value {
 	return r.linear(visionModel+"attnpool.c_proj", x)
 }
 
-// convolution is a convolution of a ResNet and the batch normalisation behind it, by their names below vision_model.
+// convolution is a convolution of a ResNet and the batch normalisation behind it, by their names
+// below vision_model.
 type convolution struct {
 	name, norm    string
 	out, in, side int
@@ -187,8 +193,9 @@ var batchNorm = []string{".weight", ".bias", ".running_mean", ".running_var"}
 // batchNormEps is PyTorch's.
 const batchNormEps = 1e-5
 
-// foldResNet turns the image tower's tensors into what resNet computes with: batch normalisation in weights and biases, channels last,
-// the deviation of the pixels in the first convolution, q, k and v in one matrix.
+// foldResNet turns the image tower's tensors into what resNet computes with: batch normalisation in
+// weights and biases, channels last, the deviation of the pixels in the first convolution, q, k and
+// v in one matrix.
 func foldResNet(packed map[string]parameter, c Config) {
 	take := func(name string) parameter {
 		p := packed[visionModel+name]
@@ -235,7 +242,8 @@ func foldResNet(packed map[string]parameter, c Config) {
 	}
 }
 
-// resNetCost is the cost of an image, back to its pixels. The first convolution is one of 4 x 4 pixels.
+// resNetCost is the cost of an image, back to its pixels. The first convolution is one of 4 x 4
+// pixels.
 func (c Config) resNetCost() Cost {
 	v := c.Vision
 	products := 0.0

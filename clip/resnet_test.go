@@ -32,7 +32,8 @@ func smallResNet(t testing.TB) (Config, Weights, *bpe.Tokenizer) {
 	return c, hashedWeights(c), tok
 }
 
-// pixelProgram records features, tokens and the gradient of sum(features * hash) to the pixels of n images.
+// pixelProgram records features, tokens and the gradient of sum(features * hash) to the pixels of n
+// images.
 func pixelProgram(t testing.TB, e engine.Engine, c Config, w Weights, n int) (features, tokens, gradient []float64) {
 	t.Helper()
 	m, err := NewModel(e, c, w, nil)
@@ -79,7 +80,8 @@ func gap(a, b []float64) float64 {
 	return most / scale
 }
 
-// The ResNet computes what OpenAI's model code does: feature, tokens of the attention pool, gradient to the pixels.
+// The ResNet computes what OpenAI's model code does: feature, tokens of the attention pool,
+// gradient to the pixels.
 func TestResNetAgreesWithOpenAI(t *testing.T) {
 	raw, err := os.ReadFile("testdata/parity-resnet.json")
 	if err != nil {
@@ -119,7 +121,8 @@ func TestResNetAgreesWithOpenAI(t *testing.T) {
 	}
 }
 
-// The gradient to the pixels is that of finite differences, in double precision, along directions drawn afresh.
+// The gradient to the pixels is that of finite differences, in double precision, along directions
+// drawn afresh.
 func TestResNetGradient(t *testing.T) {
 	c, w, _ := smallResNet(t)
 	e := plain.New[float64]()
@@ -177,7 +180,8 @@ func TestResNetBatch(t *testing.T) {
 	}
 }
 
-// A state dict of OpenAI's or open_clip's ResNet is read by its shapes; every tensor of it is used or named; what does not fit is refused.
+// A state dict of OpenAI's or open_clip's ResNet is read by its shapes; every tensor of it is used
+// or named; what does not fit is refused.
 func TestResNetIsRead(t *testing.T) {
 	c, w, tok := smallResNet(t)
 	write := func(config string, change func(map[string]*torchfileEntry)) string {
@@ -233,7 +237,8 @@ func TestResNetParameters(t *testing.T) {
 	}
 }
 
-// writeResNet writes weights under OpenAI's names, as a state dict rn.pt, with a vocabulary and a configuration into a folder of its own.
+// writeResNet writes weights under OpenAI's names, as a state dict rn.pt, with a vocabulary and a
+// configuration into a folder of its own.
 func writeResNet(t testing.TB, w Weights, tok *bpe.Tokenizer, config string, change func(map[string]*torchfileEntry)) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -16,17 +16,18 @@ import (
 	"clipinspector/internal/files"
 )
 
-// This file is the one place that says what is done with each key of the configurations beside a CLIP's weights. A key is read
-// into a field; or it is harmless, because it says nothing about what a trained model computes; or only the values that stand
-// here compute what this package computes. Any other key, and any other value, is refused by name: it may change the features.
-// Held against transformers (models/clip, configuration_utils.py) and open_clip (model.py, transform.py).
+// This file is the one place that says what is done with each key of the configurations beside a
+// CLIP's weights. A key is read into a field; or it is harmless, because it says nothing about what
+// a trained model computes; or only the values that stand here compute what this package computes.
+// Any other key, and any other value, is refused by name: it may change the features. Held against
+// transformers (models/clip, configuration_utils.py) and open_clip (model.py, transform.py).
 const (
 	honoured = "honoured" // read into a field of Config, and checked there
 	harmless = "harmless"
 )
 
-// keys is what is done with the keys of one JSON object: honoured, harmless, or the JSON of the values that are read, with " | "
-// between them.
+// keys is what is done with the keys of one JSON object: honoured, harmless, or the JSON of the
+// values that are read, with " | " between them.
 type keys map[string]string
 
 // with returns the union of several.
@@ -49,8 +50,9 @@ func all(what string, names ...string) keys {
 }
 
 var (
-	// anyConfig are keys of transformers' PretrainedConfig: how to run, how to train, how to generate text, which labels a
-	// classifier has. None reaches the two towers of a CLIP that is not being trained.
+	// anyConfig are keys of transformers' PretrainedConfig: how to run, how to train, how to
+	// generate text, which labels a classifier has. None reaches the two towers of a CLIP that is
+	// not being trained.
 	anyConfig = all(harmless, "architectures", "transformers_version", "_name_or_path", "_commit_hash", "name_or_path", "torch_dtype", "dtype",
 		"initializer_factor", "initializer_range", "dropout", "attention_dropout", "gradient_checkpointing", "bos_token_id", "pad_token_id",
 		"sep_token_id", "decoder_start_token_id", "logit_scale_init_value", "return_dict", "use_return_dict", "output_hidden_states",
@@ -65,7 +67,8 @@ var (
 		"quantization_config": "null", "auto_map": "null", "pruned_heads": "null | {}", "is_decoder": "false", "is_encoder_decoder": "false",
 		"add_cross_attention": "false", "cross_attention_hidden_size": "null", "adapters": "null"})
 
-	// clipConfig is config.json of transformers' CLIPModel. The towers' own projection_dim is for towers that stand alone.
+	// clipConfig is config.json of transformers' CLIPModel. The towers' own projection_dim is for
+	// towers that stand alone.
 	clipConfig = anyConfig.with(all(honoured, "model_type", "projection_dim", "logit_scale_init_value", "text_config", "vision_config",
 		"text_config_dict", "vision_config_dict"), keys{"eos_token_id": harmless})
 	tower = anyConfig.with(all(honoured, "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act",
@@ -74,8 +77,8 @@ var (
 	visionTower = tower.with(all(honoured, "image_size", "patch_size", "num_channels"),
 		keys{"model_type": `"clip_vision_model"`, "eos_token_id": harmless})
 
-	// imageProcessor is preprocessor_config.json, or image_processor in processor_config.json. Its pixels are in [0,255] before
-	// rescale_factor.
+	// imageProcessor is preprocessor_config.json, or image_processor in processor_config.json. Its
+	// pixels are in [0,255] before rescale_factor.
 	imageProcessor = all(honoured, "image_mean", "image_std", "do_normalize", "size", "crop_size", "rescale_factor").with(
 		all(harmless, "processor_class", "do_convert_rgb", "return_tensors", "data_format", "input_data_format", "device",
 			"disable_grouping", "image_seq_length"),
@@ -85,15 +88,15 @@ var (
 			"pad_size": "null", "crop_pct": "null", "use_square_size": "false", "auto_map": "null"})
 	processor = all(harmless, "processor_class", "chat_template").with(keys{"image_processor": honoured, "auto_map": "null"})
 
-	// openCLIP is open_clip_config.json. Sizes that the tensors tell are held against them. What a layer adds beyond OpenAI's
-	// would come with tensors of its own, or is refused here.
+	// openCLIP is open_clip_config.json. Sizes that the tensors tell are held against them. What a
+	// layer adds beyond OpenAI's would come with tensors of its own, or is refused here.
 	openCLIP      = all(honoured, "model_cfg", "preprocess_cfg")
 	openCLIPModel = all(honoured, "embed_dim", "quick_gelu", "vision_cfg", "text_cfg").with(
 		all(harmless, "init_logit_scale", "init_logit_bias", "nonscalar_logit_scale", "cast_dtype", "output_dict", "custom_text"),
 		keys{"multimodal_cfg": "null"})
 	openCLIPTower = all(honoured, "layers", "width").with(
-		// The tensors tell the MLP's width. Tokens are normalised one by one, so that it does not matter whether that is before or
-		// after one is picked.
+		// The tensors tell the MLP's width. Tokens are normalised one by one, so that it does not
+		// matter whether that is before or after one is picked.
 		all(harmless, "mlp_ratio", "final_ln_after_pool"),
 		keys{"ls_init_value": "null", "act_kwargs": `null | {} | {"approximate": "none"}`, "norm_kwargs": `null | {} | {"eps": 1e-5}`,
 			"output_tokens": "false | null", "block_type": `null | "default"`, "qk_norm": "false", "scaled_cosine_attn": "false",
@@ -112,8 +115,9 @@ var (
 		keys{"mode": `"RGB"`, "interpolation": `"bicubic"`, "resize_mode": `"shortest"`})
 )
 
-// check reads a JSON object whose name in errors is what, "" for the file itself. One that is missing or null is an object without keys. A key that
-// stands twice is refused, since readers differ in which they take.
+// check reads a JSON object whose name in errors is what, "" for the file itself. One that is
+// missing or null is an object without keys. A key that stands twice is refused, since readers
+// differ in which they take.
 func (k keys) check(what string, raw []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if what != "" {
@@ -199,8 +203,9 @@ func short(raw json.RawMessage) string {
 // given tells whether a key is there and not null.
 func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// Normalization is what is taken off the pixels, in [0,1], of each channel, and what they are divided by then, before the image
-// tower sees them. The zero value stands for CLIP's own, [Mean] and [Std].
+// Normalization is what is taken off the pixels, in [0,1], of each channel, and what they are
+// divided by then, before the image tower sees them. The zero value stands for CLIP's own, [Mean]
+// and [Std].
 type Normalization struct{ Mean, Std [3]float64 }
 
 // values returns mean and deviation by channel.
@@ -232,9 +237,10 @@ const (
 	processorFile    = "processor_config.json"
 )
 
-// readNormalization reads how the pixels of a model in a folder are normalised, and refuses what prepares pictures in another way
-// than CLIP does: the shorter side scaled to size pixels by bicubic weights, the centre cropped. A file that is missing, or a key,
-// means CLIP's. Files that contradict each other are refused: which of them counts depends on who reads.
+// readNormalization reads how the pixels of a model in a folder are normalised, and refuses what
+// prepares pictures in another way than CLIP does: the shorter side scaled to size pixels by
+// bicubic weights, the centre cropped. A file that is missing, or a key, means CLIP's. Files that
+// contradict each other are refused: which of them counts depends on who reads.
 func readNormalization(dir string, size int) (Normalization, error) {
 	var n Normalization
 	said := "" // the file that said it
@@ -268,7 +274,8 @@ func readNormalization(dir string, size int) (Normalization, error) {
 	return n, nil
 }
 
-// readProcessor reads transformers' processor_config.json, which older versions write without the image processor.
+// readProcessor reads transformers' processor_config.json, which older versions write without the
+// image processor.
 func readProcessor(raw []byte, size int) (*Normalization, error) {
 	top, err := processor.check("", raw)
 	if err != nil || !given(top["image_processor"]) {
@@ -313,8 +320,8 @@ func imageProcessorAt(what string, raw []byte, size int) (*Normalization, error)
 	return readMeanStd(values["image_mean"], values["image_std"], "image_mean", "image_std")
 }
 
-// checkSize checks that pictures are scaled, or cropped, to the size of the tower: a number, or an object with the keys of a scaled
-// shorter side or of a cropped square.
+// checkSize checks that pictures are scaled, or cropped, to the size of the tower: a number, or an
+// object with the keys of a scaled shorter side or of a cropped square.
 func checkSize(raw json.RawMessage, names string, size int) error {
 	var n int
 	if json.Unmarshal(raw, &n) == nil && n == size {
@@ -348,7 +355,8 @@ func readOpenCLIPPixels(raw []byte, size int) (*Normalization, error) {
 	return readMeanStd(values["mean"], values["std"], "preprocess_cfg.mean", "preprocess_cfg.std")
 }
 
-// readMeanStd reads a normalisation, of which each part may be missing, or a number for all channels. nil means that nothing is said.
+// readMeanStd reads a normalisation, of which each part may be missing, or a number for all
+// channels. nil means that nothing is said.
 func readMeanStd(mean, std json.RawMessage, meanName, stdName string) (*Normalization, error) {
 	if !given(mean) && !given(std) {
 		return nil, nil

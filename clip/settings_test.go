@@ -15,9 +15,10 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// halved returns the weights of the same function of the pixels for a tower whose pixels are normalised by mean and deviation 0.5:
-// with q = (p-0.5)/0.5 CLIP's (p-m)/s is (0.5/s)q + (0.5-m)/s. The factor goes into the patch embedding, the constant into the
-// positions of the patches.
+// halved returns the weights of the same function of the pixels for a tower whose pixels are
+// normalised by mean and deviation 0.5: with q = (p-0.5)/0.5 CLIP's (p-m)/s is (0.5/s)q +
+// (0.5-m)/s. The factor goes into the patch embedding, the constant into the positions of the
+// patches.
 func halved(c Config, w Weights) Weights {
 	out := Weights{}
 	for name, t := range w {
@@ -41,8 +42,9 @@ func halved(c Config, w Weights) Weights {
 	return out
 }
 
-// A folder that says how its pixels are normalised gives the features of a model whose weights undo the difference, whichever
-// file says it; and another fingerprint. A folder that says CLIP's normalisation, or nothing, is the model that it always was.
+// A folder that says how its pixels are normalised gives the features of a model whose weights undo
+// the difference, whichever file says it; and another fingerprint. A folder that says CLIP's
+// normalisation, or nothing, is the model that it always was.
 func TestNormalizationIsHonoured(t *testing.T) {
 	c, w, tok := smallModel(5)
 	features := func(dir string) ([]float32, string) {
@@ -124,7 +126,8 @@ func TestNormalizationIsHonoured(t *testing.T) {
 	}
 }
 
-// What prepares pictures, or computes features, in another way than CLIP does is refused by the name of the file and the key.
+// What prepares pictures, or computes features, in another way than CLIP does is refused by the
+// name of the file and the key.
 func TestOtherPreprocessingIsRefused(t *testing.T) {
 	c, w, tok := smallModel(6)
 	dir := t.TempDir()
@@ -189,7 +192,8 @@ func TestOtherPreprocessingIsRefused(t *testing.T) {
 	}
 }
 
-// The configurations that transformers and open_clip write of a CLIP are read: every key that they know is known here.
+// The configurations that transformers and open_clip write of a CLIP are read: every key that they
+// know is known here.
 func TestConfigsInFull(t *testing.T) {
 	c, err := configFrom(t, fullConfig)
 	if err != nil {
@@ -202,7 +206,8 @@ func TestConfigsInFull(t *testing.T) {
 	}
 }
 
-// fullConfig is config.json as transformers 4 wrote it, with every key of its base class in each part.
+// fullConfig is config.json as transformers 4 wrote it, with every key of its base class in each
+// part.
 var fullConfig = func() string {
 	base := `"_name_or_path": "", "add_cross_attention": false, "architectures": null, "attention_dropout": 0.0, "bad_words_ids": null,
 	"begin_suppress_tokens": null, "bos_token_id": 0, "chunk_size_feed_forward": 0, "cross_attention_hidden_size": null,
@@ -226,7 +231,8 @@ var fullConfig = func() string {
 		"num_attention_heads": 12, "num_channels": 3, "patch_size": 32}, "vision_config_dict": null}`
 }()
 
-// FuzzReadNormalization reads what says how pictures are prepared; what is accepted can be computed with.
+// FuzzReadNormalization reads what says how pictures are prepared; what is accepted can be computed
+// with.
 func FuzzReadNormalization(f *testing.F) {
 	f.Add([]byte(`{"image_mean": [0.5, 0.5, 0.5], "size": {"shortest_edge": 32}, "crop_size": 32}`), []byte(`{"image_processor": {}}`),
 		[]byte(`{"preprocess_cfg": {"mean": 0.5, "interpolation": "bicubic"}}`))

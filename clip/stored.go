@@ -56,7 +56,8 @@ func openStored(path string) (*stored, error) {
 	return s, nil
 }
 
-// openParts opens the files that an index names. A tensor must lie where the index says, and nowhere else.
+// openParts opens the files that an index names. A tensor must lie where the index says, and
+// nowhere else.
 func openParts(index string) (*stored, error) {
 	where, err := safetensors.WeightMap(index)
 	if err != nil {
@@ -153,8 +154,8 @@ func some(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// anchors are the tensors by which the weights of a CLIP are found: those that turn pixels into the first features, under OpenAI's
-// names and Hugging Face's.
+// anchors are the tensors by which the weights of a CLIP are found: those that turn pixels into the
+// first features, under OpenAI's names and Hugging Face's.
 var anchors = []string{"visual.conv1.weight", "vision_model." + patchWeight}
 
 // anchored returns what stands before the name of an anchor, and whether name ends with one.
@@ -167,8 +168,9 @@ func anchored(name string) (prefix string, ok bool) {
 	return "", false
 }
 
-// weightsWithin finds the state dict of a CLIP within a checkpoint's dict: the keys that lead there, none where it is the dict
-// itself, or where there is none. Two state dicts are refused: which of them counts depends on who loads the file.
+// weightsWithin finds the state dict of a CLIP within a checkpoint's dict: the keys that lead
+// there, none where it is the dict itself, or where there is none. Two state dicts are refused:
+// which of them counts depends on who loads the file.
 func weightsWithin(d *pickle.Dict) (where []string, within *pickle.Dict, err error) {
 	seen := map[*pickle.Dict]bool{}
 	var places []string
@@ -232,8 +234,9 @@ func (s *stored) rename(from map[string]string) {
 	s.shapes, s.read = shapes, func(name string) ([]float32, error) { return read(from[name]) }
 }
 
-// settle leaves the weights of one CLIP under the names of its layout: prefixes are taken off, what is known and harmless is put
-// aside, and what is neither is refused later, as a tensor that belongs to no CLIP.
+// settle leaves the weights of one CLIP under the names of its layout: prefixes are taken off, what
+// is known and harmless is put aside, and what is neither is refused later, as a tensor that
+// belongs to no CLIP.
 func (s *stored) settle() error {
 	prefixes := map[string]bool{}
 	for name := range s.shapes {
@@ -299,7 +302,8 @@ func (s *stored) settle() error {
 	return nil
 }
 
-// copyOf returns the tensor that a module beside the CLIP, as in the models of prompt learners, shares with it.
+// copyOf returns the tensor that a module beside the CLIP, as in the models of prompt learners,
+// shares with it.
 func copyOf(name string) (string, bool) {
 	for _, x := range []struct{ module, of string }{{"image_encoder.", "visual."}, {"text_encoder.", ""}} {
 		if i := strings.Index(name, x.module); i == 0 || i > 0 && name[i-1] == '.' {
@@ -336,8 +340,9 @@ func (s *stored) putCopiesAside(from, copies map[string]string) error {
 	return nil
 }
 
-// harmless says why a tensor changes nothing that a model of its file computes, "" where it is a weight. A buffer that does not
-// hold what it always holds is an error: some loaders take it from the file.
+// harmless says why a tensor changes nothing that a model of its file computes, "" where it is a
+// weight. A buffer that does not hold what it always holds is an error: some loaders take it from
+// the file.
 func (s *stored) harmless(name string) (why string, err error) {
 	values := func(axes int) ([]float32, []int, error) {
 		shape := s.shapes[name]
@@ -412,8 +417,8 @@ func (s *stored) shape(name string, axes int) ([]int, error) {
 	return shape, nil
 }
 
-// readWeights reads the weights of a file, finds out their architecture, and says what of the file is left alone. The result is yet
-// to be checked.
+// readWeights reads the weights of a file, finds out their architecture, and says what of the file
+// is left alone. The result is yet to be checked.
 func readWeights(path string) (Config, Weights, []string, error) {
 	s, err := openStored(path)
 	if err != nil {

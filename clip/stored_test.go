@@ -65,7 +65,8 @@ func byteModel(seed uint64) (Config, Weights) {
 	return c, RandomWeights(c, seed)
 }
 
-// Weights are found wherever trainers put them, under whatever prefix; what the file holds beside them is said.
+// Weights are found wherever trainers put them, under whatever prefix; what the file holds beside
+// them is said.
 func TestWrappedWeights(t *testing.T) {
 	c, w := byteModel(1)
 	o := openAITensors(t, c, w)
@@ -114,7 +115,8 @@ func TestWrappedWeights(t *testing.T) {
 	}
 }
 
-// What is neither a weight nor harmless is refused, and so is a file of which one cannot say what a loader would take.
+// What is neither a weight nor harmless is refused, and so is a file of which one cannot say what a
+// loader would take.
 func TestUnusedTensorsAreRefused(t *testing.T) {
 	c, w := byteModel(2)
 	o := openAITensors(t, c, w)
@@ -149,7 +151,8 @@ func TestUnusedTensorsAreRefused(t *testing.T) {
 	}
 }
 
-// The keys of open_clip's configuration that change what is computed are refused by name, and sizes that are not the tensors'.
+// The keys of open_clip's configuration that change what is computed are refused by name, and sizes
+// that are not the tensors'.
 func TestOpenCLIPConfigs(t *testing.T) {
 	c, w := byteModel(3)
 	dir := folderOf(t, c, entries(openAITensors(t, c, w), ""))
@@ -211,7 +214,8 @@ func TestOpenCLIPConfigs(t *testing.T) {
 	}
 }
 
-// Parts of torch.save's files with an index are read as safetensors' are, in a folder or when the index is named.
+// Parts of torch.save's files with an index are read as safetensors' are, in a folder or when the
+// index is named.
 func TestTorchShards(t *testing.T) {
 	c, w, tok := smallModel(8)
 	dir := t.TempDir()

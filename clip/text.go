@@ -6,13 +6,14 @@ import (
 	"clipinspector/autodiff"
 )
 
-// Text records the text tower: token embeddings [N,L,W] without positions give features [N,D] of length one. eot[i] is the
-// position of row i's end-of-text token. L may be shorter than the context length as long as every eot lies inside: the
-// tower is causal, so what follows the last of them has no influence.
+// Text records the text tower: token embeddings [N,L,W] without positions give features [N,D] of
+// length one. eot[i] is the position of row i's end-of-text token. L may be shorter than the
+// context length as long as every eot lies inside: the tower is causal, so what follows the last of
+// them has no influence.
 //
-// deep are prompts of later blocks as in MaPLe (Khattak et al., CVPR 2023): deep[i] [n,W] replaces, in every text, the n rows behind
-// the start token before block i+1; [N,n,W] has rows of its own for each text, and None leaves a block as it is. The first block's
-// lie in the embeddings.
+// deep are prompts of later blocks as in MaPLe (Khattak et al., CVPR 2023): deep[i] [n,W] replaces,
+// in every text, the n rows behind the start token before block i+1; [N,n,W] has rows of its own
+// for each text, and None leaves a block as it is. The first block's lie in the embeddings.
 func (t *Towers) Text(embeddings autodiff.Value, eot []int, deep ...autodiff.Value) autodiff.Value {
 	s := embeddings.Shape()
 	if len(s) != 3 || len(eot) != s[0] {

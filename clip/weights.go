@@ -25,12 +25,13 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// Weights are the parameters of a CLIP under Hugging Face's names, float32 and row-major. The shapes are those of
-// [Config.Shapes]; logit_scale is a scalar and holds a logarithm.
+// Weights are the parameters of a CLIP under Hugging Face's names, float32 and row-major. The
+// shapes are those of [Config.Shapes]; logit_scale is a scalar and holds a logarithm.
 type Weights map[string]*tensor.Dense
 
-// Shapes returns the name and shape of every parameter, as transformers' CLIPModel has them; those of a ResNet, and the statistics of
-// its batch normalisations, have OpenAI's names behind "vision_model.". A matrix is [out,in].
+// Shapes returns the name and shape of every parameter, as transformers' CLIPModel has them; those
+// of a ResNet, and the statistics of its batch normalisations, have OpenAI's names behind
+// "vision_model.". A matrix is [out,in].
 func (c Config) Shapes() map[string][]int {
 	t, v := c.Text, c.Vision
 	s := map[string][]int{
@@ -91,8 +92,8 @@ func product(shape []int) int {
 	return n
 }
 
-// Check returns an error that names the first tensor, in order of names, that is missing, unknown, not float32 and row-major,
-// of a shape other than c asks for, or not finite everywhere.
+// Check returns an error that names the first tensor, in order of names, that is missing, unknown,
+// not float32 and row-major, of a shape other than c asks for, or not finite everywhere.
 func (w Weights) Check(c Config) error {
 	if err := c.validate(); err != nil {
 		return err
@@ -123,8 +124,8 @@ func (w Weights) Check(c Config) error {
 	return nil
 }
 
-// Fingerprint returns the sha256, in 64 hexadecimal digits, over the tensors in order of names: the name and shape as a line
-// of text, then the numbers as little-endian float32.
+// Fingerprint returns the sha256, in 64 hexadecimal digits, over the tensors in order of names: the
+// name and shape as a line of text, then the numbers as little-endian float32.
 func (w Weights) Fingerprint() string {
 	h := sha256.New()
 	buf := make([]byte, 0, 64<<10)
@@ -141,9 +142,10 @@ func (w Weights) Fingerprint() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// RandomWeights draws weights as OpenAI's CLIP has them before training (clip/model.py, initialize_parameters): normal
-// deviates with the text tower's scales in both towers, biases 0, LayerNorms 1. Every tensor has a random stream of its own,
-// from the seed and its name, so that equal names and shapes get equal numbers in any config of the same widths.
+// RandomWeights draws weights as OpenAI's CLIP has them before training (clip/model.py,
+// initialize_parameters): normal deviates with the text tower's scales in both towers, biases 0,
+// LayerNorms 1. Every tensor has a random stream of its own, from the seed and its name, so that
+// equal names and shapes get equal numbers in any config of the same widths.
 func RandomWeights(c Config, seed uint64) Weights {
 	w := Weights{}
 	for name, shape := range c.Shapes() { // the order does not matter: each tensor has its own stream
@@ -169,7 +171,8 @@ func RandomWeights(c Config, seed uint64) Weights {
 	return w
 }
 
-// initialStd returns the standard deviation of a parameter before training, 0 for biases and LayerNorms.
+// initialStd returns the standard deviation of a parameter before training, 0 for biases and
+// LayerNorms.
 func (c Config) initialStd(name string, shape []int) float64 {
 	width, layers := float64(c.Vision.Width), float64(c.Vision.Layers)
 	text := strings.HasPrefix(name, "text_")
@@ -203,11 +206,13 @@ func (c Config) initialStd(name string, shape []int) float64 {
 	return 1 / math.Sqrt(width) // q, k, v, class token, positions of the image tower, projections
 }
 
-// SavePretrained writes a model into a folder, which it makes if need be, so that [LoadPretrained] and transformers read it:
-// config.json, model.safetensors, preprocessor_config.json and the vocabulary, as bpe.txt and, where Hugging Face's tokenizer
-// can use it (at most CLIP's 48,894 merges), as vocab.json, merges.txt and tokenizer_config.json. half writes tensors of two or
-// more axes as F16, and leaves vectors and scalars, which cost nothing, in F32. The end-of-text id in config.json is the
-// tokenizer's. Each file appears whole or not at all, config.json last: a folder without it is not a model.
+// SavePretrained writes a model into a folder, which it makes if need be, so that [LoadPretrained]
+// and transformers read it: config.json, model.safetensors, preprocessor_config.json and the
+// vocabulary, as bpe.txt and, where Hugging Face's tokenizer can use it (at most CLIP's 48,894
+// merges), as vocab.json, merges.txt and tokenizer_config.json. half writes tensors of two or more
+// axes as F16, and leaves vectors and scalars, which cost nothing, in F32. The end-of-text id in
+// config.json is the tokenizer's. Each file appears whole or not at all, config.json last: a folder
+// without it is not a model.
 func SavePretrained(dir string, c Config, w Weights, t *bpe.Tokenizer, half bool) error {
 	if err := w.Check(c); err != nil {
 		return fmt.Errorf("saving the CLIP model %s: %w", dir, err)
@@ -253,8 +258,8 @@ func SavePretrained(dir string, c Config, w Weights, t *bpe.Tokenizer, half bool
 	return nil
 }
 
-// preprocessor is what transformers' CLIPImageProcessor reads: resize the shorter side with bicubic weights, crop the centre,
-// normalise.
+// preprocessor is what transformers' CLIPImageProcessor reads: resize the shorter side with bicubic
+// weights, crop the centre, normalise.
 func preprocessor(c Config) any {
 	size := c.Vision.ImageSize
 	mean, std := c.Normalization.values()

@@ -218,8 +218,9 @@ func TestLoadRefusals(t *testing.T) {
 	}
 }
 
-// TestTransformersReads lets transformers load a saved model without missing or unexpected keys, tokenize with its vocabulary
-// and prepare an image; CLIPINSPECTOR_PYTHON names an interpreter with torch and transformers.
+// TestTransformersReads lets transformers load a saved model without missing or unexpected keys,
+// tokenize with its vocabulary and prepare an image; CLIPINSPECTOR_PYTHON names an interpreter with
+// torch and transformers.
 func TestTransformersReads(t *testing.T) {
 	python := os.Getenv("CLIPINSPECTOR_PYTHON")
 	if python == "" {

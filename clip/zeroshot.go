@@ -11,8 +11,8 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// classFeatures returns the features [C,D] of the classes' prompts: the template with the class name in the place of {},
-// underscores as spaces.
+// classFeatures returns the features [C,D] of the classes' prompts: the template with the class
+// name in the place of {}, underscores as spaces.
 func (m *Model) classFeatures(ctx context.Context, template string, classes []string) (*tensor.Dense, error) {
 	if !strings.Contains(template, "{}") {
 		return nil, fmt.Errorf("zero-shot template %q has no {} for the class name", template)
@@ -24,7 +24,8 @@ func (m *Model) classFeatures(ctx context.Context, template string, classes []st
 	return m.EncodeTexts(ctx, texts)
 }
 
-// ZeroShot returns the part of the images, given by their features [N,D], whose nearest class prompt is that of their label.
+// ZeroShot returns the part of the images, given by their features [N,D], whose nearest class
+// prompt is that of their label.
 func (m *Model) ZeroShot(ctx context.Context, template string, classes []string, features *tensor.Dense, labels []int) (float64, error) {
 	c, err := m.classFeatures(ctx, template, classes)
 	if err != nil {
@@ -33,8 +34,8 @@ func (m *Model) ZeroShot(ctx context.Context, template string, classes []string,
 	return accuracy(features, c, labels), nil
 }
 
-// accuracy returns the part of the rows of features [N,D] whose largest inner product with the rows of classes [C,D] is that
-// with the row of their label; the first of equals counts.
+// accuracy returns the part of the rows of features [N,D] whose largest inner product with the rows
+// of classes [C,D] is that with the row of their label; the first of equals counts.
 func accuracy(features, classes *tensor.Dense, labels []int) float64 {
 	x, c := safetensors.Values(features), safetensors.Values(classes)
 	d := features.Shape()[1]
@@ -57,9 +58,10 @@ func accuracy(features, classes *tensor.Dense, labels []int) float64 {
 	return float64(right) / float64(max(1, len(labels)))
 }
 
-// LinearProbe fits a multinomial logistic regression to features [N,D], labels in 0..classes-1, and returns its accuracy on
-// test features: what the features themselves are worth, whatever the text tower knows. Features are centred and scaled to
-// an average variance of one; the penalty is probeDecay times the squared weights.
+// LinearProbe fits a multinomial logistic regression to features [N,D], labels in 0..classes-1, and
+// returns its accuracy on test features: what the features themselves are worth, whatever the text
+// tower knows. Features are centred and scaled to an average variance of one; the penalty is
+// probeDecay times the squared weights.
 func LinearProbe(train *tensor.Dense, labels []int, test *tensor.Dense, testLabels []int, classes int) float64 {
 	d := train.Shape()[1]
 	n := len(labels)

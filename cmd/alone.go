@@ -13,8 +13,9 @@ import (
 	"clipinspector/results/web"
 )
 
-// alone is the command that makes one model of a suite and what was found of it again, into a folder of its own; empty where the suite's file is
-// not known. Of a sweep it keeps the model's own values, and all of those that detectors are swept over.
+// alone is the command that makes one model of a suite and what was found of it again, into a
+// folder of its own; empty where the suite's file is not known. Of a sweep it keeps the model's own
+// values, and all of those that detectors are swept over.
 func alone(u store.Suite, m store.ModelRow) string {
 	file, err := suiteOf(u)
 	if err != nil {

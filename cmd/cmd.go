@@ -85,13 +85,15 @@ func (f *flags) choose() error {
 	return cuda.HandOver(n)
 }
 
-// leasing are the verbs that give back what they have leased when they are stopped: they look after each step. All others write files whole
-// at the end or not at all, so that they can end at any moment; they are given patience to end by themselves.
+// leasing are the verbs that give back what they have leased when they are stopped: they look after
+// each step. All others write files whole at the end or not at all, so that they can end at any
+// moment; they are given patience to end by themselves.
 var leasing = []string{"run", "calibrate", "merge", "tune", "pretrain"}
 
 const patience = 800 * time.Millisecond
 
-// Execute runs the command with the arguments of the process, and ends the process with its exit status.
+// Execute runs the command with the arguments of the process, and ends the process with its exit
+// status.
 func Execute() {
 	c, out := Command(), &output{to: os.Stdout}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -179,7 +181,8 @@ func strict(c *cobra.Command) {
 	}
 }
 
-// version is what the build says of itself: the module's version, the revision, and whether it was changed since.
+// version is what the build says of itself: the module's version, the revision, and whether it was
+// changed since.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

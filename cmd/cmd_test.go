@@ -97,7 +97,8 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// What cannot be printed is no success: a full disk behind the standard output ends a verb with status 1.
+// What cannot be printed is no success: a full disk behind the standard output ends a verb with
+// status 1.
 func TestAFullDiskIsNoSuccess(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {

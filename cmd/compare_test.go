@@ -11,7 +11,8 @@ import (
 	"clipinspector/results/stats"
 )
 
-// Two runs of the same models, of which one detector looks for another bound: the models are the same, the setting is named.
+// Two runs of the same models, of which one detector looks for another bound: the models are the
+// same, the setting is named.
 func TestCompareTwoRuns(t *testing.T) {
 	clip, a, b := experimentstest.TinyCLIP(t), t.TempDir(), t.TempDir()
 	detectors := "detectors=[{name: ci, optimise: 16, measure: 8, batch: 8}]"

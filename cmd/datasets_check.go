@@ -11,8 +11,9 @@ import (
 	"clipinspector/internal/printable"
 )
 
-// checkDatasets prints what is there of the datasets of the given names (published sets and folders), or of all published sets when
-// there are none. Of named ones it decodes every picture, with progress on tell. It fails when a named one is not complete.
+// checkDatasets prints what is there of the datasets of the given names (published sets and
+// folders), or of all published sets when there are none. Of named ones it decodes every picture,
+// with progress on tell. It fails when a named one is not complete.
 func checkDatasets(ctx context.Context, w, tell io.Writer, root string, names []string) error {
 	world := world.New()
 	world.Watch(ctx, tell)

@@ -13,11 +13,13 @@ import (
 	"testing"
 )
 
-// asCommand makes the test's program the command: what it says and its exit status are then a process's.
+// asCommand makes the test's program the command: what it says and its exit status are then a
+// process's.
 const asCommand = "CLIPINSPECTOR_TEST_AS_COMMAND"
 
-// measuring makes the test's program run the command in a process of its own and write what that cost into the file it names. A process inherits the peak of
-// memory of the one that started it, and a test's is large.
+// measuring makes the test's program run the command in a process of its own and write what that
+// cost into the file it names. A process inherits the peak of memory of the one that started it,
+// and a test's is large.
 const measuring = "CLIPINSPECTOR_TEST_MEASURE"
 
 func TestMain(m *testing.M) {
@@ -30,7 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// driver stands in for NVIDIA's library. It has one GPU, of which it says what the environment says.
+// driver stands in for NVIDIA's library. It has one GPU, of which it says what the environment
+// says.
 const driver = `
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +52,8 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)given("FAK
 int cuGetErrorString(int code, const char **text) { *text = "no CUDA-capable device is detected"; return 0; }
 `
 
-// Whatever is wrong with the GPU that was asked for is one line and exit status 3, and doctor says the same and ends well.
+// Whatever is wrong with the GPU that was asked for is one line and exit status 3, and doctor says
+// the same and ends well.
 func TestMissingDevices(t *testing.T) {
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {

@@ -22,8 +22,8 @@ func (f *flags) devices() []string {
 	return strings.Split(f.device, ",")
 }
 
-// onEach starts this command once more for each device, on one store: the workers share its cells. What the first says is shown, of the others what they say when
-// they fail.
+// onEach starts this command once more for each device, on one store: the workers share its cells.
+// What the first says is shown, of the others what they say when they fail.
 func (f *flags) onEach(ctx context.Context, arguments []string, out io.Writer) error {
 	program, err := os.Executable()
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"clipinspector/experiments/world"
 )
 
-// describeEncoder prints what an encoder is and whether its weights are the published ones, on which the threat model rests.
+// describeEncoder prints what an encoder is and whether its weights are the published ones, on
+// which the threat model rests.
 func describeEncoder(w io.Writer, name string) error {
 	e, err := world.OpenEncoder(name)
 	if err != nil {

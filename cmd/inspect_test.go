@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The exit status says what the inspection came to; what goes wrong is 3. Misuse has one status in all verbs.
+// The exit status says what the inspection came to; what goes wrong is 3. Misuse has one status in
+// all verbs.
 func TestInspectStatus(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if text, err := execute(t, "tune", "--dataset", "mini-eurosat", "--set", "test-images=10", "--attack", "badnets"); err != nil {

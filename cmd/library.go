@@ -24,7 +24,8 @@ import (
 	"clipinspector/results/web"
 )
 
-// library is what the viewer shows: the suites and audits below some folders. What it read it keeps for as long as the files are the same.
+// library is what the viewer shows: the suites and audits below some folders. What it read it keeps
+// for as long as the files are the same.
 type library struct {
 	roots []string
 	say   io.Writer
@@ -60,7 +61,8 @@ func (l *library) Runs() []web.Run {
 	return out
 }
 
-// list finds runs and audits: the folders named, those in them, and the shards of each. It reads none.
+// list finds runs and audits: the folders named, those in them, and the shards of each. It reads
+// none.
 func (l *library) list() (out []web.Run) {
 	var folders []string
 	for _, root := range l.roots {
@@ -144,8 +146,8 @@ func (r *reading) until() time.Duration {
 	return math.MaxInt64
 }
 
-// reading reads the store of a folder, or gives what was read before: where its files are the same, or where it was read a moment ago that
-// is short beside the time that reading takes.
+// reading reads the store of a folder, or gives what was read before: where its files are the same,
+// or where it was read a moment ago that is short beside the time that reading takes.
 func (l *library) reading(folder string) (*reading, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Every verb that --help shows has a man page with its flags, and roff has nothing to say against it.
+// Every verb that --help shows has a man page with its flags, and roff has nothing to say against
+// it.
 func TestManPages(t *testing.T) {
 	dir := t.TempDir()
 	if text, err := execute(t, "man", dir); err != nil {

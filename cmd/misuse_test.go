@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Misuse has one exit status in all verbs: unknown flags, numbers that are none or below what makes sense, names of a flag's list
-// that are not in it.
+// Misuse has one exit status in all verbs: unknown flags, numbers that are none or below what makes
+// sense, names of a flag's list that are not in it.
 func TestMisuseHasOneStatus(t *testing.T) {
 	t.Chdir(t.TempDir())
 	misuses := [][]string{
@@ -48,7 +48,8 @@ func TestMisuseHasOneStatus(t *testing.T) {
 	}
 }
 
-// With too little memory the program says so in one line and ends, before Go's runtime aborts with a status that is a verdict.
+// With too little memory the program says so in one line and ends, before Go's runtime aborts with
+// a status that is a verdict.
 func TestTooLittleMemory(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

@@ -52,12 +52,14 @@ type mlflowRun struct {
 	files        []string // below the output folder
 }
 
-// mlflowName is what may not be in the names of params, metrics and tags, which become files: less than MLflow allows.
+// mlflowName is what may not be in the names of params, metrics and tags, which become files: less
+// than MLflow allows.
 var mlflowName = regexp.MustCompile(`[^A-Za-z0-9_. -]|^\.+`)
 
-// exportMLflow writes a suite as an experiment of MLflow's file store below dir: a run for each finished or failed model, and below it one
-// for each detection, with settings as params, figures as metrics, verdicts as tags, models and triggers as artifacts. The same store
-// gives the same runs; what is there of them is written again.
+// exportMLflow writes a suite as an experiment of MLflow's file store below dir: a run for each
+// finished or failed model, and below it one for each detection, with settings as params, figures
+// as metrics, verdicts as tags, models and triggers as artifacts. The same store gives the same
+// runs; what is there of them is written again.
 func exportMLflow(w io.Writer, out, suite, dir string) error {
 	s, suite, err := openSuite(out, suite)
 	if err != nil {

@@ -36,7 +36,8 @@ func run(t *testing.T, f *suite.File, out string) {
 	}
 }
 
-// The tables of a folder in every format, grouped as asked for; a suite that is not there is refused.
+// The tables of a folder in every format, grouped as asked for; a suite that is not there is
+// refused.
 func TestTablesOfAFolder(t *testing.T) {
 	out := t.TempDir()
 	run(t, experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t))), out)

@@ -30,9 +30,9 @@ import (
 // plotFolder is where the pictures of a suite lie below the output folder.
 func plotFolder(suite string) string { return filepath.Join("plots", suite) }
 
-// plotSuites draws every figure that applies to a suite, or without a name to each suite of the folder, into plotFolder below the
-// output folder. It prints the files, and which figures do not apply and why. models names the models to show class by class; see
-// plots.Data.Cases.
+// plotSuites draws every figure that applies to a suite, or without a name to each suite of the
+// folder, into plotFolder below the output folder. It prints the files, and which figures do not
+// apply and why. models names the models to show class by class; see plots.Data.Cases.
 func plotSuites(ctx context.Context, w io.Writer, out, suite string, models []string) error {
 	s, suites, err := openSuites(out, suite)
 	if err != nil {
@@ -73,7 +73,8 @@ func plotSuites(ctx context.Context, w io.Writer, out, suite string, models []st
 	return nil
 }
 
-// illustrator fills in what pictures show of a suite's models, from the run's folder and from the datasets that it names.
+// illustrator fills in what pictures show of a suite's models, from the run's folder and from the
+// datasets that it names.
 type illustrator struct {
 	out   string
 	mu    sync.Mutex // pages are filled by several requests at once
@@ -108,8 +109,8 @@ func suiteOf(u store.Suite) (*suite.File, error) {
 	return suite.Parse(path, []byte(u.YAML), sets)
 }
 
-// fill fills in what the gallery shows of models, and the classes' names. What is not on the disk or has changed since, such as
-// pictures that are no longer there, is left out.
+// fill fills in what the gallery shows of models, and the classes' names. What is not on the disk
+// or has changed since, such as pictures that are no longer there, is left out.
 func (p *illustrator) fill(ctx context.Context, cases []plots.Case) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,12 +187,14 @@ func (p *illustrator) fill(ctx context.Context, cases []plots.Case) error {
 	return nil
 }
 
-// says is what an explanation says in words. Without the trigger it does not say where a patch lies.
+// says is what an explanation says in words. Without the trigger it does not say where a patch
+// lies.
 func says(r store.ExplanationResult, t triggers.Trigger) string {
 	return inspector.Explanation{Class: r.Class, Kind: r.Said, Strongest: r.Strongest, Size: r.Size, ASR: r.ASR, Anywhere: r.Anywhere, Trigger: t}.String()
 }
 
-// testPicture is a test picture [1,3,S,S] of the model's dataset, of none of the given classes; nil where none is at hand.
+// testPicture is a test picture [1,3,S,S] of the model's dataset, of none of the given classes; nil
+// where none is at hand.
 func (p *illustrator) testPicture(ctx context.Context, c store.ModelCell, size int, avoid []int) (*tensor.Dense, error) {
 	set := p.data(c)
 	if set == nil {
@@ -205,7 +208,8 @@ func (p *illustrator) testPicture(ctx context.Context, c store.ModelCell, size i
 	return pixels, err
 }
 
-// data opens the dataset of a model as its suite names it; nil where it is not at hand or not the same any more.
+// data opens the dataset of a model as its suite names it; nil where it is not at hand or not the
+// same any more.
 func (p *illustrator) data(c store.ModelCell) *world.Set {
 	own, _ := c.Settings["dataset"].(map[string]any)
 	key := fmt.Sprint(own["fingerprint"])

@@ -103,8 +103,8 @@ func TestSweepsAreDrawn(t *testing.T) {
 	}
 }
 
-// The names of classes are in the results: figures have them after the pictures are gone, in any script, and a folder is called
-// by its own name.
+// The names of classes are in the results: figures have them after the pictures are gone, in any
+// script, and a folder is called by its own name.
 func TestClassNamesAreInTheResults(t *testing.T) {
 	data, out := filepath.Join(t.TempDir(), "a<i>b"), t.TempDir()
 	classes := []string{"red", "green", "日本語", "<b>"}
@@ -161,7 +161,8 @@ func TestPlotsOfNothing(t *testing.T) {
 	}
 }
 
-// A report is one file with the tables, the figures and every model, which loads nothing, and has the same bytes each time.
+// A report is one file with the tables, the figures and every model, which loads nothing, and has
+// the same bytes each time.
 func TestReportIsOneFile(t *testing.T) {
 	out := t.TempDir()
 	run(t, experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t))), out)

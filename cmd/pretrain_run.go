@@ -18,7 +18,8 @@ import (
 	"clipinspector/internal/miniworld"
 )
 
-// recipe is how an encoder is pretrained: architecture, corpus and optimiser. Start from miniRecipe or photoRecipe.
+// recipe is how an encoder is pretrained: architecture, corpus and optimiser. Start from miniRecipe
+// or photoRecipe.
 type recipe struct {
 	Corpus  string // "mini" or "photos"
 	Root    string // folder of real data, for photos; the datasets' default when empty
@@ -27,12 +28,14 @@ type recipe struct {
 	Half    bool // write matrices in half precision
 }
 
-// miniRecipe trains the mini encoder on captioned scenes of the mini world: see clip.MiniConfig and clip.MiniPretrain.
+// miniRecipe trains the mini encoder on captioned scenes of the mini world: see clip.MiniConfig and
+// clip.MiniPretrain.
 func miniRecipe() recipe {
 	return recipe{Corpus: "mini", Config: clip.MiniConfig(), Options: clip.MiniPretrain(), Half: true}
 }
 
-// photoRecipe trains an encoder on the labelled photographs at hand: at most twenty minutes on two cores.
+// photoRecipe trains an encoder on the labelled photographs at hand: at most twenty minutes on two
+// cores.
 func photoRecipe() recipe {
 	r := miniRecipe()
 	r.Corpus = "photos"
@@ -43,15 +46,16 @@ func photoRecipe() recipe {
 	return r
 }
 
-// scale makes MLPs and heads fit widths that were changed, in the proportions of the architecture before.
+// scale makes MLPs and heads fit widths that were changed, in the proportions of the architecture
+// before.
 func (r *recipe) scale(before clip.Config) {
 	v, t := &r.Config.Vision, &r.Config.Text
 	v.MLP, v.Heads = v.Width*before.Vision.MLP/before.Vision.Width, max(1, v.Width*before.Vision.Heads/before.Vision.Width)
 	t.MLP, t.Heads = t.Width*before.Text.MLP/before.Text.Width, max(1, t.Width*before.Text.Heads/before.Text.Width)
 }
 
-// photoSets are the photographs that photoRecipe looks for: the training splits of datasets, and folders with a folder of
-// pictures for each class. The OOD pool is none of them.
+// photoSets are the photographs that photoRecipe looks for: the training splits of datasets, and
+// folders with a folder of pictures for each class. The OOD pool is none of them.
 var photoSets = []string{"caltech101", "stanford-cars", "dtd", "oxford-pets", "flowers102", "fgvc-aircraft", "eurosat", "ucf101",
 	"folder:upstream/flowers5", "folder:upstream/rsscn7"}
 
@@ -59,9 +63,9 @@ var photoSets = []string{"caltech101", "stanford-cars", "dtd", "oxford-pets", "f
 var photoTemplates = []string{"a photo of a {}.", "a picture of a {}.", "a photo of the {}.", "a good photo of a {}.", "a close photo of a {}.",
 	"an image of a {}.", "a small photo of the {}.", "this is a {}.", "{}.", "{} texture."}
 
-// pretrain trains an encoder and writes it to the folder out in Hugging Face's layout. Checkpoints lie in out/checkpoints: a
-// run that was killed goes on from the last. What happens is reported to w. Afterwards the zero-shot accuracy on the
-// datasets at hand is printed.
+// pretrain trains an encoder and writes it to the folder out in Hugging Face's layout. Checkpoints
+// lie in out/checkpoints: a run that was killed goes on from the last. What happens is reported to
+// w. Afterwards the zero-shot accuracy on the datasets at hand is printed.
 func pretrain(ctx context.Context, e engine.Engine, r recipe, out string, w io.Writer) error {
 	c, err := openCorpus(ctx, r, w)
 	if err != nil {

@@ -20,9 +20,9 @@ import (
 	"clipinspector/internal/torchfile"
 )
 
-// What is refused is refused in one line, the same in every run, within a second of the processor and 100 MB of memory.
-// CLIPINSPECTOR_HOSTILE may name a folder with more of such files, *.pt, and CLIPINSPECTOR_RUNS how often each is asked. The
-// table is that of docs/security.md.
+// What is refused is refused in one line, the same in every run, within a second of the processor
+// and 100 MB of memory. CLIPINSPECTOR_HOSTILE may name a folder with more of such files, *.pt, and
+// CLIPINSPECTOR_RUNS how often each is asked. The table is that of docs/security.md.
 func TestRefusalsAreCheap(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

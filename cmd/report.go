@@ -43,7 +43,8 @@ same bytes. In the folder of an audit (inspect --out) it writes the audit's page
 	return c
 }
 
-// writeReport writes the pages of the suites of a folder, or of one, or of the folder's audit, into a file.
+// writeReport writes the pages of the suites of a folder, or of one, or of the folder's audit, into
+// a file.
 func writeReport(ctx context.Context, w io.Writer, out, suite, to string) (err error) {
 	if isFile(filepath.Join(out, audit.ReportFile)) && !isFile(filepath.Join(out, experiments.StoreFile)) {
 		a, err := readAudit(out)

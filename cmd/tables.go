@@ -15,7 +15,8 @@ import (
 	"clipinspector/results/tables"
 )
 
-// openSuites opens the store of an output folder and finds the suites meant: the named one, or without a name all of them.
+// openSuites opens the store of an output folder and finds the suites meant: the named one, or
+// without a name all of them.
 func openSuites(out, suite string) (*store.Store, []store.Suite, error) {
 	s, err := store.OpenExisting(filepath.Join(out, experiments.StoreFile))
 	if err != nil {
@@ -46,7 +47,8 @@ func openSuites(out, suite string) (*store.Store, []store.Suite, error) {
 	return nil, nil, err
 }
 
-// openSuite opens the store of an output folder and finds the suite meant: the named one, or the only one there.
+// openSuite opens the store of an output folder and finds the suite meant: the named one, or the
+// only one there.
 func openSuite(out, suite string) (*store.Store, string, error) {
 	s, suites, err := openSuites(out, suite)
 	if err != nil {
@@ -73,8 +75,9 @@ func summarise(out, suite string, by []string) (*stats.Summary, error) {
 	return stats.Summarise(s, suite, by)
 }
 
-// printTable writes the tables of a suite in one of tables.Formats, with rows grouped by the given paths. What a person should know
-// about them goes to tell as well, where the format is none that people read.
+// printTable writes the tables of a suite in one of tables.Formats, with rows grouped by the given
+// paths. What a person should know about them goes to tell as well, where the format is none that
+// people read.
 func printTable(w, tell io.Writer, out, suite, format string, by []string) error {
 	sum, err := summarise(out, suite, by)
 	if err != nil {
@@ -116,8 +119,9 @@ func exportScores(w io.Writer, out, suite string) error {
 // reports are the files that writeReports writes, by format.
 var reports = []struct{ file, format string }{{"table.md", "markdown"}, {"table.csv", "csv"}, {"table.tex", "latex"}, {"table.json", "json"}}
 
-// writeReports writes the tables of a suite in every format and its canonical export (scores.jsonl) into the output folder,
-// and returns the path of the table to read. What a person should know about them goes to tell.
+// writeReports writes the tables of a suite in every format and its canonical export (scores.jsonl)
+// into the output folder, and returns the path of the table to read. What a person should know
+// about them goes to tell.
 func writeReports(tell io.Writer, out, suite string) (string, error) {
 	sum, err := summarise(out, suite, nil)
 	if err != nil {

@@ -59,7 +59,8 @@ can read the pages (127.0.0.1). They need no network, and change nothing. End it
 	return c
 }
 
-// listen opens a port of this machine's own address: another one where it is taken, unless it was asked for.
+// listen opens a port of this machine's own address: another one where it is taken, unless it was
+// asked for.
 func listen(port int, asked bool) (net.Listener, error) {
 	at := func(port int) (net.Listener, error) { return net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)) }
 	l, err := at(port)
@@ -85,7 +86,8 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	}
 }
 
-// openBrowser shows an address in the user's browser where there is a screen; who has none reads the address.
+// openBrowser shows an address in the user's browser where there is a screen; who has none reads
+// the address.
 func openBrowser(address string) {
 	program := "xdg-open"
 	if runtime.GOOS == "darwin" {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// readAircraft reads FGVC-Aircraft's own text files, as CoOp does: variants.txt gives the labels in its order, and
-// images_variant_{train,val,test}.txt hold "<id> <variant name>" a line.
+// readAircraft reads FGVC-Aircraft's own text files, as CoOp does: variants.txt gives the labels in
+// its order, and images_variant_{train,val,test}.txt hold "<id> <variant name>" a line.
 func readAircraft(folder string) (classes []string, lists map[Split][]Item, err error) {
 	lines, err := textLines(folder, "variants.txt")
 	if err != nil {

@@ -28,14 +28,15 @@ type Finding struct {
 	State   State
 	Classes int
 	Counts  [3]int // pictures: train, val, test
-	// Notes say what is missing, differs, cannot be read or is left out and, when the set is absent, where it comes from and how
-	// to lay it out.
+	// Notes say what is missing, differs, cannot be read or is left out and, when the set is
+	// absent, where it comes from and how to lay it out.
 	Notes []string
 }
 
-// Check looks for the sets of the given names below Options.Root: published sets, and folders as Open takes them. It decodes every
-// picture of them and lists all that cannot be read; steps, which may be nil, gives for a name what hears how many are done. Without
-// names it looks for all sets of the paper, and for their files alone. An unknown name is an error.
+// Check looks for the sets of the given names below Options.Root: published sets, and folders as
+// Open takes them. It decodes every picture of them and lists all that cannot be read; steps, which
+// may be nil, gives for a name what hears how many are done. Without names it looks for all sets of
+// the paper, and for their files alone. An unknown name is an error.
 func Check(ctx context.Context, o Options, steps func(name string) func(done, total int), names ...string) ([]Finding, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -136,8 +137,8 @@ func (s coopSet) check(root string) (Finding, *fileSet) {
 	return f, nil
 }
 
-// Incomplete returns in what the copy behind a dataset differs from the published set, through subsets and limits; nothing for
-// complete copies and for sets that are not published.
+// Incomplete returns in what the copy behind a dataset differs from the published set, through
+// subsets and limits; nothing for complete copies and for sets that are not published.
 func Incomplete(ds Dataset) []string {
 	for {
 		switch d := ds.(type) {

@@ -37,7 +37,8 @@ func TestOutlines(t *testing.T) {
 	}
 }
 
-// The sum is that of Python's json.dump(obj, f, indent=4, separators=(",", ": ")) in CoOp's order; this one was made there.
+// The sum is that of Python's json.dump(obj, f, indent=4, separators=(",", ": ")) in CoOp's order;
+// this one was made there.
 func TestSplitSumIsPythons(t *testing.T) {
 	classes, lists, err := parseSplit([]byte(`{"train":[["a/1.jpg",0,"cat's"],["b/2.jpg",1,"F-16A/B"]],"val":[],"test":[["a/3.jpg",0,"cat's"]]}`))
 	if err != nil {
@@ -123,7 +124,8 @@ func TestCaltechSplitIsThePublishedOne(t *testing.T) {
 	}
 }
 
-// layOut writes eurosat with the given split file, and eight pictures of each class with the given ending in a folder below it.
+// layOut writes eurosat with the given split file, and eight pictures of each class with the given
+// ending in a folder below it.
 func layOut(t *testing.T, images, ending string, split []byte) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -157,7 +159,8 @@ func listOf(t *testing.T, path func(class string, i int) string, label func(c in
 	return data
 }
 
-// What is there and what is missing is said in one line, for the ways in which downloads and unpacking go wrong.
+// What is there and what is missing is said in one line, for the ways in which downloads and
+// unpacking go wrong.
 func TestWhatIsThereInstead(t *testing.T) {
 	slash := func(class string, i int) string { return fmt.Sprintf("%s/%d.png", class, i) }
 	number := func(c int) any { return c }
@@ -215,7 +218,8 @@ func utf16LE(text []byte) []byte {
 	return out
 }
 
-// A folder is looked through as well: every picture is decoded, and all that are damaged are listed.
+// A folder is looked through as well: every picture is decoded, and all that are damaged are
+// listed.
 func TestCheckOfAFolder(t *testing.T) {
 	root := t.TempDir()
 	shades(t, root, 4, "green", "red")

@@ -140,8 +140,8 @@ func (s coopSet) compare(d *fileSet, lists map[Split][]Item) []string {
 	return out
 }
 
-// splitSum is the sha256 of the lists written as CoOp writes split files, json.dump with an indent of four, so that only what they say
-// counts, not how a copy is laid out.
+// splitSum is the sha256 of the lists written as CoOp writes split files, json.dump with an indent
+// of four, so that only what they say counts, not how a copy is laid out.
 func splitSum(classes []string, lists map[Split][]Item) string {
 	h := sha256.New()
 	text := func(s string) string {

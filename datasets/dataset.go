@@ -24,24 +24,28 @@ const (
 // Splits lists the three splits in their fixed order.
 var Splits = []Split{Train, Val, Test}
 
-// Dataset is a labelled image classification set with three splits. Implementations are safe for concurrent use.
+// Dataset is a labelled image classification set with three splits. Implementations are safe for
+// concurrent use.
 type Dataset interface {
 	// Name returns the name under which the set was opened, for instance "caltech101".
 	Name() string
-	// Classes returns the raw class names by label, as the split file spells them. Callers must not change the slice.
-	// PromptName turns one of them into the words that go into a prompt.
+	// Classes returns the raw class names by label, as the split file spells them. Callers must not
+	// change the slice. PromptName turns one of them into the words that go into a prompt.
 	Classes() []string
-	// Template returns CLIP's zero-shot prompt for the set, with one "{}" where the class name goes.
+	// Template returns CLIP's zero-shot prompt for the set, with one "{}" where the class name
+	// goes.
 	Template() string
 	// Len returns the number of images of a split; 0 for an unknown split.
 	Len(split Split) int
-	// Label returns the label, in [0, len(Classes())), of image i of a split. It panics when i is out of range.
+	// Label returns the label, in [0, len(Classes())), of image i of a split. It panics when i is
+	// out of range.
 	Label(split Split, i int) int
-	// Image decodes image i of a split. Errors name the file and the reason; an index out of range is an error too.
+	// Image decodes image i of a split. Errors name the file and the reason; an index out of range
+	// is an error too.
 	Image(split Split, i int) (*RGB, error)
-	// Fingerprint returns a sha256 in hexadecimal that changes when class names, labels, the order, or the names below the
-	// image folder or bytes of the files change (for rendered sets: the world's version, seed or image size). It does not
-	// depend on where the files lie.
+	// Fingerprint returns a sha256 in hexadecimal that changes when class names, labels, the order,
+	// or the names below the image folder or bytes of the files change (for rendered sets: the
+	// world's version, seed or image size). It does not depend on where the files lie.
 	Fingerprint() string
 }
 
@@ -53,12 +57,13 @@ type Pool interface {
 	Len() int
 	// Image returns picture i. Errors name the file and the reason.
 	Image(i int) (*RGB, error)
-	// Fingerprint returns a sha256 in hexadecimal that changes when the pool's pictures change; see Dataset.
+	// Fingerprint returns a sha256 in hexadecimal that changes when the pool's pictures change; see
+	// Dataset.
 	Fingerprint() string
 }
 
-// Named is implemented by pools whose pictures carry a class name (ImageNet's synset words, a dataset's labels).
-// ExcludeOverlap needs it.
+// Named is implemented by pools whose pictures carry a class name (ImageNet's synset words, a
+// dataset's labels). ExcludeOverlap needs it.
 type Named interface {
 	// ImageName returns the words that picture i carries, "" when it carries none.
 	ImageName(i int) string
@@ -96,7 +101,8 @@ func (m *RGB) check() error {
 	return nil
 }
 
-// PromptName returns the words that stand for a class in a prompt: "_" becomes a blank, as CoOp and CLIP do.
+// PromptName returns the words that stand for a class in a prompt: "_" becomes a blank, as CoOp and
+// CLIP do.
 func PromptName(class string) string { return strings.ReplaceAll(class, "_", " ") }
 
 // Labels returns the labels of the given images of a split; of the whole split when indices is nil.

@@ -47,12 +47,14 @@ func isPicture(name string) bool {
 	return false
 }
 
-// readImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's first frame) as RGB. JPEGs of
-// more than maxPixels are scaled down while they are decoded. Alpha is dropped as PIL's convert("RGB") does, not blended.
-// Dimensions are checked before decoding. Errors name the file and the reason.
+// readImage reads and decodes one picture file (JPEG, PNG, WebP, BMP, TIFF's first page, GIF's
+// first frame) as RGB. JPEGs of more than maxPixels are scaled down while they are decoded. Alpha
+// is dropped as PIL's convert("RGB") does, not blended. Dimensions are checked before decoding.
+// Errors name the file and the reason.
 func readImage(path string) (*RGB, error) { return readHashed(path, nil, 0) }
 
-// readHashed is readImage for file i of a list whose contents may be known: they must still be the same.
+// readHashed is readImage for file i of a list whose contents may be known: they must still be the
+// same.
 func readHashed(path string, known *contents, i int) (*RGB, error) {
 	fail := func(err error) (*RGB, error) { return nil, fmt.Errorf("image %s: %w", path, err) }
 	data, err := files.Read(path, maxFileBytes)
@@ -101,8 +103,9 @@ func decode(data []byte) (img *RGB, err error) {
 	return decodeStandard(data, format)
 }
 
-// anywhere is a file that decoders may read at any place. Package image hides that from them where it cannot peek itself, and the
-// TIFF decoder would then make a copy of everything up to where the file points, gigabytes for a hostile one.
+// anywhere is a file that decoders may read at any place. Package image hides that from them where
+// it cannot peek itself, and the TIFF decoder would then make a copy of everything up to where the
+// file points, gigabytes for a hostile one.
 type anywhere struct{ *bytes.Reader }
 
 // Peek returns the next n bytes, or as many as there are and why.
@@ -158,7 +161,8 @@ func undecodable(format string, err error) error {
 	return fmt.Errorf("damaged %s picture: %w", format, err)
 }
 
-// opaqueGIF is a GIF whose first frame has no transparent colour: the decoder would blank it, PIL keeps what the palette says.
+// opaqueGIF is a GIF whose first frame has no transparent colour: the decoder would blank it, PIL
+// keeps what the palette says.
 func opaqueGIF(data []byte) []byte {
 	if len(data) < 13 {
 		return data
@@ -180,8 +184,8 @@ func opaqueGIF(data []byte) []byte {
 	return data
 }
 
-// faxBlackIsZero tells whether a TIFF's first page is in a fax compression with black as 0: the decoder takes it for white, libtiff
-// and so PIL do not.
+// faxBlackIsZero tells whether a TIFF's first page is in a fax compression with black as 0: the
+// decoder takes it for white, libtiff and so PIL do not.
 func faxBlackIsZero(data []byte) bool {
 	var order binary.ByteOrder = binary.LittleEndian
 	if data[0] == 'M' {
@@ -204,7 +208,8 @@ func faxBlackIsZero(data []byte) bool {
 	return (compression == 3 || compression == 4) && photometric == 1
 }
 
-// decodeJPEG decodes with a decoder of our own: the standard library's has other pixels in each of its versions.
+// decodeJPEG decodes with a decoder of our own: the standard library's has other pixels in each of
+// its versions.
 func decodeJPEG(data []byte) (*RGB, error) {
 	fail := func(err error) (*RGB, error) { return nil, fmt.Errorf("damaged jpeg picture: %w", err) }
 	info, err := jpeg.Inspect(data)
@@ -233,8 +238,8 @@ func toRGB(src image.Image) *RGB {
 	case *image.NRGBA:
 		pix, stride = s.Pix[s.PixOffset(b.Min.X, b.Min.Y):], s.Stride
 	case *image.CMYK, *image.Gray, *image.RGBA:
-		// Opaque kinds (Go's RGBA from PNG is opaque: pictures with alpha decode to NRGBA), with fast paths in draw. Row by row, so
-		// that the picture is there only once more.
+		// Opaque kinds (Go's RGBA from PNG is opaque: pictures with alpha decode to NRGBA), with
+		// fast paths in draw. Row by row, so that the picture is there only once more.
 		d := image.NewRGBA(image.Rect(0, 0, b.Dx(), 1))
 		for y := range out.Height {
 			draw.Draw(d, d.Bounds(), src, image.Pt(b.Min.X, b.Min.Y+y), draw.Src)

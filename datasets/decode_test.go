@@ -126,7 +126,8 @@ func TestHugePhotograph(t *testing.T) {
 	}
 }
 
-// greyJPEG is a grey JPEG of a size in as few bytes as there can be: every block is one or two bits.
+// greyJPEG is a grey JPEG of a size in as few bytes as there can be: every block is one or two
+// bits.
 func greyJPEG(t testing.TB, width, height, sampling int, progressive bool) []byte {
 	t.Helper()
 	b := []byte("\xff\xd8\xff\xdb\x00\x43\x00")
@@ -170,7 +171,8 @@ func peak(t *testing.T, f func()) int64 {
 	return of("VmHWM") - before
 }
 
-// Decoding takes what docs/datasets.md says: at most 384 MB beside the bytes of the file and of the result.
+// Decoding takes what docs/datasets.md says: at most 384 MB beside the bytes of the file and of the
+// result.
 func TestMemoryIsBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -224,7 +226,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// Pictures that would take too much memory are refused before it is asked for, in a second and 100 MB.
+// Pictures that would take too much memory are refused before it is asked for, in a second and 100
+// MB.
 func TestPicturesThatAreBombs(t *testing.T) {
 	deep := encode(t, func(b *bytes.Buffer) error {
 		return png.Encode(b, image.NewNRGBA64(image.Rect(0, 0, 4, 4)))

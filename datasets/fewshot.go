@@ -2,14 +2,16 @@ package datasets
 
 import "fmt"
 
-// maxValShots is the most validation pictures a class CoOp keeps (datasets/*.py: min(num_shots, 4)).
+// maxValShots is the most validation pictures a class CoOp keeps (datasets/*.py: min(num_shots,
+// 4)).
 const maxValShots = 4
 
-// FewShot draws the few-shot sample that CoOp (through Dassl's generate_fewshot_dataset) draws with Python's random
-// seeded with seed: for each label of the training split, in order of first appearance, shots pictures without
-// replacement (all of them, in order, when the class has fewer), then from the validation split min(shots, 4) a class
-// with the same generator running on. It returns indices into the splits, in the order drawn. On complete copies of
-// the published sets these are the published samples.
+// FewShot draws the few-shot sample that CoOp (through Dassl's generate_fewshot_dataset) draws with
+// Python's random seeded with seed: for each label of the training split, in order of first
+// appearance, shots pictures without replacement (all of them, in order, when the class has fewer),
+// then from the validation split min(shots, 4) a class with the same generator running on. It
+// returns indices into the splits, in the order drawn. On complete copies of the published sets
+// these are the published samples.
 func FewShot(ds Dataset, shots int, seed int) (train, val []int, err error) {
 	if shots < 1 {
 		return nil, nil, fmt.Errorf("few-shot sample of %s: want at least 1 shot, got %d", ds.Name(), shots)

@@ -100,8 +100,9 @@ func allSamples(t *testing.T, ds Dataset) string {
 
 type published struct{ Dataset, Train, Val, SHA256 string }
 
-// The fixture holds how many pictures each label has, in the order of CoOp's split files, and the sha256 of the index
-// lists that linzhiqiu/cross_modal_adaptation publishes (indices/<dataset>/shot_<n>-seed_<s>.json).
+// The fixture holds how many pictures each label has, in the order of CoOp's split files, and the
+// sha256 of the index lists that linzhiqiu/cross_modal_adaptation publishes
+// (indices/<dataset>/shot_<n>-seed_<s>.json).
 func TestFewShotEqualsPublishedSamples(t *testing.T) {
 	var rows []published
 	fixture(t, "fewshot.json", &rows)

@@ -15,7 +15,8 @@ type Item struct {
 	Label int    // in [0, number of classes)
 }
 
-// fileSet is a dataset whose pictures are files: the concrete type of every set that is not rendered.
+// fileSet is a dataset whose pictures are files: the concrete type of every set that is not
+// rendered.
 type fileSet struct {
 	name, template string
 	folder         string // the image folder
@@ -83,7 +84,8 @@ func (d *fileSet) position(split Split, i int) int {
 	return i
 }
 
-// checkPath refuses paths of split files that would leave the image folder. Symbolic links below it are allowed.
+// checkPath refuses paths of split files that would leave the image folder. Symbolic links below it
+// are allowed.
 func checkPath(p string) error {
 	if p == "" || len(p) > 4096 || strings.ContainsAny(p, "\x00\\") || !filepath.IsLocal(filepath.FromSlash(p)) {
 		return fmt.Errorf("path %.80q does not stay inside the image folder", p)
@@ -124,7 +126,8 @@ func (d *fileSet) Image(split Split, i int) (*RGB, error) {
 	return readHashed(d.path(split, i), &d.contents, d.position(split, i))
 }
 
-// Fingerprint hashes class names and, per split, the paths below the image folder, labels and bytes of the files; see Hash.
+// Fingerprint hashes class names and, per split, the paths below the image folder, labels and bytes
+// of the files; see Hash.
 func (d *fileSet) Fingerprint() string {
 	return d.contents.fingerprint(d.paths, func(h io.Writer, sums []fileSum) {
 		fmt.Fprintf(h, "files by content\x00%q\x00", d.classes)
@@ -137,6 +140,7 @@ func (d *fileSet) Fingerprint() string {
 	})
 }
 
-// complete reports whether every listed picture is there and, for a published set, whether the copy is as published (see
-// Incomplete). Few-shot samples equal the published ones only on a complete training list.
+// complete reports whether every listed picture is there and, for a published set, whether the copy
+// is as published (see Incomplete). Few-shot samples equal the published ones only on a complete
+// training list.
 func (d *fileSet) complete() bool { return d.missing == 0 && len(d.problems) == 0 }

@@ -19,12 +19,16 @@ const (
 var splitFolders = map[string]Split{"train": Train, "training": Train, "val": Val, "valid": Val, "validation": Val, "test": Test,
 	"testing": Test}
 
-// openFolder opens a folder that holds one folder of pictures a class, or folders train, val (valid) and test that do.
+// openFolder opens a folder that holds one folder of pictures a class, or folders train, val
+// (valid) and test that do.
 //
-// Classes are sorted by name. Without split folders each class is split 50/20/30 into train, val and test by the order of the
-// sha256 of the file names, so the same files give the same splits on every machine, and a class needs at least three pictures. With
-// them a class needs pictures in train; without a test folder, val is the test split, as CoOp has it for ImageNet. A class without
-// pictures is refused by name, and so are folders that all hold the same folders, such as fold1/cat and fold2/cat, or cat/train and dog/train. Links are followed inside the folder; LeftOut says what is left out.
+// Classes are sorted by name. Without split folders each class is split 50/20/30 into train, val
+// and test by the order of the sha256 of the file names, so the same files give the same splits on
+// every machine, and a class needs at least three pictures. With them a class needs pictures in
+// train; without a test folder, val is the test split, as CoOp has it for ImageNet. A class without
+// pictures is refused by name, and so are folders that all hold the same folders, such as fold1/cat
+// and fold2/cat, or cat/train and dog/train. Links are followed inside the folder; LeftOut says
+// what is left out.
 func openFolder(name, path string) (*fileSet, error) {
 	fail := func(err error) (*fileSet, error) { return nil, fmt.Errorf("dataset %s: %w", name, err) }
 	w, err := newWalker(path)
@@ -132,8 +136,8 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// splits tells which top folders are splits: all that are called so, where train is among them with another one, and hold folders
-// themselves. It returns nil where there are none.
+// splits tells which top folders are splits: all that are called so, where train is among them with
+// another one, and hold folders themselves. It returns nil where there are none.
 func (w *walker) splits(top []string) (map[Split]string, error) {
 	found := map[Split]string{}
 	for _, f := range top {

@@ -12,7 +12,8 @@ import (
 	"unicode/utf16"
 )
 
-// notText says what a file is that should hold text, where that can be told from its first bytes; nil when it is text.
+// notText says what a file is that should hold text, where that can be told from its first bytes;
+// nil when it is text.
 func notText(data []byte) error {
 	head := strings.ToLower(string(bytes.TrimSpace(data[:min(len(data), 256)])))
 	switch {
@@ -44,11 +45,12 @@ func plainText(data []byte) ([]byte, error) {
 	return data, notText(data)
 }
 
-// mostLooked bounds how many files of a folder are looked at to say what is there instead of what is wanted.
+// mostLooked bounds how many files of a folder are looked at to say what is there instead of what
+// is wanted.
 const mostLooked = 200_000
 
-// found says in a few words what lies in the folder of a set none of whose listed pictures is in its image folder: where they are
-// instead, under which other spelling, or what else is there.
+// found says in a few words what lies in the folder of a set none of whose listed pictures is in
+// its image folder: where they are instead, under which other spelling, or what else is there.
 func found(folder, images string, lists map[Split][]Item) string {
 	var wanted string
 	for _, s := range Splits {
@@ -110,7 +112,8 @@ func count(folder string) int {
 	return n
 }
 
-// untuned names the classes that have no training picture on the disk, of those that the lists name.
+// untuned names the classes that have no training picture on the disk, of those that the lists
+// name.
 func (d *fileSet) untuned() []string {
 	have := make([]bool, len(d.classes))
 	for _, it := range d.items[Train] {

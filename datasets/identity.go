@@ -23,20 +23,22 @@ import (
 // fileSum is the sha256 of a file's bytes.
 type fileSum = [sha256.Size]byte
 
-// fileID is what the kernel says of a file that changes when its bytes do. It is trusted inside one process only.
+// fileID is what the kernel says of a file that changes when its bytes do. It is trusted inside one
+// process only.
 type fileID struct {
 	path               string
 	size, mtime, ctime int64
 	device, inode      uint64
 }
 
-// settled is how long a file has to lie untouched before its sum is remembered: within a tick of the file system's clock a
-// file can be written twice and keep its times.
+// settled is how long a file has to lie untouched before its sum is remembered: within a tick of
+// the file system's clock a file can be written twice and keep its times.
 const settled = 2 * time.Second
 
 var remembered sync.Map // fileID -> fileSum
 
-// hashFile returns the sha256 of a regular file's bytes; from memory where the file was hashed before and lies untouched.
+// hashFile returns the sha256 of a regular file's bytes; from memory where the file was hashed
+// before and lies untouched.
 func hashFile(path string) (fileSum, error) {
 	f, err := files.Open(path)
 	if err != nil {
@@ -75,8 +77,9 @@ func identify(path string, info os.FileInfo) (fileID, bool) {
 		device: uint64(s.Dev), inode: s.Ino}, true
 }
 
-// hashAll hashes files in parallel and returns their sums in the order given, and what went wrong with each that could not be
-// read. It stops early when ctx is done. step, which may be nil, hears how many are done; calls may come from any goroutine.
+// hashAll hashes files in parallel and returns their sums in the order given, and what went wrong
+// with each that could not be read. It stops early when ctx is done. step, which may be nil, hears
+// how many are done; calls may come from any goroutine.
 func hashAll(ctx context.Context, paths []string, step func(done, total int)) (sums []fileSum, unread []error, err error) {
 	sums, errs := make([]fileSum, len(paths)), make([]error, len(paths))
 	var done atomic.Int64
@@ -110,7 +113,8 @@ func hashAll(ctx context.Context, paths []string, step func(done, total int)) (s
 	return sums, unread, nil
 }
 
-// contents are the sums of a list of files, taken once. A file that cannot be read has a sum of zeros.
+// contents are the sums of a list of files, taken once. A file that cannot be read has a sum of
+// zeros.
 type contents struct {
 	mu     sync.Mutex
 	taken  bool
@@ -155,7 +159,8 @@ func (c *contents) of(i int) (s fileSum, ok bool) {
 	return c.sums[i], true
 }
 
-// Joined makes one error of what is wrong with several pictures: one line each below a head; nil when there are none.
+// Joined makes one error of what is wrong with several pictures: one line each below a head; nil
+// when there are none.
 func Joined(errs []error) error {
 	switch len(errs) {
 	case 0:
@@ -176,9 +181,10 @@ type hasher interface {
 	hash(ctx context.Context, step func(done, total int)) error
 }
 
-// Hash reads the bytes of all files behind a Dataset or Pool, which Fingerprint needs, in parallel; step, which may be nil,
-// hears how far it is. It does nothing for rendered sets, and nothing the second time. Files that cannot be read are all in
-// the error. Without a call of Hash, Fingerprint reads them when it is first asked, and cannot be stopped.
+// Hash reads the bytes of all files behind a Dataset or Pool, which Fingerprint needs, in parallel;
+// step, which may be nil, hears how far it is. It does nothing for rendered sets, and nothing the
+// second time. Files that cannot be read are all in the error. Without a call of Hash, Fingerprint
+// reads them when it is first asked, and cannot be stopped.
 func Hash(ctx context.Context, x any, step func(done, total int)) error {
 	if h, ok := behind(x).(hasher); ok {
 		return h.hash(ctx, step)
@@ -202,7 +208,8 @@ func behind(x any) any {
 	}
 }
 
-// LeftOut says, in one line each, which files a Dataset or Pool does not use although they lie in its folder, and why.
+// LeftOut says, in one line each, which files a Dataset or Pool does not use although they lie in
+// its folder, and why.
 func LeftOut(x any) []string {
 	if l, ok := behind(x).(interface{ leftOut() []string }); ok {
 		return l.leftOut()
@@ -216,8 +223,8 @@ func OnDisk(x any) bool {
 	return ok
 }
 
-// Identity returns the name under which a Dataset or Pool goes into draws and identities: the name that it was opened by, or,
-// where that says a path, one made of what lies there.
+// Identity returns the name under which a Dataset or Pool goes into draws and identities: the name
+// that it was opened by, or, where that says a path, one made of what lies there.
 func Identity(x interface {
 	Name() string
 	Fingerprint() string
@@ -228,8 +235,8 @@ func Identity(x interface {
 	return "folder:sha256:" + x.Fingerprint()[:32]
 }
 
-// Unreadable decodes pictures get(i) for i in indices in parallel, and returns what is wrong with each that cannot be read, in
-// the order of the list. The second error says that ctx is done.
+// Unreadable decodes pictures get(i) for i in indices in parallel, and returns what is wrong with
+// each that cannot be read, in the order of the list. The second error says that ctx is done.
 func Unreadable(ctx context.Context, get func(i int) (*RGB, error), indices []int, step func(done, total int)) ([]error, error) {
 	errs := make([]error, len(indices))
 	var done atomic.Int64

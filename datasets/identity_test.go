@@ -74,7 +74,8 @@ func TestIdentityIsContent(t *testing.T) {
 	}
 }
 
-// Names that say no path go into draws as they are, so that the grids of before stay the same bytes.
+// Names that say no path go into draws as they are, so that the grids of before stay the same
+// bytes.
 func TestNamedSetsKeepTheirIdentity(t *testing.T) {
 	ds, err := Open("mini-eurosat", Options{})
 	if err != nil || Identity(ds) != "mini-eurosat" {
@@ -95,7 +96,8 @@ func TestNamedSetsKeepTheirIdentity(t *testing.T) {
 	}
 }
 
-// A file that changes after it was hashed is not read as if it were the one that the identity names.
+// A file that changes after it was hashed is not read as if it were the one that the identity
+// names.
 func TestFilesThatChangeUnderARun(t *testing.T) {
 	folder := t.TempDir()
 	shades(t, folder, 4, "red", "green")

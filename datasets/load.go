@@ -17,15 +17,17 @@ import (
 // maxLoadBytes bounds the array that Load may ask for.
 const maxLoadBytes = 1 << 40
 
-// View turns a picture into the 3 x size x size values (CHW, [0,1]) a model sees. k is the picture's position in the list
-// being loaded, so that a random view can depend on it and not on the order in which workers finish.
+// View turns a picture into the 3 x size x size values (CHW, [0,1]) a model sees. k is the
+// picture's position in the list being loaded, so that a random view can depend on it and not on
+// the order in which workers finish.
 type View func(img *RGB, size, k int) []float32
 
 // testView is preprocess as a View.
 func testView(img *RGB, size, _ int) []float32 { return preprocess(img, size) }
 
-// TrainView is a View for a list that holds each picture views times in a row: first as preprocess shows it, then as random
-// crops of at least minArea of it (see randomResizedCrop), with a random stream for each (seed, k).
+// TrainView is a View for a list that holds each picture views times in a row: first as preprocess
+// shows it, then as random crops of at least minArea of it (see randomResizedCrop), with a random
+// stream for each (seed, k).
 func TrainView(seed uint64, views int, minArea float64) View {
 	return func(img *RGB, size, k int) []float32 {
 		if k%views == 0 {
@@ -35,9 +37,10 @@ func TrainView(seed uint64, views int, minArea float64) View {
 	}
 }
 
-// load decodes and preprocesses the pictures get(i) for i in indices and returns them as float32 [N,3,size,size] in
-// [0,1]. A nil view means testView. The work is spread over GOMAXPROCS goroutines; the result does not depend on their
-// number. Of several failing pictures the first in the list is reported. Load stops early when ctx is done.
+// load decodes and preprocesses the pictures get(i) for i in indices and returns them as float32
+// [N,3,size,size] in [0,1]. A nil view means testView. The work is spread over GOMAXPROCS
+// goroutines; the result does not depend on their number. Of several failing pictures the first in
+// the list is reported. Load stops early when ctx is done.
 func load(ctx context.Context, get func(i int) (*RGB, error), indices []int, size int, view View) (*tensor.Dense, error) {
 	if view == nil {
 		view = testView
@@ -98,8 +101,8 @@ func loadOne(dst []float32, get func(i int) (*RGB, error), i, size, k int, view 
 	return nil
 }
 
-// LoadSplit loads the given images of a split (all of them when indices is nil) as float32 [N,3,size,size] in [0,1], and
-// their labels. A nil view means testView.
+// LoadSplit loads the given images of a split (all of them when indices is nil) as float32
+// [N,3,size,size] in [0,1], and their labels. A nil view means testView.
 func LoadSplit(ctx context.Context, ds Dataset, split Split, indices []int, size int, view View) (*tensor.Dense, []int, error) {
 	if indices == nil {
 		indices = All(ds.Len(split))
@@ -119,8 +122,8 @@ func LoadSplit(ctx context.Context, ds Dataset, split Split, indices []int, size
 	return images, Labels(ds, split, indices), nil
 }
 
-// LoadPool loads pictures of a pool (all of them when indices is nil) with the test transform, as float32
-// [N,3,size,size] in [0,1].
+// LoadPool loads pictures of a pool (all of them when indices is nil) with the test transform, as
+// float32 [N,3,size,size] in [0,1].
 func LoadPool(ctx context.Context, p Pool, indices []int, size int) (*tensor.Dense, error) {
 	if indices == nil {
 		indices = All(p.Len())

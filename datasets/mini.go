@@ -6,8 +6,8 @@ import (
 	"clipinspector/internal/miniworld"
 )
 
-// Pictures of a mini set by class and split. Training and validation have room for 16 shots and more; [Options.Train] makes
-// more of the former.
+// Pictures of a mini set by class and split. Training and validation have room for 16 shots and
+// more; [Options.Train] makes more of the former.
 const (
 	miniTrainPerClass = 64
 	miniValPerClass   = 16

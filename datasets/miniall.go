@@ -41,8 +41,8 @@ func init() {
 		}})
 }
 
-// miniAll is all sets of the mini world as one: its classes and pictures are theirs, set after set. With so many classes one of them
-// stands out by luck, which is what it is for.
+// miniAll is all sets of the mini world as one: its classes and pictures are theirs, set after set.
+// With so many classes one of them stands out by luck, which is what it is for.
 type miniAll struct {
 	sets    []mini
 	first   []int // the first class of each set

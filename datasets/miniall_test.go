@@ -7,7 +7,8 @@ import (
 	"clipinspector/internal/miniworld"
 )
 
-// The ten sets as one: about 90 classes, none twice, each with the pictures that it has in its own set.
+// The ten sets as one: about 90 classes, none twice, each with the pictures that it has in its own
+// set.
 func TestMiniAllIsTheTenSets(t *testing.T) {
 	o := Options{Size: 36}
 	all, err := Open("mini-all", o)

@@ -11,9 +11,10 @@ type outline struct {
 	classes []string
 }
 
-// Outline returns a set of the paper by its published numbers of classes and pictures alone, for estimates where the pictures
-// are not at hand: its class names are "class 0" and so on, labels go round the classes, and reading a picture is an error.
-// ok is false when no set of that name is published.
+// Outline returns a set of the paper by its published numbers of classes and pictures alone, for
+// estimates where the pictures are not at hand: its class names are "class 0" and so on, labels go
+// round the classes, and reading a picture is an error. ok is false when no set of that name is
+// published.
 func Outline(name string) (ds Dataset, ok bool) {
 	i := slices.IndexFunc(coopSets, func(s coopSet) bool { return s.name == name })
 	if i < 0 {

@@ -7,13 +7,14 @@ import (
 	"unicode"
 )
 
-// ExcludeOverlap returns the pool without the pictures whose name (see Named) shares a class with classes, and the
-// names that were left out, sorted, each once. Names are compared as lists of words in lower case without a plural "s":
-// a picture goes when its words contain those of a class in a row ("African_crocodile" against "crocodile"), when a
-// class contains its words so ("cougar" against "cougar_face"), whether written together or apart ("sea_horse",
-// "seahorse"), or when a short table says that ImageNet has another name for the class ("sax"). That errs towards leaving
-// out ("face_powder" against "face"). It goes by names only: ImageNet's sports cars stay for the makes of Stanford Cars. A
-// pool without names comes back unchanged.
+// ExcludeOverlap returns the pool without the pictures whose name (see Named) shares a class with
+// classes, and the names that were left out, sorted, each once. Names are compared as lists of
+// words in lower case without a plural "s": a picture goes when its words contain those of a class
+// in a row ("African_crocodile" against "crocodile"), when a class contains its words so ("cougar"
+// against "cougar_face"), whether written together or apart ("sea_horse", "seahorse"), or when a
+// short table says that ImageNet has another name for the class ("sax"). That errs towards leaving
+// out ("face_powder" against "face"). It goes by names only: ImageNet's sports cars stay for the
+// makes of Stanford Cars. A pool without names comes back unchanged.
 func ExcludeOverlap(pool Pool, classes []string) (Pool, []string) {
 	named, ok := pool.(Named)
 	if !ok {
@@ -79,8 +80,9 @@ func (p selectedPool) Fingerprint() string {
 	return hashText(fmt.Sprintf("selection of %s: %v", p.Pool.Fingerprint(), p.keep))
 }
 
-// alsoCalled lists, for class names of the ten sets, ImageNet names of the same thing or of a kind of it that share no
-// word with them. The ten sets and ImageNet's thousand names were read side by side for it.
+// alsoCalled lists, for class names of the ten sets, ImageNet names of the same thing or of a kind
+// of it that share no word with them. The ten sets and ImageNet's thousand names were read side by
+// side for it.
 var alsoCalled = map[string][]string{
 	"airplane":                  {"airliner", "warplane"},
 	"american_pit_bull_terrier": {"American_Staffordshire_terrier"},
@@ -117,7 +119,8 @@ func inRow(long, short []string) bool {
 	return false
 }
 
-// words splits a name at everything that is neither letter nor digit, in lower case, without a plural "s".
+// words splits a name at everything that is neither letter nor digit, in lower case, without a
+// plural "s".
 func words(name string) []string {
 	out := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r)

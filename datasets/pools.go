@@ -28,10 +28,11 @@ var Pools = []PoolEntry{
 	{"dataset:NAME", "test pictures of a dataset", false},
 }
 
-// OpenPool opens a pool of unlabelled pictures: "mini" (pictures of the mini world's out-of-distribution classes),
-// "textures" (its surfaces alone), "noise" (uniform noise), "imagenet-ood" (the folder of that name below Options.Root),
-// "folder:PATH" or any name with a "/" (every picture below a folder, see Open for relative paths), and "dataset:NAME"
-// (the test pictures of a dataset). The rendered pools have Options.PoolLen pictures.
+// OpenPool opens a pool of unlabelled pictures: "mini" (pictures of the mini world's
+// out-of-distribution classes), "textures" (its surfaces alone), "noise" (uniform noise),
+// "imagenet-ood" (the folder of that name below Options.Root), "folder:PATH" or any name with a "/"
+// (every picture below a folder, see Open for relative paths), and "dataset:NAME" (the test
+// pictures of a dataset). The rendered pools have Options.PoolLen pictures.
 func OpenPool(name string, o Options) (Pool, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -159,9 +160,9 @@ func (p *folderPool) Fingerprint() string {
 
 var synsetName = regexp.MustCompile(`^n[0-9]{8}_(.*)$`)
 
-// ImageName returns the class words that a file carries: those after ImageNet's synset number in the file name
-// ("n01440764_tench.jpg" carries "tench") or in the name of its folder, else the folder's name, else "". Numbers
-// ("n01440764_10026.JPEG") are no words.
+// ImageName returns the class words that a file carries: those after ImageNet's synset number in
+// the file name ("n01440764_tench.jpg" carries "tench") or in the name of its folder, else the
+// folder's name, else "". Numbers ("n01440764_10026.JPEG") are no words.
 func (p *folderPool) ImageName(i int) string {
 	file := p.files[i]
 	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
@@ -190,7 +191,8 @@ type datasetPool struct {
 	split Split
 }
 
-// NewDatasetPool makes a pool of one split of a dataset. Its name is "dataset:NAME" for the test split.
+// NewDatasetPool makes a pool of one split of a dataset. Its name is "dataset:NAME" for the test
+// split.
 func NewDatasetPool(ds Dataset, split Split) (Pool, error) {
 	if ds.Len(split) == 0 {
 		return nil, fmt.Errorf("pool dataset:%s: split %q is empty", ds.Name(), split)

@@ -14,12 +14,14 @@ const (
 	flipProbability            = 0.5
 )
 
-// preprocess is CLIP's test transform up to the normalisation: the shorter side scaled to size (the longer to
-// int(size*long/short)) with PIL's bicubic filter, the centre cropped to size x size, pixels in [0,1]. It returns
-// 3 x size x size values (CHW). It panics when the picture is malformed or size is not positive.
+// preprocess is CLIP's test transform up to the normalisation: the shorter side scaled to size (the
+// longer to int(size*long/short)) with PIL's bicubic filter, the centre cropped to size x size,
+// pixels in [0,1]. It returns 3 x size x size values (CHW). It panics when the picture is malformed
+// or size is not positive.
 func preprocess(img *RGB, size int) []float32 { return toCHW(centerCrop(img, size)) }
 
-// centerCrop is preprocess before the conversion to float32: the resized and cropped picture in 8 bit.
+// centerCrop is preprocess before the conversion to float32: the resized and cropped picture in 8
+// bit.
 func centerCrop(img *RGB, size int) *RGB {
 	if err := img.check(); err != nil || size <= 0 {
 		panic(fmt.Sprintf("datasets: crop to %d px: %v", size, err))
@@ -37,10 +39,11 @@ func centerCrop(img *RGB, size int) *RGB {
 // pyRoundHalf returns Python's round(n / 2): half to even.
 func pyRoundHalf(n int) int { return int(math.RoundToEven(float64(n) / 2)) }
 
-// randomResizedCrop is CLIP's and CoOp's training transform up to the normalisation: torchvision's RandomResizedCrop
-// (area minArea to 1 of the picture, CoOp: 0.08; aspect ratio 3/4 to 4/3 log-uniform, ten tries, then a centred crop) with
-// PIL's bicubic filter, then a horizontal flip with probability 0.5. It returns 3 x size x size values (CHW) in [0,1]. The
-// random numbers are Go's, so single crops differ from PyTorch's; their distribution is the same.
+// randomResizedCrop is CLIP's and CoOp's training transform up to the normalisation: torchvision's
+// RandomResizedCrop (area minArea to 1 of the picture, CoOp: 0.08; aspect ratio 3/4 to 4/3
+// log-uniform, ten tries, then a centred crop) with PIL's bicubic filter, then a horizontal flip
+// with probability 0.5. It returns 3 x size x size values (CHW) in [0,1]. The random numbers are
+// Go's, so single crops differ from PyTorch's; their distribution is the same.
 func randomResizedCrop(img *RGB, size int, minArea float64, rng *rand.Rand) []float32 {
 	if err := img.check(); err != nil || size <= 0 {
 		panic(fmt.Sprintf("datasets: random crop to %d px: %v", size, err))
@@ -53,8 +56,9 @@ func randomResizedCrop(img *RGB, size int, minArea float64, rng *rand.Rand) []fl
 	return toCHW(part)
 }
 
-// RandomCrop draws what randomResizedCrop draws for a picture of the given size in pixels: left, top, width and height of the box,
-// and 1 if the crop is mirrored, else 0. That is a row of boxes for autodiff's Crop, which crops images on the device.
+// RandomCrop draws what randomResizedCrop draws for a picture of the given size in pixels: left,
+// top, width and height of the box, and 1 if the crop is mirrored, else 0. That is a row of boxes
+// for autodiff's Crop, which crops images on the device.
 func RandomCrop(width, height int, minArea float64, rng *rand.Rand) [5]float32 {
 	b := randomBox(width, height, minArea, rng)
 	r := [5]float32{float32(b.x), float32(b.y), float32(b.w), float32(b.h), 0}
@@ -110,7 +114,8 @@ func flip(img *RGB) {
 	}
 }
 
-// toCHW converts 8-bit interleaved pixels to planes of float32 in [0,1] as torchvision's ToTensor does (v / 255).
+// toCHW converts 8-bit interleaved pixels to planes of float32 in [0,1] as torchvision's ToTensor
+// does (v / 255).
 func toCHW(img *RGB) []float32 {
 	n := img.Width * img.Height
 	out := make([]float32, 3*n)
@@ -123,8 +128,8 @@ func toCHW(img *RGB) []float32 {
 	return out
 }
 
-// FromCHW converts 3 x height x width planes in [0,1] to an 8-bit picture, rounded and clipped. It is the inverse of
-// toCHW, for drawing triggers and triggered images. NaN becomes 0.
+// FromCHW converts 3 x height x width planes in [0,1] to an 8-bit picture, rounded and clipped. It
+// is the inverse of toCHW, for drawing triggers and triggered images. NaN becomes 0.
 func FromCHW(planes []float32, width, height int) *RGB {
 	n := width * height
 	if len(planes) != 3*n {

@@ -121,8 +121,9 @@ func TestExtremeAspectRatiosNeedLittleMemory(t *testing.T) {
 	}
 }
 
-// A crop on the device is the host's but for the latter's 8 bits: it rounds after each of two passes (half a step each, the
-// first one weighted up to 1.25 times), and there it also clips what overshoots at edges.
+// A crop on the device is the host's but for the latter's 8 bits: it rounds after each of two
+// passes (half a step each, the first one weighted up to 1.25 times), and there it also clips what
+// overshoots at edges.
 func TestCropsOnTheDeviceAreTheHosts(t *testing.T) {
 	const side, size = 60, 36
 	worst := map[bool]float64{}
@@ -188,7 +189,8 @@ func TestRandomBoxFollowsTorchvision(t *testing.T) {
 			t.Fatalf("log ratio %v outside 3/4 to 4/3", r)
 		}
 	}
-	// Means of torchvision's published procedure written in Python with Python's random: 640 x 480, 300,000 draws.
+	// Means of torchvision's published procedure written in Python with Python's random: 640 x 480,
+	// 300,000 draws.
 	for _, m := range []struct {
 		what      string
 		got, want float64

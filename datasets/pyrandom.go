@@ -2,14 +2,16 @@ package datasets
 
 import "math/bits"
 
-// pyRandom is CPython's random.Random: the Mersenne Twister MT19937 with init_by_array seeding (Modules/_randommodule.c)
-// and the sample algorithm of Lib/random.py, version 3.11. Older versions since 3.2 draw the same sample.
+// pyRandom is CPython's random.Random: the Mersenne Twister MT19937 with init_by_array seeding
+// (Modules/_randommodule.c) and the sample algorithm of Lib/random.py, version 3.11. Older versions
+// since 3.2 draw the same sample.
 type pyRandom struct {
 	state [624]uint32
 	next  int
 }
 
-// newPyRandom returns a generator in the state that random.seed(seed) leaves. As in Python the sign is ignored.
+// newPyRandom returns a generator in the state that random.seed(seed) leaves. As in Python the sign
+// is ignored.
 func newPyRandom(seed int64) *pyRandom {
 	abs := uint64(seed)
 	if seed < 0 {
@@ -67,7 +69,8 @@ func (r *pyRandom) uint32() uint32 {
 	return y ^ y>>18
 }
 
-// below returns a uniform integer in [0, n) as _randbelow_with_getrandbits does. n must be in [1, 2^32).
+// below returns a uniform integer in [0, n) as _randbelow_with_getrandbits does. n must be in [1,
+// 2^32).
 func (r *pyRandom) below(n int) int {
 	k := bits.Len(uint(n))
 	for {
@@ -77,8 +80,9 @@ func (r *pyRandom) below(n int) int {
 	}
 }
 
-// sample returns k different indices of [0, n) in the order of random.sample(population, k): from a shrinking pool when
-// n is small against k, by rejection from a set of those already drawn otherwise. It panics unless 0 <= k <= n < 2^32.
+// sample returns k different indices of [0, n) in the order of random.sample(population, k): from a
+// shrinking pool when n is small against k, by rejection from a set of those already drawn
+// otherwise. It panics unless 0 <= k <= n < 2^32.
 func (r *pyRandom) sample(n, k int) []int {
 	if k < 0 || k > n || uint64(n) >= 1<<32 {
 		panic("datasets: sample larger than population or negative")

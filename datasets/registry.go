@@ -17,13 +17,14 @@ const (
 	defaultPoolLen = 1000                 // pictures of a rendered pool: the size of the paper's OOD pool
 )
 
-// Root is the folder of real data: the one that the environment variable RootEnv names, or the folder "data" of the working
-// directory.
+// Root is the folder of real data: the one that the environment variable RootEnv names, or the
+// folder "data" of the working directory.
 func Root() string {
 	return cmp.Or(os.Getenv(RootEnv), defaultRoot)
 }
 
-// Options says where real data lies and how rendered data is made. The zero value means the defaults.
+// Options says where real data lies and how rendered data is made. The zero value means the
+// defaults.
 type Options struct {
 	Root    string // folder that holds the dataset folders; Root() when empty
 	Seed    uint64 // seed of the mini world and of rendered pools
@@ -100,9 +101,10 @@ func Describe(name string) (family, doc string, err error) {
 	return e.Family, e.Doc, nil
 }
 
-// Open opens a dataset: a registered name, or "folder:PATH" (or any name with a "/") for a folder with one folder of
-// pictures a class. A relative PATH is looked up below Options.Root first, then in the working directory. When real
-// data is absent the error says where it comes from and how to lay it out.
+// Open opens a dataset: a registered name, or "folder:PATH" (or any name with a "/") for a folder
+// with one folder of pictures a class. A relative PATH is looked up below Options.Root first, then
+// in the working directory. When real data is absent the error says where it comes from and how to
+// lay it out.
 func Open(name string, o Options) (Dataset, error) {
 	o, err := o.withDefaults()
 	if err != nil {

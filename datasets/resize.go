@@ -37,8 +37,8 @@ type taps struct {
 	weight [][]int32
 }
 
-// makeTaps computes the weights of outputs from, ..., to-1 of an axis scaled from in to out pixels, as PIL's
-// precompute_coeffs and normalize_coeffs_8bpc do.
+// makeTaps computes the weights of outputs from, ..., to-1 of an axis scaled from in to out pixels,
+// as PIL's precompute_coeffs and normalize_coeffs_8bpc do.
 func makeTaps(in, out, from, to int, f filter) taps {
 	t := taps{make([]int, to-from), make([][]int32, to-from)}
 	scale := float64(in) / float64(out)
@@ -68,9 +68,10 @@ func makeTaps(in, out, from, to int, f filter) taps {
 	return t
 }
 
-// resize scales a picture to the given size in pixels, bit for bit as PIL's Image.resize does for RGB: horizontally,
-// rounded and clipped to 8 bit, then vertically. That is Pillow below 13, which made all published CLIP results; Pillow
-// 13 goes vertically first for very tall pictures (python-pillow/Pillow#9549). It panics when anything is empty.
+// resize scales a picture to the given size in pixels, bit for bit as PIL's Image.resize does for
+// RGB: horizontally, rounded and clipped to 8 bit, then vertically. That is Pillow below 13, which
+// made all published CLIP results; Pillow 13 goes vertically first for very tall pictures
+// (python-pillow/Pillow#9549). It panics when anything is empty.
 func resize(img *RGB, width, height int, f filter) *RGB {
 	return resizeCrop(img, width, height, f, box{0, 0, width, height})
 }
@@ -78,8 +79,8 @@ func resize(img *RGB, width, height int, f filter) *RGB {
 // box is a rectangle of pixels: left, top, width, height.
 type box struct{ x, y, w, h int }
 
-// resizeCrop returns what Resize followed by a crop to b returns, without computing the rest. That also bounds the
-// memory of extreme aspect ratios.
+// resizeCrop returns what Resize followed by a crop to b returns, without computing the rest. That
+// also bounds the memory of extreme aspect ratios.
 func resizeCrop(img *RGB, width, height int, f filter, b box) *RGB {
 	if err := img.check(); err != nil || b.x < 0 || b.y < 0 || b.w <= 0 || b.h <= 0 ||
 		b.x+b.w > width || b.y+b.h > height {

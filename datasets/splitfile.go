@@ -46,10 +46,11 @@ func (s *splitItem) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// parseSplit reads a split file as CoOp writes it (split_zhou_*.json): an object with the lists train, val and test of
-// [relative path, label, class name]. It returns the class names by label and the lists in the file's order. Labels
-// must run from 0 without a gap and keep one name each; paths must stay inside the image folder. Backslashes between folders and
-// byte order marks, as Windows writes them, are read.
+// parseSplit reads a split file as CoOp writes it (split_zhou_*.json): an object with the lists
+// train, val and test of [relative path, label, class name]. It returns the class names by label
+// and the lists in the file's order. Labels must run from 0 without a gap and keep one name each;
+// paths must stay inside the image folder. Backslashes between folders and byte order marks, as
+// Windows writes them, are read.
 func parseSplit(data []byte) (classes []string, lists map[Split][]Item, err error) {
 	var file struct {
 		Train []splitItem `json:"train"`

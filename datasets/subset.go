@@ -35,8 +35,9 @@ func (d *selected) Image(split Split, i int) (*RGB, error) {
 	return d.Dataset.Image(split, d.index(split, i))
 }
 
-// Subset restricts a dataset to some classes, which get the labels 0, 1, ... in the order given (CoOp's base classes
-// are the first half of the sorted labels). The order of the pictures stays. An unknown or repeated label is an error.
+// Subset restricts a dataset to some classes, which get the labels 0, 1, ... in the order given
+// (CoOp's base classes are the first half of the sorted labels). The order of the pictures stays.
+// An unknown or repeated label is an error.
 func Subset(ds Dataset, classes []int) (Dataset, error) {
 	d := &selected{Dataset: ds, keep: map[Split][]int{}, note: fmt.Sprintf("classes %v", classes)}
 	d.relabel = slices.Repeat([]int{-1}, len(ds.Classes()))
@@ -60,8 +61,9 @@ func Subset(ds Dataset, classes []int) (Dataset, error) {
 	return d, nil
 }
 
-// Limit restricts one split of a dataset to at most n pictures, evenly over the classes: rounds over the labels take
-// the first, the second, ... picture of each until n are chosen, which then keep their order. Labels stay.
+// Limit restricts one split of a dataset to at most n pictures, evenly over the classes: rounds
+// over the labels take the first, the second, ... picture of each until n are chosen, which then
+// keep their order. Labels stay.
 func Limit(ds Dataset, split Split, n int) Dataset {
 	byLabel := make([][]int, len(ds.Classes()))
 	for i := range ds.Len(split) {

@@ -46,8 +46,8 @@ func newWalker(root string) (*walker, error) {
 // ignored tells names that are no data: hidden ones, and what macOS puts into archives.
 func ignored(name string) bool { return strings.HasPrefix(name, ".") || name == "__MACOSX" }
 
-// folders lists the folders in a folder (slash-separated, below the root; "." for the root), sorted by name. Links are followed
-// inside the root.
+// folders lists the folders in a folder (slash-separated, below the root; "." for the root), sorted
+// by name. Links are followed inside the root.
 func (w *walker) folders(rel string) ([]string, error) {
 	entries, err := os.ReadDir(w.at(rel))
 	if err != nil {
@@ -78,7 +78,8 @@ func isFolder(p string) bool {
 
 func (w *walker) at(rel string) string { return filepath.Join(w.root, filepath.FromSlash(rel)) }
 
-// follow resolves a link. ok is false, and the reason noted, where it leads nowhere or out of the root.
+// follow resolves a link. ok is false, and the reason noted, where it leads nowhere or out of the
+// root.
 func (w *walker) follow(rel string) (target string, ok bool) {
 	target, err := filepath.EvalSymlinks(w.at(rel))
 	switch {
@@ -98,8 +99,9 @@ func (w *walker) odd(rel, why string) {
 	}
 }
 
-// pictures lists the picture files at any depth below a folder (as for folders), as slash-separated paths below it, sorted. Folders that
-// are linked to are read after all others, and each real folder once.
+// pictures lists the picture files at any depth below a folder (as for folders), as slash-separated
+// paths below it, sorted. Folders that are linked to are read after all others, and each real
+// folder once.
 func (w *walker) pictures(rel string) ([]string, error) {
 	var out, links []string
 	seen := map[string]bool{}

@@ -2,9 +2,10 @@ package datasets
 
 import "image"
 
-// webpRGB converts a lossy WebP picture as libwebp (and so PIL) does: limited-range BT.601 in 14-bit fixed point, with
-// "fancy" chroma upsampling (each chroma sample is 9/16 nearest, 3/16 + 3/16 next, 1/16 diagonal). The standard
-// library would read the planes as full range, 6.5 levels off on average.
+// webpRGB converts a lossy WebP picture as libwebp (and so PIL) does: limited-range BT.601 in
+// 14-bit fixed point, with "fancy" chroma upsampling (each chroma sample is 9/16 nearest, 3/16 +
+// 3/16 next, 1/16 diagonal). The standard library would read the planes as full range, 6.5 levels
+// off on average.
 func webpRGB(src *image.YCbCr) *RGB {
 	w, h := src.Rect.Dx(), src.Rect.Dy()
 	out := NewRGB(w, h)

@@ -35,8 +35,8 @@ func TestSettingsAreThoseOfTheProgram(t *testing.T) {
 	}
 }
 
-// Each command of a page's code blocks is one that the program takes: verb, flags and arguments are there, the suite that it names
-// exists, and its overrides fit. Nothing is run.
+// Each command of a page's code blocks is one that the program takes: verb, flags and arguments are
+// there, the suite that it names exists, and its overrides fit. Nothing is run.
 func TestCommandsOfPagesAreTaken(t *testing.T) {
 	own := runShVerbs(t)
 	count := 0
@@ -118,7 +118,8 @@ func runShVerbs(t *testing.T) (own []string) {
 	return own
 }
 
-// program is the arguments of a command that calls the program, perhaps after words of the shell and variables.
+// program is the arguments of a command that calls the program, perhaps after words of the shell
+// and variables.
 func program(command []string) (args []string, ok bool) {
 	for len(command) > 0 && (slices.Contains([]string{"do", "then", "time", "nice", "exec"}, command[0]) || variable.MatchString(command[0])) {
 		command = command[1:]
@@ -131,7 +132,8 @@ func program(command []string) (args []string, ok bool) {
 
 var variable = regexp.MustCompile(`^[A-Z_]+=`)
 
-// taken says why the program would not take the arguments. Suites that are no files of the project are looked up in files.
+// taken says why the program would not take the arguments. Suites that are no files of the project
+// are looked up in files.
 func taken(args []string, files map[string]string) error {
 	all := cmd.Command()
 	all.InitDefaultCompletionCmd()
@@ -222,7 +224,8 @@ func (p page) blocks() (out []block) {
 
 var titled = regexp.MustCompile(`^(?:#|//) (\S+\.(?:yaml|go))\n`)
 
-// files are the blocks whose first line is a comment with a file's name: what the reader is asked to write.
+// files are the blocks whose first line is a comment with a file's name: what the reader is asked
+// to write.
 func (p page) files() map[string]string {
 	out := map[string]string{}
 	for _, b := range p.blocks() {
@@ -235,7 +238,8 @@ func (p page) files() map[string]string {
 
 var registered = regexp.MustCompile(`Name: +"([a-z0-9-]+)",\n\s*Doc:`)
 
-// defined are the names of attacks and detectors that a page's Go blocks register, or that its own examples do.
+// defined are the names of attacks and detectors that a page's Go blocks register, or that its own
+// examples do.
 func (p page) defined() (out []string) {
 	for _, b := range p.blocks() {
 		for _, m := range registered.FindAllStringSubmatch(b.text, -1) {
@@ -277,7 +281,8 @@ func TestSnippetsOfYAMLAreSuites(t *testing.T) {
 	}
 }
 
-// A block of Go is quoted from a file of the project, letter by letter, or is a file that TestTheExtensionsOfThePageWork builds.
+// A block of Go is quoted from a file of the project, letter by letter, or is a file that
+// TestTheExtensionsOfThePageWork builds.
 func TestSnippetsOfGoAreQuoted(t *testing.T) {
 	var sources []string
 	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
@@ -309,7 +314,8 @@ func TestSnippetsOfGoAreQuoted(t *testing.T) {
 	}
 }
 
-// built builds a module like examples/own-attack with files of its own and returns the path of the program.
+// built builds a module like examples/own-attack with files of its own and returns the path of the
+// program.
 func built(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -341,7 +347,8 @@ func built(t *testing.T, files map[string]string) string {
 	return program
 }
 
-// What pages ask their readers to write builds, and the program with it takes the commands of the page.
+// What pages ask their readers to write builds, and the program with it takes the commands of the
+// page.
 func TestTheExtensionsOfThePageWork(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it links a program for each page")
@@ -388,7 +395,8 @@ func TestTheExtensionsOfThePageWork(t *testing.T) {
 
 var durations = regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?(ms|s)\b|\b\d+m\d+s\b`)
 
-// The tutorial's commands, typed one after the other, print what it shows, but for times. It takes minutes: CLIPINSPECTOR_DOCS=run.
+// The tutorial's commands, typed one after the other, print what it shows, but for times. It takes
+// minutes: CLIPINSPECTOR_DOCS=run.
 func TestTheTutorialPrintsWhatItShows(t *testing.T) {
 	if os.Getenv("CLIPINSPECTOR_DOCS") != "run" {
 		t.Skip("CLIPINSPECTOR_DOCS=run types every command of the tutorial")

@@ -1,4 +1,5 @@
-// Package docs_test holds the pages to what they say: links lead somewhere, tables are tables, commands exist.
+// Package docs_test holds the pages to what they say: links lead somewhere, tables are tables,
+// commands exist.
 package docs_test
 
 import (
@@ -164,7 +165,8 @@ func TestTablesAreTables(t *testing.T) {
 	}
 }
 
-// Prose is read by people: at most 100 characters a line. Tables, code and lines with a link may be longer.
+// Prose is read by people: at most 100 characters a line. Tables, code and lines with a link may be
+// longer.
 func TestLinesOfProseAreShort(t *testing.T) {
 	for _, p := range pages(t) {
 		for _, l := range p.lines {
@@ -178,7 +180,8 @@ func TestLinesOfProseAreShort(t *testing.T) {
 	}
 }
 
-// Each suite that comes with the program says at its head how it is run and what it costs, in lines that fit a screen.
+// Each suite that comes with the program says at its head how it is run and what it costs, in lines
+// that fit a screen.
 func TestSuitesSayWhatTheyCost(t *testing.T) {
 	var suites []string
 	for _, pattern := range []string{"configs/*.yaml", "configs/ablations/*.yaml"} {
@@ -246,7 +249,8 @@ func TestPackagesSayWhatTheyAre(t *testing.T) {
 	}
 }
 
-// commands are the lines of a page's code blocks, without prompts; lines that a backslash continues are one.
+// commands are the lines of a page's code blocks, without prompts; lines that a backslash continues
+// are one.
 func (p page) commands() (out []line) {
 	continued := false
 	for _, l := range p.lines {
@@ -268,7 +272,8 @@ func (p page) commands() (out []line) {
 
 var span = regexp.MustCompile("`([^`]+)`")
 
-// spans are the pieces of code within a page's prose and tables. A piece may go on in the next line.
+// spans are the pieces of code within a page's prose and tables. A piece may go on in the next
+// line.
 func (p page) spans() (out []line) {
 	for i := 0; i < len(p.lines); i++ {
 		if p.lines[i].code || !strings.Contains(p.lines[i].text, "`") {
@@ -287,7 +292,8 @@ func (p page) spans() (out []line) {
 	return out
 }
 
-// words splits a command as a shell would: quotes group, an unquoted # begins a comment, && and ; begin another command.
+// words splits a command as a shell would: quotes group, an unquoted # begins a comment, && and ;
+// begin another command.
 func words(s string) [][]string {
 	var all [][]string
 	var now []string
@@ -400,7 +406,8 @@ func existing(dirs []string) error {
 	return nil
 }
 
-// tests are the names of the tests, benchmarks, examples and fuzz targets of a package, or with /... of those below it.
+// tests are the names of the tests, benchmarks, examples and fuzz targets of a package, or with
+// /... of those below it.
 func tests(dir string) ([]string, error) {
 	dir, below := strings.CutSuffix(dir, "/...")
 	var names []string

@@ -33,7 +33,8 @@ func UploadSlice(e Engine, data []float32, shape ...int) (Array, error) {
 	return a, a.Buffer.Write(0, data)
 }
 
-// Share is UploadSlice for numbers that nobody changes any more: an engine whose memory is the host's takes them as they lie.
+// Share is UploadSlice for numbers that nobody changes any more: an engine whose memory is the
+// host's takes them as they lie.
 func Share(e Engine, data []float32, shape ...int) (Array, error) {
 	s, ok := e.(interface{ Share(data []float32) Buffer })
 	if !ok || len(data) != Size(shape) {

@@ -16,14 +16,16 @@ var ErrMemory = errors.New("not enough device memory")
 type Engine interface {
 	// Name is how users ask for the engine: "cpu", "plain", "cuda:0".
 	Name() string
-	// Fingerprint names everything that decides the bits of a result: kind, library, core type, precision. The number
-	// of threads is no part of it: results do not depend on it.
+	// Fingerprint names everything that decides the bits of a result: kind, library, core type,
+	// precision. The number of threads is no part of it: results do not depend on it.
 	Fingerprint() string
-	// NewBuffer returns zeroed device memory for n numbers, or an error that says how much was asked for.
+	// NewBuffer returns zeroed device memory for n numbers, or an error that says how much was
+	// asked for.
 	NewBuffer(n int) (Buffer, error)
 	// Compile prepares a program for execution and allocates its arena.
 	Compile(p *Program) (Executable, error)
-	// Close frees what the engine holds. Buffers and executables of a closed engine must not be used.
+	// Close frees what the engine holds. Buffers and executables of a closed engine must not be
+	// used.
 	Close() error
 }
 
@@ -40,23 +42,24 @@ type Buffer interface {
 
 // Executable is a compiled program.
 type Executable interface {
-	// Run submits one execution. It may return before the execution has finished; reading a buffer waits for it.
+	// Run submits one execution. It may return before the execution has finished; reading a buffer
+	// waits for it.
 	Run() error
 	// Free gives the arena back. Bound buffers stay.
 	Free()
 }
 
-// Slot is one piece of memory of a program. Bound slots are buffers that outlive the program (weights, inputs,
-// outputs, optimiser state); the others lie at Offset in the program's arena, where slots whose lives do not overlap
-// share memory.
+// Slot is one piece of memory of a program. Bound slots are buffers that outlive the program
+// (weights, inputs, outputs, optimiser state); the others lie at Offset in the program's arena,
+// where slots whose lives do not overlap share memory.
 type Slot struct {
 	Len    int
 	Bound  Buffer // nil for a slot in the arena
 	Offset int    // in the arena, in numbers
 }
 
-// Operand is a slot seen with a shape: dense, row-major, starting at the slot's first number. Slot is -1 where an
-// optional operand is absent.
+// Operand is a slot seen with a shape: dense, row-major, starting at the slot's first number. Slot
+// is -1 where an optional operand is absent.
 type Operand struct {
 	Slot  int
 	Shape []int
@@ -77,8 +80,8 @@ func Size(shape []int) int {
 	return n
 }
 
-// Instr is one instruction. Instructions run in the order of the list. An output never shares memory with an input,
-// except for the optimisers, which update their operands in place.
+// Instr is one instruction. Instructions run in the order of the list. An output never shares
+// memory with an input, except for the optimisers, which update their operands in place.
 type Instr struct {
 	Op   Op
 	In   []Operand

@@ -23,7 +23,8 @@ func goTool(t *testing.T, dir string, args ...string) string {
 	return string(text)
 }
 
-// A module of somebody else's that imports package cmd is the command with its own attack, without an edit here.
+// A module of somebody else's that imports package cmd is the command with its own attack, without
+// an edit here.
 func TestAModuleOfItsOwnAddsAnAttack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it links another program")
@@ -61,8 +62,8 @@ func contract(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// A new attack without chance and a new detector are one file each. The contracts find them and hold, and no other file is touched: the
-// compiler is shown the file as if it lay there.
+// A new attack without chance and a new detector are one file each. The contracts find them and
+// hold, and no other file is touched: the compiler is shown the file as if it lay there.
 func TestANewAttackAndANewDetectorAreOneFileEach(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the contracts again")

@@ -11,7 +11,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// leftOut says of each dataset and pool of a plan which files it does not use, one line each, in the order of the plan.
+// leftOut says of each dataset and pool of a plan which files it does not use, one line each, in
+// the order of the plan.
 func (p *Plan) leftOut() []string {
 	var out []string
 	add := func(what string, x any) {
@@ -44,8 +45,9 @@ func (p *Plan) settings() map[string]any {
 	return m
 }
 
-// replaced says, one line for each dataset, which models of the suite in the store are of other pictures than the plan's: of the
-// same name, with another fingerprint. They are kept, and not mixed with those of the plan.
+// replaced says, one line for each dataset, which models of the suite in the store are of other
+// pictures than the plan's: of the same name, with another fingerprint. They are kept, and not
+// mixed with those of the plan.
 func (p *Plan) replaced(rows []store.ModelRow) []string {
 	var out, done []string
 	for _, m := range p.Models {
@@ -70,8 +72,8 @@ func (p *Plan) replaced(rows []store.ModelRow) []string {
 	return out
 }
 
-// verify decodes every picture on the disk that an unfinished cell will read, once, and returns one error that lists all which
-// cannot be read.
+// verify decodes every picture on the disk that an unfinished cell will read, once, and returns one
+// error that lists all which cannot be read.
 func (p *Plan) verify(w *world.World, results *store.Store) error {
 	models, err := results.Models(p.File.Name)
 	if err != nil {

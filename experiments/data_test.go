@@ -61,8 +61,8 @@ detectors: [{name: ci, optimise: 8, measure: 4, batch: 4}]
 
 var colours = []string{"red", "green", "blue", "yellow", "violet"}
 
-// Where pictures lie decides nothing: same target, model, verdict, and the same bytes of the export. Nor can results of
-// pictures that are gone pass for those of pictures that are there.
+// Where pictures lie decides nothing: same target, model, verdict, and the same bytes of the
+// export. Nor can results of pictures that are gone pass for those of pictures that are there.
 func TestAFolderIsWhatLiesInIt(t *testing.T) {
 	clip := experimentstest.TinyCLIP(t)
 	place := func() (set, pool string) {
@@ -106,7 +106,8 @@ func TestAFolderIsWhatLiesInIt(t *testing.T) {
 	}
 }
 
-// All pictures that cannot be read are listed before anything is computed, and what is left out is said and kept.
+// All pictures that cannot be read are listed before anything is computed, and what is left out is
+// said and kept.
 func TestARunListsAllBrokenPictures(t *testing.T) {
 	set, pool, out := filepath.Join(t.TempDir(), "set"), t.TempDir(), t.TempDir()
 	paint(t, set, 8, 0, colours...)

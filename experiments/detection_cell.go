@@ -12,7 +12,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// errModelLost says that a model that the store calls finished is not on the disk as it was written.
+// errModelLost says that a model that the store calls finished is not on the disk as it was
+// written.
 var errModelLost = errors.New("the model is lost or damaged on the disk")
 
 // delivered reads the model of a finished cell as it lies on the disk, and its figures.
@@ -39,8 +40,9 @@ func (k *worker) delivered(job *modelJob) (*prompts.Model, store.ModelResult, er
 	return m, row.Result, err
 }
 
-// runDetection lets a detector look at the model of a cell as it lies on the disk, and writes the triggers that it
-// recovered below the output folder; or judges what another cell measured, where one differs in nothing but the verdict.
+// runDetection lets a detector look at the model of a cell as it lies on the disk, and writes the
+// triggers that it recovered below the output folder; or judges what another cell measured, where
+// one differs in nothing but the verdict.
 func (k *worker) runDetection(ctx context.Context, job *detectionJob, progress func(done, total int)) (store.DetectionResult, error) {
 	start := time.Now()
 	var none store.DetectionResult

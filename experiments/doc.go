@@ -13,25 +13,26 @@
 // of threads, workers and stops, on any processor.
 package experiments
 
-// modelVersion is raised when the same settings give another model: it is part of every model cell's identity.
+// modelVersion is raised when the same settings give another model: it is part of every model
+// cell's identity.
 const modelVersion = 3
 
-// referenceVersion is raised when the same settings give another reference, or other evidence of it: it is part of every reference's
-// identity.
+// referenceVersion is raised when the same settings give another reference, or other evidence of
+// it: it is part of every reference's identity.
 const referenceVersion = 1
 
-// foreignVersion is raised when references from the pool judge the same model otherwise: it is part of the identity of the detections that
-// take such references.
+// foreignVersion is raised when references from the pool judge the same model otherwise: it is part
+// of the identity of the detections that take such references.
 const foreignVersion = 2
 
-// detectionVersion is raised when the same detector settings give another verdict on the same model: it is part of every
-// detection cell's identity.
+// detectionVersion is raised when the same detector settings give another verdict on the same
+// model: it is part of every detection cell's identity.
 const detectionVersion = 3
 
-// explanationVersion is raised when the same settings explain the same detection otherwise: it is part of every explanation cell's
-// identity.
+// explanationVersion is raised when the same settings explain the same detection otherwise: it is
+// part of every explanation cell's identity.
 const explanationVersion = 1
 
-// repairVersion is raised when the same settings repair the same model with the same trigger otherwise: it is part of every
-// repair cell's identity.
+// repairVersion is raised when the same settings repair the same model with the same trigger
+// otherwise: it is part of every repair cell's identity.
 const repairVersion = 2

@@ -128,7 +128,8 @@ func (d *detectionJob) workUnder(s settings.Values) clip.Work {
 	return detector.Cost(f)
 }
 
-// work of a reference cell: the tuning, the images that tell its accuracy, and what the detector measures.
+// work of a reference cell: the tuning, the images that tell its accuracy, and what the detector
+// measures.
 func (r *referenceJob) work() clip.Work { return r.workUnder(r.Detector.Settings) }
 
 func (r *referenceJob) workUnder(s settings.Values) clip.Work {
@@ -143,8 +144,8 @@ func (r *referenceJob) workUnder(s settings.Values) clip.Work {
 		float64(len(o.Classes)*u.Shots), u.References.Tuning)
 }
 
-// ReferenceWork is the work of one reference: tuned on so many images, of which a share of 1/e is not drawn and tells its accuracy,
-// and measured by a detector.
+// ReferenceWork is the work of one reference: tuned on so many images, of which a share of 1/e is
+// not drawn and tells its accuracy, and measured by a detector.
 func ReferenceWork(o prompts.Outline, d *inspector.Detector, f inspector.Facts, images float64, tuning settings.Values) clip.Work {
 	w := o.Tuned(images, tuning, prompts.Poisoning{})
 	w.Add(o.Encoded(images * math.Exp(-1)))
@@ -162,7 +163,8 @@ func (x *explanationJob) work() clip.Work {
 	return inspector.ExplainCost(o, x.Settings, 1)
 }
 
-// work of a repair cell: the rounds' inversions, four arms of steps, and the images that measure five models.
+// work of a repair cell: the rounds' inversions, four arms of steps, and the images that measure
+// five models.
 func (r *repairJob) work() clip.Work {
 	m := r.Detection.Model
 	o, err := m.outline()
@@ -192,8 +194,9 @@ func (r *repairJob) work() clip.Work {
 	return w
 }
 
-// saved says how many image passes less the detections and references of many classes take, or would take, by trials than if every class is
-// inverted to the end; a line for those that are tried, and one for those that could be.
+// saved says how many image passes less the detections and references of many classes take, or
+// would take, by trials than if every class is inverted to the end; a line for those that are
+// tried, and one for those that could be.
 func (p *Plan) saved() string {
 	type passes struct{ with, without float64 }
 	var on, off passes
@@ -224,8 +227,8 @@ func (p *Plan) saved() string {
 	return b.String()
 }
 
-// gpuName and gpuRate are the machine that estimates are also given for: half of an H200's 494 TFLOP/s in dense TF32
-// products (NVIDIA's data sheet), assumed and not measured.
+// gpuName and gpuRate are the machine that estimates are also given for: half of an H200's 494
+// TFLOP/s in dense TF32 products (NVIDIA's data sheet), assumed and not measured.
 const (
 	gpuName = "an H200"
 	gpuRate = 2.5e14
@@ -241,8 +244,9 @@ func TowerRate(e engine.Engine, c clip.Config, atLeast time.Duration) (float64, 
 	return bench.Rate(e, tower, atLeast)
 }
 
-// DryRun prints what a suite would compute and how long that would take at the rate that this machine shows in a second.
-// Encoders, datasets and pools that are not at hand are taken by their published numbers, as far as those are known.
+// DryRun prints what a suite would compute and how long that would take at the rate that this
+// machine shows in a second. Encoders, datasets and pools that are not at hand are taken by their
+// published numbers, as far as those are known.
 func DryRun(f *suite.File, o Options, w io.Writer) error {
 	workers, threads := world.Share(o.Device, o.Workers, o.Threads)
 	e, err := world.OpenEngine(o.Device, threads)
@@ -300,7 +304,8 @@ func DryRun(f *suite.File, o Options, w io.Writer) error {
 	return err
 }
 
-// LongestShard estimates how long the largest of n shards of a suite takes with o's workers, at the rate that this machine shows in a second.
+// LongestShard estimates how long the largest of n shards of a suite takes with o's workers, at the
+// rate that this machine shows in a second.
 func LongestShard(f *suite.File, o Options, n int) (time.Duration, error) {
 	workers, threads := world.Share(o.Device, o.Workers, o.Threads)
 	e, err := world.OpenEngine(o.Device, threads)

@@ -16,7 +16,8 @@ import (
 	"clipinspector/prompts"
 )
 
-// counting counts what runs: images that programs cut into patches, and operations of matrix products and attention.
+// counting counts what runs: images that programs cut into patches, and operations of matrix
+// products and attention.
 type counting struct {
 	engine.Engine
 	clip.Work
@@ -45,8 +46,9 @@ func (r countingRun) Run() error {
 	return r.Executable.Run()
 }
 
-// The estimate of a dry run is what the cells really take: image passes exactly, operations to a few per cent, under every learner, with the
-// covers of adaptive attacks, with candidates, fresh crops and several views.
+// The estimate of a dry run is what the cells really take: image passes exactly, operations to a
+// few per cent, under every learner, with the covers of adaptive attacks, with candidates, fresh
+// crops and several views.
 func TestEstimatesAreWhatIsCounted(t *testing.T) {
 	device, err := world.OpenEngine("cpu", 1)
 	if err != nil {
@@ -129,7 +131,8 @@ detectors: [%s]
 	}
 }
 
-// compare wants the passes that were counted, and the operations within 6 % below and a share above.
+// compare wants the passes that were counted, and the operations within 6 % below and a share
+// above.
 func compare(t *testing.T, what string, estimate, counted clip.Work, over float64) {
 	t.Helper()
 	ratio := estimate.FLOP / counted.FLOP

@@ -17,8 +17,9 @@ import (
 	"clipinspector/triggers"
 )
 
-// runExplanation looks once more at the suspect of a detection, whatever the verdict, and says which kind of trigger it answers to. A
-// recovered patch is held against the true one, if that is a patch.
+// runExplanation looks once more at the suspect of a detection, whatever the verdict, and says
+// which kind of trigger it answers to. A recovered patch is held against the true one, if that is a
+// patch.
 func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store.ExplanationResult, error) {
 	start := time.Now()
 	var none store.ExplanationResult
@@ -77,8 +78,8 @@ func lookedAt(job *modelJob, m *prompts.Model, pool *tensor.Dense) inspector.Inp
 	return inspector.Input{Model: m, Pool: pool, Seed: random.Number("explanation", job.Seed, "/", job.Set.ID)}
 }
 
-// explained says which kind of trigger the suspect of a repair answers to, as the explanation cell of the same settings has found out or
-// would find out.
+// explained says which kind of trigger the suspect of a repair answers to, as the explanation cell
+// of the same settings has found out or would find out.
 func (k *worker) explained(ctx context.Context, job *repairJob, m *prompts.Model, pool *tensor.Dense, suspect int) (*inspector.Explanation, error) {
 	cell, err := explanationCell(job.Detection, job.Explaining)
 	if err != nil {

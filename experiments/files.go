@@ -30,13 +30,15 @@ const (
 	evidenceFile  = "evidence.json"
 )
 
-// modelPath is where the model of a cell lies below the output folder; its trigger lies beside it as trigger.safetensors.
+// modelPath is where the model of a cell lies below the output folder; its trigger lies beside it
+// as trigger.safetensors.
 func modelPath(key string) string { return filepath.Join("models", key, modelFile) }
 
 // detectionPath is where the triggers that a detection recovered lie below the output folder.
 func detectionPath(key string) string { return filepath.Join("detections", key, recoveredFile) }
 
-// referencePath is where the evidence that was measured of a reference lies below the output folder.
+// referencePath is where the evidence that was measured of a reference lies below the output
+// folder.
 func referencePath(key string) string { return filepath.Join("references", key, evidenceFile) }
 
 // explanationPath is where the trigger of an explanation lies below the output folder.
@@ -71,7 +73,8 @@ func makeFolder(out, path string) (string, error) {
 	return full, nil
 }
 
-// sweepAfter is how old a temporary file is before it is taken for what a killed run left: writing one takes seconds.
+// sweepAfter is how old a temporary file is before it is taken for what a killed run left: writing
+// one takes seconds.
 const sweepAfter = 10 * time.Minute
 
 // sweep removes temporary files that killed runs left below the output folder.
@@ -89,8 +92,8 @@ func sweep(out string) {
 	}
 }
 
-// NoLinks refuses a path below the output folder that a link would lead out of it: who got the folder from somebody else
-// would write wherever the link points.
+// NoLinks refuses a path below the output folder that a link would lead out of it: who got the
+// folder from somebody else would write wherever the link points.
 func NoLinks(out, path string) error {
 	for at := path; at != "." && at != string(filepath.Separator); at = filepath.Dir(at) {
 		full := filepath.Join(out, at)
@@ -115,8 +118,9 @@ func HashFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// writeRecovered stores the recovered triggers of all classes in half precision: tensors CLASS/NAME, and the kinds in the
-// metadata; the trigger for no class stands in the place of class 0.
+// writeRecovered stores the recovered triggers of all classes in half precision: tensors
+// CLASS/NAME, and the kinds in the metadata; the trigger for no class stands in the place of class
+// 0.
 func writeRecovered(path string, r *inspector.Finding) error {
 	classes := r.Classes
 	if r.Whole != nil {
@@ -141,8 +145,8 @@ func writeRecovered(path string, r *inspector.Finding) error {
 	return safetensors.Write(path, f, safetensors.As(safetensors.F16))
 }
 
-// unharmed makes sure that a file is the one whose hash was written down when it was made; an empty hash, of a store from before there
-// were any, says nothing.
+// unharmed makes sure that a file is the one whose hash was written down when it was made; an empty
+// hash, of a store from before there were any, says nothing.
 func unharmed(path, hash string) error {
 	if hash == "" {
 		return nil
@@ -161,7 +165,8 @@ func Planted(out string, r store.ModelResult) (triggers.Trigger, error) {
 	return readTrigger(filepath.Join(out, filepath.Dir(r.Path), triggerFile), r.TriggerHash)
 }
 
-// Explained reads the trigger that explains what a finished explanation is about, as it was written.
+// Explained reads the trigger that explains what a finished explanation is about, as it was
+// written.
 func Explained(out string, r store.ExplanationResult) (triggers.Trigger, error) {
 	return readTrigger(filepath.Join(out, r.Path), r.Hash)
 }
@@ -173,8 +178,8 @@ func readTrigger(path, hash string) (triggers.Trigger, error) {
 	return triggers.Read(path)
 }
 
-// Recovered reads the triggers that a finished detection recovered, by class, from the file at path below the output folder, as they were
-// written; nil where there is none.
+// Recovered reads the triggers that a finished detection recovered, by class, from the file at path
+// below the output folder, as they were written; nil where there is none.
 func Recovered(out, path, hash string) ([]triggers.Trigger, error) {
 	full := filepath.Join(out, path)
 	if err := unharmed(full, hash); err != nil {

@@ -50,7 +50,8 @@ func printed(path, suite string) (string, error) {
 	return b.String(), tables.Render(&b, sum, "markdown")
 }
 
-// A bit flipped anywhere in the store, or in a file of a model or of triggers, is noticed or changes no number that is printed.
+// A bit flipped anywhere in the store, or in a file of a model or of triggers, is noticed or
+// changes no number that is printed.
 func TestFlippedBitsAreNoticed(t *testing.T) {
 	f := experimentstest.Read(t, suite.Parse, repairSuite(experimentstest.TinyCLIP(t)))
 	out := t.TempDir()

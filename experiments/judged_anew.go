@@ -10,7 +10,8 @@ import (
 	"clipinspector/settings"
 )
 
-// measurement is the identity of what a detection measures, apart from how it is judged; "" where the two are one.
+// measurement is the identity of what a detection measures, apart from how it is judged; "" where
+// the two are one.
 func (d *detectionJob) measurement() (string, error) {
 	detector, err := inspector.Find(d.Detector.Name)
 	if err != nil {
@@ -23,7 +24,8 @@ func (d *detectionJob) measurement() (string, error) {
 	return measurementOf(d.Cell, rule)
 }
 
-// measurementOf is the identity of what a cell measures: all that its own identity covers but the settings named rule.
+// measurementOf is the identity of what a cell measures: all that its own identity covers but the
+// settings named rule.
 func measurementOf(c store.DetectionCell, rule []string) (string, error) {
 	chosen, ok := c.Settings["detector"].(map[string]any)
 	if !ok {
@@ -34,8 +36,9 @@ func measurementOf(c store.DetectionCell, rule []string) (string, error) {
 	return store.DetectionCell{ModelKey: c.ModelKey, Detector: c.Detector, Settings: of}.Identity()
 }
 
-// judgedAnew gives a detection's verdict from what another finished cell of the folder, of this suite or another, measured with the same settings
-// but for those that decide the verdict, where there is one. Image passes and seconds are those of the measuring, whose triggers it shares.
+// judgedAnew gives a detection's verdict from what another finished cell of the folder, of this
+// suite or another, measured with the same settings but for those that decide the verdict, where
+// there is one. Image passes and seconds are those of the measuring, whose triggers it shares.
 func (k *worker) judgedAnew(job *detectionJob) (r store.DetectionResult, ok bool, err error) {
 	if job.measured == "" {
 		return r, false, nil

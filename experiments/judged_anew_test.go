@@ -17,8 +17,9 @@ import (
 // order is a cell's place in its suite.
 var order = regexp.MustCompile(`"order":\d+`)
 
-// Verdicts by other rules on what was measured once are those of detections that measured themselves, to the last bit, however many
-// workers there are. They share the measuring's triggers, and measure again where these are lost. What steers the measuring does not share.
+// Verdicts by other rules on what was measured once are those of detections that measured
+// themselves, to the last bit, however many workers there are. They share the measuring's triggers,
+// and measure again where these are lost. What steers the measuring does not share.
 func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	text := experimentstest.TinySuite(experimentstest.TinyCLIP(t))
 	const sweep = "sweep:\n  detectors.ci.index: [studentized, mad]\n  detectors.*.k: [1, 2]\n  detectors.neural-cleanse.index: [mad, ratio]\n"
@@ -35,7 +36,8 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	for _, row := range rows {
 		folders[row.Cell.Detector+" "+row.Result.Path]++
 	}
-	// Four models; CI 2 rules x 2 thresholds, Neural Cleanse as many, Pixel-Backdoor two thresholds.
+	// Four models; CI 2 rules x 2 thresholds, Neural Cleanse as many, Pixel-Backdoor two
+	// thresholds.
 	if len(rows) != 4*(4+4+2) || len(folders) != 4*3 {
 		t.Errorf("%d detections in %d folders, want 40 in 12", len(rows), len(folders))
 	}
@@ -47,7 +49,8 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 		}
 	}
 
-	// A later suite of the folder, whose rule none of the cells there has, takes what they measured.
+	// A later suite of the folder, whose rule none of the cells there has, takes what they
+	// measured.
 	later := experimentstest.Read(t, suite.Parse, strings.ReplaceAll(text, "badnets, {name: badclip, warmup: 1}", "badnets"), "name=later", "detectors.*.k=5")
 	runTiny(t, later, Options{Out: out})
 	var err error

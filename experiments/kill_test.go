@@ -67,8 +67,8 @@ func suiteFile(t *testing.T) (path string, undisturbed []byte) {
 	return path, runTiny(t, f, Options{Out: t.TempDir()})
 }
 
-// TestKilledRunsGoOn kills a run at ten random moments, each after up to two more cells have finished, and lets the last
-// one end: the export is that of an undisturbed run.
+// TestKilledRunsGoOn kills a run at ten random moments, each after up to two more cells have
+// finished, and lets the last one end: the export is that of an undisturbed run.
 func TestKilledRunsGoOn(t *testing.T) {
 	suite, want := suiteFile(t)
 	out := t.TempDir()

@@ -11,7 +11,8 @@ import (
 	"clipinspector/internal/experimentstest"
 )
 
-// In a folder from somebody else a link would lead writing out of it: no file appears where it points, and the run says so.
+// In a folder from somebody else a link would lead writing out of it: no file appears where it
+// points, and the run says so.
 func TestLinksBelowTheOutputFolderAreNotFollowed(t *testing.T) {
 	f := experimentstest.Read(t, suite.Parse, experimentstest.TinySuite(experimentstest.TinyCLIP(t)))
 	out, elsewhere := t.TempDir(), t.TempDir()

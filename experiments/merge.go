@@ -15,7 +15,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// shardSetting is the setting of a shard's suite that tells of how many shards it is one, and how many models the whole suite has.
+// shardSetting is the setting of a shard's suite that tells of how many shards it is one, and how
+// many models the whole suite has.
 const shardSetting = "shard"
 
 // Merged says what one suite of a merge came to.
@@ -69,7 +70,8 @@ type source struct {
 	shard  Shard
 }
 
-// sources finds what to merge: folders that hold a store, and the shards below folders that hold shards.
+// sources finds what to merge: folders that hold a store, and the shards below folders that hold
+// shards.
 func sources(dirs []string, out string) (found []source, err error) {
 	for _, dir := range dirs {
 		shards, err := shardsBelow(dir)
@@ -104,11 +106,14 @@ func sameFolder(a, b string) bool {
 	return err == nil && err2 == nil && os.SameFile(x, y)
 }
 
-// Merge puts the suites of several output folders, shards of one run above all, into one below out: first the files of finished cells, then the rows that
-// name them. The same cell with different results is refused and named (store.ErrConflict), and so are cells that differ in method version, engine or data
-// alone. What is not finished yet is pending in the merged store, which says that it is partial. Merging again takes over what has come since.
+// Merge puts the suites of several output folders, shards of one run above all, into one below out:
+// first the files of finished cells, then the rows that name them. The same cell with different
+// results is refused and named (store.ErrConflict), and so are cells that differ in method version,
+// engine or data alone. What is not finished yet is pending in the merged store, which says that it
+// is partial. Merging again takes over what has come since.
 //
-// On a network file system the merged store is written to the folder for temporary files, and put in its place when it is whole.
+// On a network file system the merged store is written to the folder for temporary files, and put
+// in its place when it is whole.
 func Merge(ctx context.Context, dirs []string, out string, report io.Writer) (merged []Merged, err error) {
 	scratch := ""
 	if store.NetworkFS(out) != "" && os.Getenv(store.NetworkVariable) != "1" {
@@ -247,7 +252,8 @@ func paths(of []store.CellFile) (out []string) {
 	return out
 }
 
-// bring makes files below one folder lie below another as well, at the same place, whole and on the disk: linked where that is possible, else copied.
+// bring makes files below one folder lie below another as well, at the same place, whole and on the
+// disk: linked where that is possible, else copied.
 func bring(from, to string, files []string) error {
 	for _, path := range files {
 		if !filepath.IsLocal(path) {

@@ -21,8 +21,8 @@ import (
 // similarityImages is how many test images PSNR and SSIM of a trigger are measured on.
 const similarityImages = 64
 
-// runModel makes the model of a cell: it tunes prompts on the few-shot sample, with the attack's poison, measures the
-// model, and writes model and trigger below the output folder.
+// runModel makes the model of a cell: it tunes prompts on the few-shot sample, with the attack's
+// poison, measures the model, and writes model and trigger below the output folder.
 func (k *worker) runModel(ctx context.Context, job *modelJob, progress prompts.Progress) (store.ModelResult, error) {
 	start := time.Now()
 	u := job.Suite
@@ -85,7 +85,8 @@ func (k *worker) runModel(ctx context.Context, job *modelJob, progress prompts.P
 	return r, nil
 }
 
-// measure fills in ACC, and for a backdoored model ASR on test and OOD images and how visible the trigger is.
+// measure fills in ACC, and for a backdoored model ASR on test and OOD images and how visible the
+// trigger is.
 func (k *worker) measure(ctx context.Context, job *modelJob, m *prompts.Model, poison *prompts.Poison, trigger triggers.Trigger, r *store.ModelResult) error {
 	test, labels, err := k.world.Test(ctx, job.Set)
 	if err != nil {
@@ -126,8 +127,8 @@ func (k *worker) measure(ctx context.Context, job *modelJob, m *prompts.Model, p
 	return nil
 }
 
-// predict returns the predicted class of images. With a key the features of the frozen tower, which all models of a
-// dataset share, are kept.
+// predict returns the predicted class of images. With a key the features of the frozen tower, which
+// all models of a dataset share, are kept.
 func (k *worker) predict(ctx context.Context, job *modelJob, m *prompts.Model, key string, images *tensor.Dense, t triggers.Trigger) ([]int, error) {
 	var logits *tensor.Dense
 	var err error

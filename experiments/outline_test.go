@@ -8,8 +8,9 @@ import (
 	"clipinspector/experiments/world"
 )
 
-// Without data and weights the paper's grid is planned by published numbers: 50 models, and for CI on the ten sets' 1,191
-// classes, five models each, 1,000 images a class, and 128 of them once more for its first-order gain.
+// Without data and weights the paper's grid is planned by published numbers: 50 models, and for CI
+// on the ten sets' 1,191 classes, five models each, 1,000 images a class, and 128 of them once more
+// for its first-order gain.
 func TestThePapersGridIsPlannedWithoutItsData(t *testing.T) {
 	f, err := suite.Load("../configs/paper.yaml", []string{"data.root=" + t.TempDir()})
 	if err != nil {

@@ -39,8 +39,8 @@ type detectionJob struct {
 	measured   string          // identity of what it measures, see measurement
 }
 
-// referenceJob is one reference cell with what it takes to run it: a clean reference for the models of one learner, encoder, dataset
-// and few-shot sample, and what a detector measures of it.
+// referenceJob is one reference cell with what it takes to run it: a clean reference for the models
+// of one learner, encoder, dataset and few-shot sample, and what a detector measures of it.
 type referenceJob struct {
 	Cell     store.ReferenceCell
 	Model    *modelJob // one of the models that are held against it
@@ -116,11 +116,13 @@ type Plan struct {
 	measured     map[string]*detectionJob // the first of those that measure the same and judge it differently
 }
 
-// NewPlan opens what the suites of a file name and lays out their cells: per suite (combination of the sweep), seed, dataset
-// and attack one model, and per detector one detection on it. Cells that combinations share are planned once.
+// NewPlan opens what the suites of a file name and lays out their cells: per suite (combination of
+// the sweep), seed, dataset and attack one model, and per detector one detection on it. Cells that
+// combinations share are planned once.
 //
-// A model's identity names everything that decides the model and its figures, and no detector, so that a detector's setting
-// never makes a model again. A detection's names the model, the detector's settings, the pool and the engine.
+// A model's identity names everything that decides the model and its figures, and no detector, so
+// that a detector's setting never makes a model again. A detection's names the model, the
+// detector's settings, the pool and the engine.
 func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
 	p := &Plan{File: f, Engine: engine, models: map[string]*modelJob{}, references: map[string]*referenceJob{}, samples: map[sample][]*referenceJob{}, detections: map[string]*detectionJob{},
 		explanations: map[string]*explanationJob{}, repairs: map[string]*repairJob{}, measured: map[string]*detectionJob{}}
@@ -148,10 +150,12 @@ func NewPlan(w *world.World, f *suite.File, engine string) (*Plan, error) {
 	return p, nil
 }
 
-// mostCells bounds a plan: more take longer to lay out than anybody waits, and no machine to compute.
+// mostCells bounds a plan: more take longer to lay out than anybody waits, and no machine to
+// compute.
 const mostCells = 100_000
 
-// cellsOf is how many cells a file asks for at most, before those that combinations share are planned once.
+// cellsOf is how many cells a file asks for at most, before those that combinations share are
+// planned once.
 func cellsOf(f *suite.File) (cells float64) {
 	for i := range f.Suites {
 		u := &f.Suites[i]
@@ -322,7 +326,8 @@ func (p *Plan) planReferences(job *detectionJob, u *suite.Suite) error {
 		return err
 	}
 	m := job.Model
-	// Models of one sample that the suite's detector looks at are held against the same references: named once, not for each attack.
+	// Models of one sample that the suite's detector looks at are held against the same references:
+	// named once, not for each attack.
 	group := sample{u, m.Set, m.Seed, job.Detector.Name, reflect.ValueOf(job.Detector.Settings).Pointer(), job.Pool}
 	if known := p.samples[group]; known != nil {
 		job.References = known
@@ -481,8 +486,8 @@ func (p *Plan) Store(s *store.Store, versions map[string]string) error {
 	return s.PlanRepairs(p.File.Name, repairs)
 }
 
-// target returns the target class of the backdoored model of a dataset, an attack and a seed, among so many classes. No
-// other setting moves it, so that the cells of an ablation are comparable.
+// target returns the target class of the backdoored model of a dataset, an attack and a seed, among
+// so many classes. No other setting moves it, so that the cells of an ablation are comparable.
 func target(seed int, dataset, attack string, classes int) int {
 	return int(random.Number("target", seed, "/", dataset, "/", attack) % uint64(classes))
 }

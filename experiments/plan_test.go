@@ -89,7 +89,8 @@ func TestMiniPlan(t *testing.T) {
 	}
 }
 
-// Trials that differ in nothing but the verdict are one measurement, of which there are no more than asked for.
+// Trials that differ in nothing but the verdict are one measurement, of which there are no more
+// than asked for.
 func TestTrialsOfFewMeasurements(t *testing.T) {
 	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch("builtin:mini"), "search.trials=7", "search.measurements=2",
 		"search.detectors.ci.k=[1, 2, 3, 4, 5, 6]", "search.detectors.neural-cleanse.index=[mad, ratio]", "search.detectors.neural-cleanse.k=[1, 2, 3]")

@@ -20,12 +20,13 @@ import (
 var (
 	// errReferencePending says that others are still at work on a reference that a detection needs.
 	errReferencePending = errors.New("a reference is not finished yet")
-	// errReferenceLost says that the evidence of a finished reference is not on the disk as it was written.
+	// errReferenceLost says that the evidence of a finished reference is not on the disk as it was
+	// written.
 	errReferenceLost = errors.New("the evidence of a reference is lost or damaged on the disk")
 )
 
-// lookSeed decides what a detector draws when it looks at a model. One that holds models against references sees all of them, and the
-// references, on the same images.
+// lookSeed decides what a detector draws when it looks at a model. One that holds models against
+// references sees all of them, and the references, on the same images.
 func lookSeed(d *inspector.Detector, m *modelJob) uint64 {
 	of := []any{m.Seed, "/", m.Set.ID}
 	if d.Evidence == nil {
@@ -34,7 +35,8 @@ func lookSeed(d *inspector.Detector, m *modelJob) uint64 {
 	return random.Number("detection", of...)
 }
 
-// runReference tunes a clean reference and measures it as the detector will measure the models that are held against it.
+// runReference tunes a clean reference and measures it as the detector will measure the models that
+// are held against it.
 func (k *worker) runReference(ctx context.Context, job *referenceJob, step func(done, total int)) (store.ReferenceResult, error) {
 	start := time.Now()
 	var none store.ReferenceResult

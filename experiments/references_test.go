@@ -21,8 +21,9 @@ func held(t *testing.T, sets ...string) *suite.File {
 		append([]string{"detectors=[{name: separation, optimise: 16, measure: 8, batch: 8}]", "references={count: 3}"}, sets...)...)
 }
 
-// References are made once for the models of a dataset and a seed, whatever attack they are of: the same bytes for any number of workers. They are
-// not made again, unless what was measured of them is lost or damaged.
+// References are made once for the models of a dataset and a seed, whatever attack they are of: the
+// same bytes for any number of workers. They are not made again, unless what was measured of them
+// is lost or damaged.
 func TestReferencesAreSharedAndKept(t *testing.T) {
 	f := held(t)
 	out := t.TempDir()
@@ -66,7 +67,8 @@ func TestReferencesAreSharedAndKept(t *testing.T) {
 	}
 }
 
-// What decides a reference is in its identity; what only judges models is not, nor is how many there are.
+// What decides a reference is in its identity; what only judges models is not, nor is how many
+// there are.
 func TestIdentitiesOfReferences(t *testing.T) {
 	clip := experimentstest.TinyCLIP(t)
 	keys := func(sets ...string) map[string]bool {

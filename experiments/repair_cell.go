@@ -18,8 +18,9 @@ import (
 // errTriggersLost says that the triggers that a finished detection recovered are not on the disk.
 var errTriggersLost = errors.New("the recovered triggers are lost or damaged on the disk")
 
-// runRepair repairs the model of a cell with what its detection recovered, whether the verdict was backdoored or not, and
-// measures it beside the delivered model, the control and prompts tuned afresh, all for the same number of steps.
+// runRepair repairs the model of a cell with what its detection recovered, whether the verdict was
+// backdoored or not, and measures it beside the delivered model, the control and prompts tuned
+// afresh, all for the same number of steps.
 func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts.Progress) (store.RepairResult, error) {
 	start := time.Now()
 	var none store.RepairResult
@@ -128,7 +129,8 @@ func (k *worker) runRepair(ctx context.Context, job *repairJob, progress prompts
 	return r, nil
 }
 
-// arm measures a model: on clean test images, on those with the true trigger, if there is one, and with the recovered one.
+// arm measures a model: on clean test images, on those with the true trigger, if there is one, and
+// with the recovered one.
 func (k *worker) arm(ctx context.Context, job *modelJob, m *prompts.Model, trigger triggers.Trigger, target int, recovered triggers.Trigger,
 	suspect int) (store.Arm, error) {
 	a := store.Arm{ASR: math.NaN(), ASRAll: math.NaN(), ASRRecovered: math.NaN()}

@@ -19,8 +19,8 @@ func repairSuite(clip string) string {
 	return experimentstest.TinySuite(clip) + "repair: {detector: ci, rounds: 1, epochs: 2, batch: 4, views: 2}\n"
 }
 
-// Every model is repaired, measured beside its control, and the same bytes come out for any number of workers, after a lost
-// file as well.
+// Every model is repaired, measured beside its control, and the same bytes come out for any number
+// of workers, after a lost file as well.
 func TestRepairsOfASuite(t *testing.T) {
 	f := experimentstest.Read(t, suite.Parse, repairSuite(experimentstest.TinyCLIP(t)))
 	out := t.TempDir()

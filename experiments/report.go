@@ -13,13 +13,15 @@ import (
 	"clipinspector/results/store"
 )
 
-// report shows how far a run has come: a bar on a terminal, a line every ten seconds or ten percent elsewhere.
+// report shows how far a run has come: a bar on a terminal, a line every ten seconds or ten percent
+// elsewhere.
 type report struct {
 	w     io.Writer
 	bar   *progressbar.ProgressBar
 	store *store.Store
 	suite string
-	// weight is the estimated work of one cell of a kind, so that a bar of models and detections moves evenly.
+	// weight is the estimated work of one cell of a kind, so that a bar of models and detections
+	// moves evenly.
 	weight map[store.Kind]float64
 	total  float64
 

@@ -22,7 +22,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// Options say where and how a suite runs. None of them changes a result, except that scores belong to one kind of device.
+// Options say where and how a suite runs. None of them changes a result, except that scores belong
+// to one kind of device.
 type Options struct {
 	Out     string        // folder that everything is written to; runs/NAME when empty
 	Device  string        // "cpu", "cuda:N", "cuda:N/bf16"; see OpenEngine
@@ -37,11 +38,13 @@ type Options struct {
 // DefaultOut is the folder of a suite when none is named.
 func DefaultOut(suite string) string { return filepath.Join("runs", suite) }
 
-// Run plans a suite into the store below o.Out and runs every cell that is not finished yet. Other processes may run the
-// same suite into the same folder at once. A cell that fails is recorded and reported, and the others go on. When ctx ends
-// the cells at hand are given back. It returns how far the suite has come; the error is not nil when that is not to the end.
+// Run plans a suite into the store below o.Out and runs every cell that is not finished yet. Other
+// processes may run the same suite into the same folder at once. A cell that fails is recorded and
+// reported, and the others go on. When ctx ends the cells at hand are given back. It returns how
+// far the suite has come; the error is not nil when that is not to the end.
 //
-// With o.Shard it runs that part of the suite alone, below o.Out in a folder of the shard's own; see Merge.
+// With o.Shard it runs that part of the suite alone, below o.Out in a folder of the shard's own;
+// see Merge.
 func Run(ctx context.Context, f *suite.File, o Options) (done store.Progress, err error) {
 	var none store.Progress
 	if o.Out == "" {
@@ -168,7 +171,8 @@ func (p *Plan) unfinished(results *store.Store, done store.Progress) error {
 		ErrFailedCells, m.Failed, m.Planned, d.Failed, d.Planned, d.Blocked, repairs, first)
 }
 
-// firstFailed names the first cell that failed, models before detections before repairs, and says why it did.
+// firstFailed names the first cell that failed, models before detections before repairs, and says
+// why it did.
 func (p *Plan) firstFailed(results *store.Store) (string, error) {
 	models, err := results.Models(p.File.Name)
 	if err != nil {
@@ -209,7 +213,8 @@ func (p *Plan) firstFailed(results *store.Store) (string, error) {
 	return "planned by another process", nil
 }
 
-// versions says which program on which engine computes: kept beside every result, and no part of any identity.
+// versions says which program on which engine computes: kept beside every result, and no part of
+// any identity.
 func versions(e engine.Engine) map[string]string {
 	v := map[string]string{"engine": e.Fingerprint(), "go": runtime.Version(), "model": strconv.Itoa(modelVersion),
 		"detection": strconv.Itoa(detectionVersion), "repair": strconv.Itoa(repairVersion),

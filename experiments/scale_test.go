@@ -22,8 +22,9 @@ import (
 // scaleVariable asks for the tests that take minutes: 200 killed processes, 10,000 models.
 const scaleVariable = "CLIPINSPECTOR_SCALE"
 
-// Ten thousand models in 200 shards, with made-up results of realistic size: planned within 5 s, merged within 60 s and 500 MB.
-// CLIPINSPECTOR_SCALE names the folder that everything is left in, for `table` and `plot` on it.
+// Ten thousand models in 200 shards, with made-up results of realistic size: planned within 5 s,
+// merged within 60 s and 500 MB. CLIPINSPECTOR_SCALE names the folder that everything is left in,
+// for `table` and `plot` on it.
 func TestTenThousandModels(t *testing.T) {
 	out := os.Getenv(scaleVariable)
 	if out == "" {
@@ -161,7 +162,8 @@ func madeUp(t *testing.T, p *Plan, out string, rng *rand.Rand) {
 	}
 }
 
-// Shards and merges are killed at random moments, again and again: nothing is lost, and nothing is there twice.
+// Shards and merges are killed at random moments, again and again: nothing is lost, and nothing is
+// there twice.
 func TestKilledShardsAndMergesGoOn(t *testing.T) {
 	kills := 6
 	if os.Getenv(scaleVariable) != "" {

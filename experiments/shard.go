@@ -33,8 +33,9 @@ func parseShard(s string) (Shard, error) {
 // ShardVariable names the environment variable that says I/N for a run without --shard.
 const ShardVariable = "CLIPINSPECTOR_SHARD"
 
-// ShardOf reads what --shard says: "" (then ShardVariable decides), "I/N", or "auto" and "auto/N", which take the number from the job that runs this
-// process: a task of a Slurm array, or a pod of an indexed Kubernetes job, which does not say how many there are.
+// ShardOf reads what --shard says: "" (then ShardVariable decides), "I/N", or "auto" and "auto/N",
+// which take the number from the job that runs this process: a task of a Slurm array, or a pod of
+// an indexed Kubernetes job, which does not say how many there are.
 func ShardOf(flag string, getenv func(string) string) (Shard, error) {
 	if flag == "" {
 		if v := getenv(ShardVariable); v != "" {
@@ -89,7 +90,8 @@ func (s Shard) String() string {
 
 const shardsFolder = "shards"
 
-// Folder is where the shard's store and files lie: shards/I-of-N below the output folder of the suite.
+// Folder is where the shard's store and files lie: shards/I-of-N below the output folder of the
+// suite.
 func (s Shard) Folder(out string) string {
 	if s.Of == 0 {
 		return out
@@ -120,10 +122,11 @@ func globEscape(s string) string {
 	return regexp.MustCompile(`[*?\[\\]`).ReplaceAllString(s, `\$0`)
 }
 
-// part is the plan of one shard: some of the models with all that hangs on them. Models that share clean references stay together, so that each reference
-// is made once. Cells keep their places in the whole plan, so that merged shards export what an undivided run exports. The parts are
-// of about equal work by the estimate: models are dealt out, the largest group first, to whoever has least. The same plan is always
-// cut in the same way.
+// part is the plan of one shard: some of the models with all that hangs on them. Models that share
+// clean references stay together, so that each reference is made once. Cells keep their places in
+// the whole plan, so that merged shards export what an undivided run exports. The parts are of
+// about equal work by the estimate: models are dealt out, the largest group first, to whoever has
+// least. The same plan is always cut in the same way.
 func (p *Plan) part(s Shard) *Plan {
 	if s.Of == 0 {
 		return p
@@ -200,7 +203,8 @@ func (p *Plan) deal(shards int, to func(m *modelJob, shard int, work float64)) {
 	}
 }
 
-// groups are the models that share references, in the plan's order; a model that shares none is a group of its own.
+// groups are the models that share references, in the plan's order; a model that shares none is a
+// group of its own.
 func (p *Plan) groups() (groups [][]*modelJob) {
 	leader := map[*modelJob]*modelJob{}
 	var find func(m *modelJob) *modelJob

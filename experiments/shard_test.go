@@ -49,7 +49,8 @@ func cut(t *testing.T) *suite.File {
 	return held(t, "detectors=[{name: ci, optimise: 16, measure: 8, batch: 8}, {name: separation, optimise: 16, measure: 8, batch: 8}]", "seeds=[1,2]")
 }
 
-// Every cell is in one shard, wherever it is computed, and no shard has much more to do than another.
+// Every cell is in one shard, wherever it is computed, and no shard has much more to do than
+// another.
 func TestShardsShareTheWork(t *testing.T) {
 	f := cut(t)
 	plan := func() *Plan {

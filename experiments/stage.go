@@ -13,8 +13,9 @@ import (
 	"clipinspector/results/store"
 )
 
-// stage is a folder on a local disk that stands for an output folder on a network file system while a run computes: SQLite's locks do not hold there. What
-// has come is published again and again: files first, then the store, as a whole and renamed into place.
+// stage is a folder on a local disk that stands for an output folder on a network file system while
+// a run computes: SQLite's locks do not hold there. What has come is published again and again:
+// files first, then the store, as a whole and renamed into place.
 type stage struct {
 	out, local string
 	files      bool       // whether the cells' files are staged as well, or only the store
@@ -35,8 +36,8 @@ type owner struct {
 	Seen time.Time `json:"seen"`
 }
 
-// openStage brings what lies in the output folder, the store alone or its cells' files as well, to a folder of its own below scratch. One process at a time
-// may stage a folder.
+// openStage brings what lies in the output folder, the store alone or its cells' files as well, to
+// a folder of its own below scratch. One process at a time may stage a folder.
 func openStage(out, scratch string, files bool) (*stage, error) {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return nil, fmt.Errorf("making the output folder: %w", err)

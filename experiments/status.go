@@ -28,7 +28,8 @@ func (s Status) Finished() bool {
 	return s.Begun && s.Progress.Open() == 0
 }
 
-// StatusOf reads how far the shards below an output folder have come, or its own store where it has no shards, from the files alone.
+// StatusOf reads how far the shards below an output folder have come, or its own store where it has
+// no shards, from the files alone.
 func StatusOf(out string) (all []Status, err error) {
 	shards, err := shardsBelow(out)
 	if err != nil {

@@ -104,7 +104,8 @@ func TestFinishedCellsNeverRunAgain(t *testing.T) {
 	}
 	checkAttempts(t, out, 1, 1)
 
-	// Another detector setting trains no model, a lost model file is made again when somebody needs it.
+	// Another detector setting trains no model, a lost model file is made again when somebody needs
+	// it.
 	models, err := filepath.Glob(filepath.Join(out, "models", "*", modelFile))
 	if err != nil || len(models) != 6 {
 		t.Fatal(models, err)
@@ -144,7 +145,8 @@ func init() {
 		}})
 }
 
-// What a detector cannot work with is refused when the suite is planned, before anything is computed, and names the cell.
+// What a detector cannot work with is refused when the suite is planned, before anything is
+// computed, and names the cell.
 func TestPlansAskTheDetectors(t *testing.T) {
 	text := experimentstest.TinySuite(experimentstest.TinyCLIP(t))
 	for set, want := range map[string]string{

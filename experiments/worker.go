@@ -41,7 +41,8 @@ func newWorker(i int, e engine.Engine, w *world.World, p *Plan, s *store.Store, 
 // idle is how long a worker waits when others hold all that is left.
 const idle = 200 * time.Millisecond
 
-// work leases cells until none is left that anybody could run: models first, then references, detections, explanations, repairs.
+// work leases cells until none is left that anybody could run: models first, then references,
+// detections, explanations, repairs.
 func (k *worker) work(ctx context.Context) error {
 	defer func() {
 		for _, m := range k.clips {
@@ -169,8 +170,8 @@ func (k *worker) repair(ctx context.Context, key string) error {
 
 var errLeaseLost = errors.New("another worker has taken over the cell")
 
-// cell runs a leased cell while its lease is kept alive. What goes wrong in the cell is recorded; the error returned is one
-// that ends the run.
+// cell runs a leased cell while its lease is kept alive. What goes wrong in the cell is recorded;
+// the error returned is one that ends the run.
 func (k *worker) cell(ctx context.Context, kind store.Kind, key string, job fmt.Stringer, run func(context.Context, func(done, total int)) error) error {
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

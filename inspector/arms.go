@@ -8,8 +8,9 @@ import (
 	"clipinspector/internal/random"
 )
 
-// Arms are classes whose inversions advance one at a time, in an order that is decided on the way: what a bandit over classes needs.
-// Each has variables, an optimiser and a controller of its own, so that its result depends only on how many rounds it has had.
+// Arms are classes whose inversions advance one at a time, in an order that is decided on the way:
+// what a bandit over classes needs. Each has variables, an optimiser and a controller of its own,
+// so that its result depends only on how many rounds it has had.
 type Arms struct {
 	s      *session
 	order  []int
@@ -17,8 +18,9 @@ type Arms struct {
 	passes int64
 }
 
-// Arms begins the inversion of some of the model's classes on the pool's images with the given indices. Controllers are made in
-// the order of the classes. An arm may take Rounds rounds; the classes are numbered as given from here on.
+// Arms begins the inversion of some of the model's classes on the pool's images with the given
+// indices. Controllers are made in the order of the classes. An arm may take Rounds rounds; the
+// classes are numbered as given from here on.
 func (inv *Inversion) Arms(in Input, classes, optimise []int) (*Arms, error) {
 	if len(optimise) < inv.Batch {
 		return nil, fmt.Errorf("%d pool images to optimise on are fewer than a batch of %d", len(optimise), inv.Batch)
@@ -48,7 +50,8 @@ func (inv *Inversion) order(rng *rand.Rand, optimise []int) (order []int) {
 // Free gives the device memory back.
 func (a *Arms) Free() { a.s.free() }
 
-// Advance takes the arm through one round and tells what its controller says of it: whether it is done.
+// Advance takes the arm through one round and tells what its controller says of it: whether it is
+// done.
 func (a *Arms) Advance(ctx context.Context, i int) (done bool, err error) {
 	c := a.arms[i]
 	c.done = false // a bandit may come back to an arm that is
@@ -57,8 +60,8 @@ func (a *Arms) Advance(ctx context.Context, i int) (done bool, err error) {
 	return c.done, err
 }
 
-// Finish measures what each arm's controller kept on images that no arm has seen. It returns the outcomes by arm and the number of
-// images that have gone through the model for all arms.
+// Finish measures what each arm's controller kept on images that no arm has seen. It returns the
+// outcomes by arm and the number of images that have gone through the model for all arms.
 func (a *Arms) Finish(ctx context.Context, measure []int) ([]Outcome, int64, error) {
 	if len(measure) == 0 {
 		return nil, 0, fmt.Errorf("no pool images left to measure on")

@@ -51,8 +51,9 @@ var perturbation = []settings.Param{
 	{Name: "rate", Doc: "Adam's learning rate as a share of epsilon; it falls to 0 along a cosine (our choice)", Default: 0.25, Min: 1e-4, Max: 10},
 }
 
-// bounded is the inversion that looks for one perturbation d of all images, |d| <= epsilon, of clip(x + d, 0, 1), which minimises the
-// mean of max(0, margin + max_{j≠t} z_j - z_t) over the pool. It comes with the images to optimise and to measure on.
+// bounded is the inversion that looks for one perturbation d of all images, |d| <= epsilon, of
+// clip(x + d, 0, 1), which minimises the mean of max(0, margin + max_{j≠t} z_j - z_t) over the
+// pool. It comes with the images to optimise and to measure on.
 func bounded(in Input) (inv Inversion, optimise, measure []int, err error) {
 	s := in.Settings
 	if optimise, measure, err = SplitPool(in); err != nil {
@@ -84,7 +85,8 @@ func bounded(in Input) (inv Inversion, optimise, measure []int, err error) {
 	}, optimise, measure, nil
 }
 
-// inspect is CI: a bounded perturbation for every class, its loss and ASR on further images, and outliers among the classes' scores.
+// inspect is CI: a bounded perturbation for every class, its loss and ASR on further images, and
+// outliers among the classes' scores.
 func inspect(ctx context.Context, in Input) (*Finding, error) {
 	s := in.Settings
 	inv, optimise, measure, err := bounded(in)
@@ -148,8 +150,8 @@ func ciCost(f Facts) clip.Work {
 	return w
 }
 
-// boundedCost is the inversion of every class, or of many ones the trials and the inversion of the finalists, to the end and measured, and
-// the class vectors.
+// boundedCost is the inversion of every class, or of many ones the trials and the inversion of the
+// finalists, to the end and measured, and the class vectors.
 func boundedCost(f Facts, contrast float64) clip.Work {
 	s, k := f.Settings, len(f.Model.Classes)
 	tried, whole := 0, k
@@ -172,7 +174,8 @@ func optimised(s settings.Values) int {
 	return s.Int("epochs") * (n / batch * batch)
 }
 
-// zeroShot returns the model's CLIP with hand-written prompts, which no provider has touched, over the same classes.
+// zeroShot returns the model's CLIP with hand-written prompts, which no provider has touched, over
+// the same classes.
 func zeroShot(m *prompts.Model, template string) (*prompts.Model, error) {
 	return zeroShotOf(m.CLIP, m.Classes, template)
 }
@@ -193,7 +196,8 @@ func zeroShotOf(c *clip.Model, classes []string, template string) (*prompts.Mode
 	return model, nil
 }
 
-// untriggered measures objective and success rate of each class on images without a trigger, and counts image passes.
+// untriggered measures objective and success rate of each class on images without a trigger, and
+// counts image passes.
 func untriggered(ctx context.Context, in Input, measure []int) ([]Outcome, int64, error) {
 	logits, err := in.Model.Logits(ctx, triggers.Rows(in.Pool, measure), nil)
 	if err != nil {
@@ -232,9 +236,10 @@ func gap(logits []float32, t int) float64 {
 //
 //	(loss - loss₀)/margin + ln((1 - ASR + 0.05)/(1 - ASR₀ + 0.05))
 //
-// with loss₀ and ASR₀ measured without a trigger, so that classes that out-of-distribution images are drawn to anyway do not stand
-// out. The first term tells classes that are hard to reach apart, the second those that are nearly reached; 0.05 is a
-// share of misses that small pools cannot tell from none.
+// with loss₀ and ASR₀ measured without a trigger, so that classes that out-of-distribution images
+// are drawn to anyway do not stand out. The first term tells classes that are hard to reach apart,
+// the second those that are nearly reached; 0.05 is a share of misses that small pools cannot tell
+// from none.
 func change(kind string, before, after Outcome, margin float64) float64 {
 	loss := (after.Loss - before.Loss) / math.Max(margin, 1)
 	miss := math.Log((1 - after.ASR + 0.05) / (1 - before.ASR + 0.05))
@@ -247,7 +252,8 @@ func change(kind string, before, after Outcome, margin float64) float64 {
 	return loss + miss
 }
 
-// SplitPool draws the images to optimise and to measure on from the pool, without overlap, by the input's seed.
+// SplitPool draws the images to optimise and to measure on from the pool, without overlap, by the
+// input's seed.
 func SplitPool(in Input) (optimise, measure []int, err error) {
 	n, m := in.Settings.Int("optimise"), in.Settings.Int("measure")
 	have := in.Pool.Shape()[0]

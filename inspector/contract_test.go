@@ -85,7 +85,8 @@ func resolved(t testing.TB, d *inspector.Detector, given map[string]any) setting
 	return s
 }
 
-// withReferences gives a detector that holds models against clean ones three of them, untuned as m is, from other draws.
+// withReferences gives a detector that holds models against clean ones three of them, untuned as m
+// is, from other draws.
 func withReferences(t testing.TB, d *inspector.Detector, in inspector.Input) inspector.Input {
 	t.Helper()
 	if d.Evidence == nil || in.Settings.Int("optimise")+in.Settings.Int("measure") > in.Pool.Shape()[0] {
@@ -116,10 +117,12 @@ func inspect(t testing.TB, d *inspector.Detector, in inspector.Input) *inspector
 	return r
 }
 
-// short is a quick inspection: three steps of twelve images, seven images to measure on. K-Arm takes every class it may.
+// short is a quick inspection: three steps of twelve images, seven images to measure on. K-Arm
+// takes every class it may.
 var short = map[string]any{"optimise": 36, "measure": 7, "batch": 12, "arms": 100}
 
-// found lists what a report says of the classes that were inverted, by class, or of the model as a whole under -1.
+// found lists what a report says of the classes that were inverted, by class, or of the model as a
+// whole under -1.
 func found(t testing.TB, r *inspector.Finding) map[int]inspector.ClassResult {
 	t.Helper()
 	out := map[int]inspector.ClassResult{}
@@ -164,7 +167,8 @@ func bits(r *inspector.Finding) string {
 	return b.String()
 }
 
-// The same input gives the same report to the bit, with any number of threads; another seed gives another one.
+// The same input gives the same report to the bit, with any number of threads; another seed gives
+// another one.
 func TestReportsAreDeterministic(t *testing.T) {
 	pool := cliptest.Images(50, 16, 1)
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
@@ -190,8 +194,9 @@ func TestReportsAreDeterministic(t *testing.T) {
 	})
 }
 
-// Classes have no order: permuting the model's permutes the results and nothing else. Rounding differs with the place of a
-// class in a product, and optimising amplifies it, so the reference engine in float64 computes here.
+// Classes have no order: permuting the model's permutes the results and nothing else. Rounding
+// differs with the place of a class in a product, and optimising amplifies it, so the reference
+// engine in float64 computes here.
 func TestPermutingTheClassesPermutesTheScores(t *testing.T) {
 	const size = 16
 	c := cliptest.Tiny(t, plain.New[float64](), size)
@@ -234,7 +239,8 @@ func TestPermutingTheClassesPermutesTheScores(t *testing.T) {
 	})
 }
 
-// A report is complete: a result for every class, finite, the suspect the one of the largest index, the flag by k.
+// A report is complete: a result for every class, finite, the suspect the one of the largest index,
+// the flag by k.
 func TestReportsAreComplete(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), 16)
 	pool := cliptest.Images(50, 16, 3)
@@ -308,7 +314,8 @@ func inspectK(t *testing.T, d *inspector.Detector, in inspector.Input, k float64
 	return inspect(t, d, in)
 }
 
-// What a report says of a recovered trigger is true of it: loss and ASR on the measuring images, its size, its bounds.
+// What a report says of a recovered trigger is true of it: loss and ASR on the measuring images,
+// its size, its bounds.
 func TestRecoveredTriggersDoWhatTheReportSays(t *testing.T) {
 	const size = 16
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), size)

@@ -8,7 +8,8 @@ import (
 	"clipinspector/settings"
 )
 
-// Facts are what is known of an inspection before it runs: what Check and Cost of a Detector are told.
+// Facts are what is known of an inspection before it runs: what Check and Cost of a Detector are
+// told.
 type Facts struct {
 	Model    prompts.Outline
 	Pool     int // images
@@ -16,8 +17,8 @@ type Facts struct {
 	Only     int // classes whose triggers alone are asked for; 0 for a verdict on all; see Input
 }
 
-// CheckPool refuses a pool with fewer images than the settings optimise and measure ask for: the Check of a detector that asks for
-// nothing else.
+// CheckPool refuses a pool with fewer images than the settings optimise and measure ask for: the
+// Check of a detector that asks for nothing else.
 func CheckPool(f Facts) error {
 	return poolHolds(f.Pool, f.Settings.Int("optimise"), f.Settings.Int("measure"))
 }
@@ -29,8 +30,8 @@ func poolHolds(have, n, m int) error {
 	return nil
 }
 
-// OneEpoch is the cost of an inversion of every class that goes once through the images to optimise on, in whole batches, and is
-// measured: the Cost of a detector that does nothing else.
+// OneEpoch is the cost of an inversion of every class that goes once through the images to optimise
+// on, in whole batches, and is measured: the Cost of a detector that does nothing else.
 func OneEpoch(f Facts) clip.Work {
 	s, k := f.Settings, len(f.Model.Classes)
 	n := s.Int("optimise")
@@ -40,7 +41,8 @@ func OneEpoch(f Facts) clip.Work {
 	return w
 }
 
-// Inverted is the work of images that carry a trigger which learns, and of images that carry one. contrast is that of the Inversion.
+// Inverted is the work of images that carry a trigger which learns, and of images that carry one.
+// contrast is that of the Inversion.
 func (f Facts) Inverted(learns, fixed, contrast float64) clip.Work {
 	c := f.Triggered(contrast)
 	return clip.Work{Passes: learns + fixed, FLOP: learns*c.Both() + fixed*c.Forward}

@@ -21,8 +21,10 @@ func facts(m *prompts.Model, in inspector.Input, pool int) inspector.Facts {
 	return inspector.Facts{Model: o, Pool: pool, Settings: in.Settings}
 }
 
-// A detector costs what it says when the suite is planned: no more image passes, and half of them at least where it stops early; the
-// engine sees no more than the report counts (but for a reference that sees images through a tower of its own), and operations are as estimated, but for what passes share.
+// A detector costs what it says when the suite is planned: no more image passes, and half of them
+// at least where it stops early; the engine sees no more than the report counts (but for a
+// reference that sees images through a tower of its own), and operations are as estimated, but for
+// what passes share.
 func TestCostsAreWhatIsCounted(t *testing.T) {
 	e := &counting{Engine: computetest.CPU(t, 2)}
 	c := cliptest.Tiny(t, e, 16)

@@ -14,16 +14,16 @@ import (
 	"clipinspector/triggers"
 )
 
-// Evidence is what a detector measures of a clean reference, to hold delivered models against: made once, kept, and shared by
-// all models of the same learner, encoder and classes.
+// Evidence is what a detector measures of a clean reference, to hold delivered models against: made
+// once, kept, and shared by all models of the same learner, encoder and classes.
 type Evidence struct {
 	// Source is what the reference was tuned on: FromShots or FromPool.
 	Source string `json:"source"`
-	// Accuracy is the share of images that the reference was not tuned on and puts into their class: the labelled one, or the one that
-	// zero-shot CLIP puts a pool image into.
+	// Accuracy is the share of images that the reference was not tuned on and puts into their
+	// class: the labelled one, or the one that zero-shot CLIP puts a pool image into.
 	Accuracy float64 `json:"accuracy"`
-	// Vectors are the class vectors [K][D], of length 1; of a learner whose vectors differ from image to image their means
-	// over pool images. None where the texts are not tuned.
+	// Vectors are the class vectors [K][D], of length 1; of a learner whose vectors differ from
+	// image to image their means over pool images. None where the texts are not tuned.
 	Vectors [][]float64 `json:"vectors,omitempty"`
 	// Trial is how many images each of many classes was tried on; 0 for few classes.
 	Trial int `json:"trial,omitempty"`
@@ -67,11 +67,12 @@ func restricted(all []*Evidence, classes []int) []*Evidence {
 	return out
 }
 
-// vectorImages is how many pool images the class vectors of a conditional learner are averaged over.
+// vectorImages is how many pool images the class vectors of a conditional learner are averaged
+// over.
 const vectorImages = 64
 
-// classVectors returns the class vectors [K][D] that tuning has moved; nil where the learner leaves the texts alone. It also
-// returns how many images went through the model.
+// classVectors returns the class vectors [K][D] that tuning has moved; nil where the learner leaves
+// the texts alone. It also returns how many images went through the model.
 func classVectors(ctx context.Context, in Input, images []int) ([][]float64, int64, error) {
 	m := in.Model
 	switch {
@@ -98,7 +99,8 @@ func classVectors(ctx context.Context, in Input, images []int) ([][]float64, int
 	return out, int64(len(images)), nil
 }
 
-// common returns what the texts of all classes have in common: the mean of zero-shot CLIP's class vectors, scaled to length 1.
+// common returns what the texts of all classes have in common: the mean of zero-shot CLIP's class
+// vectors, scaled to length 1.
 func common(untouched *prompts.Model) ([]float64, error) {
 	v, err := vectors(untouched)
 	if err != nil {
@@ -114,8 +116,8 @@ func common(untouched *prompts.Model) ([]float64, error) {
 	return q, nil
 }
 
-// apart returns for each class what tells it from the others: its vector less the mean of the others', without what all texts
-// have in common (q, of length 1).
+// apart returns for each class what tells it from the others: its vector less the mean of the
+// others', without what all texts have in common (q, of length 1).
 func apart(w [][]float64, q []float64) [][]float64 {
 	k := len(w)
 	sum := make([]float64, len(q))
@@ -134,13 +136,15 @@ func apart(w [][]float64, q []float64) [][]float64 {
 	return out
 }
 
-// apartness returns for each class by how much more it stands apart from the others than references have it in the same direction:
+// apartness returns for each class by how much more it stands apart from the others than references
+// have it in the same direction:
 //
 //	ln |v_c| - ln( r_c · v_c / |v_c| )
 //
-// with v_c what tells the class from the others in the model and r_c what does on the mean over the references (see apart). It is 0 when
-// both agree, and grows when the class is farther out, or in a direction of its own. A direction in which references do not set the
-// class apart at all counts as the hundredth part of the distance.
+// with v_c what tells the class from the others in the model and r_c what does on the mean over the
+// references (see apart). It is 0 when both agree, and grows when the class is farther out, or in a
+// direction of its own. A direction in which references do not set the class apart at all counts as
+// the hundredth part of the distance.
 func apartness(v [][]float64, references ...[][]float64) []float64 {
 	out := make([]float64, len(v))
 	for c := range v {
@@ -180,9 +184,10 @@ func vectors(m *prompts.Model) ([][]float64, error) {
 	return out, nil
 }
 
-// FirstOpinion returns the class whose vector stands apart most from the others, beyond what zero-shot CLIP's do, and its index among the
-// classes: what can be said of a model before any reference is made and any image is looked at. The class is -1 where the texts are not
-// tuned, are others for each image, or hold a number that is not finite.
+// FirstOpinion returns the class whose vector stands apart most from the others, beyond what
+// zero-shot CLIP's do, and its index among the classes: what can be said of a model before any
+// reference is made and any image is looked at. The class is -1 where the texts are not tuned, are
+// others for each image, or hold a number that is not finite.
 func FirstOpinion(m *prompts.Model, s settings.Values) (class int, index float64, err error) {
 	if m.Learner.FixedTexts || m.Learner.Conditional || len(m.Classes) < 3 {
 		return -1, 0, nil

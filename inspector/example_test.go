@@ -15,7 +15,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// The detector of docs/extending.md. It is registered in this test only, so that the contract runs over it as well.
+// The detector of docs/extending.md. It is registered in this test only, so that the contract runs
+// over it as well.
 
 func init() {
 	inspector.Register(&inspector.Detector{

@@ -52,8 +52,9 @@ type surveyed struct {
 	lifts   [][]float64
 }
 
-// Explain takes a second look at classes of a model and says which kind of trigger each answers to. It returns the number of images that
-// went through the model, or through zero-shot CLIP where that has a tower of its own.
+// Explain takes a second look at classes of a model and says which kind of trigger each answers to.
+// It returns the number of images that went through the model, or through zero-shot CLIP where that
+// has a tower of its own.
 func Explain(ctx context.Context, in Input, s settings.Values, classes ...int) ([]Explanation, int64, error) {
 	e, err := newExplainer(in, s)
 	if err != nil {
@@ -142,8 +143,9 @@ func sizeOf(kind string, t triggers.Trigger) float64 {
 	return s.LInf
 }
 
-// strongest is the family with the most evidence, unless one that takes precedence has at least a share of that: a warp, to which no
-// backdoor answers but one of warps, while one of warps answers to blurs and shades of any kind; then a perturbation, which is seen least.
+// strongest is the family with the most evidence, unless one that takes precedence has at least a
+// share of that: a warp, to which no backdoor answers but one of warps, while one of warps answers
+// to blurs and shades of any kind; then a perturbation, which is seen least.
 func strongest(families []FamilyFinding, share float64) (chosen int) {
 	for i, f := range families {
 		if f.Evidence() > families[chosen].Evidence() {
@@ -160,8 +162,8 @@ func strongest(families []FamilyFinding, share float64) (chosen int) {
 	return chosen
 }
 
-// sized looks for the smallest budget that works: among those below the middle one where that works, else among those above. Where none
-// does it is the one that succeeds most.
+// sized looks for the smallest budget that works: among those below the middle one where that
+// works, else among those above. Where none does it is the one that succeeds most.
 func (e *explainer) sized(ctx context.Context, f *surveyed, c int, middle recovered) (recovered, error) {
 	works := func(r recovered) bool { return r.asr >= e.s.Float("asr") }
 	at := len(f.sizes) / 2
@@ -189,7 +191,8 @@ func (e *explainer) sized(ctx context.Context, f *surveyed, c int, middle recove
 	return best, nil
 }
 
-// controls aims the same inversion at other classes, those that the family moves most, and at the class in zero-shot CLIP.
+// controls aims the same inversion at other classes, those that the family moves most, and at the
+// class in zero-shot CLIP.
 func (e *explainer) controls(ctx context.Context, f *surveyed, x *Explanation) error {
 	var others []int
 	for c := range e.Model.Classes {
@@ -243,7 +246,8 @@ func (f *surveyed) lift(c int) (mean float64) {
 	return mean
 }
 
-// spread is the share of the members that move a class at least half as much as the best quarter does.
+// spread is the share of the members that move a class at least half as much as the best quarter
+// does.
 func (f *surveyed) spread(c int) float64 {
 	n, half := 0, f.lift(c)/2
 	for _, l := range f.lifts {
@@ -254,8 +258,8 @@ func (f *surveyed) spread(c int) float64 {
 	return float64(n) / float64(len(f.lifts))
 }
 
-// survey draws members of a family and measures by how much more, in logits, each moves images towards each class in the model than in
-// zero-shot CLIP.
+// survey draws members of a family and measures by how much more, in logits, each moves images
+// towards each class in the model than in zero-shot CLIP.
 func (e *explainer) survey(ctx context.Context, f family) (*surveyed, error) {
 	v := &surveyed{family: f}
 	rng := random.Stream("explain", f.kind, e.Seed)
@@ -301,7 +305,8 @@ func (e *explainer) survey(ctx context.Context, f family) (*surveyed, error) {
 	return v, nil
 }
 
-// answers returns the logits [N*K] of the model and of zero-shot CLIP on images, and counts the passes.
+// answers returns the logits [N*K] of the model and of zero-shot CLIP on images, and counts the
+// passes.
 func (e *explainer) answers(ctx context.Context, images *tensor.Dense) (model, zero []float32, err error) {
 	var m, z *tensor.Dense
 	e.passes += int64(images.Shape()[0])
@@ -368,7 +373,8 @@ func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, 
 	return out, nil
 }
 
-// around draws members of a family as they are, and others, at budgets from the second one on, that it fits to a class.
+// around draws members of a family as they are, and others, at budgets from the second one on, that
+// it fits to a class.
 func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted int) (out []triggers.Trigger, err error) {
 	rng := random.Stream("around", f.kind, e.Seed)
 	for range drawn {
@@ -385,7 +391,8 @@ func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted int) 
 	return out, err
 }
 
-// invert fits a trigger of a family to a class of a model from each of some starts, all in one inversion.
+// invert fits a trigger of a family to a class of a model from each of some starts, all in one
+// inversion.
 func (e *explainer) invert(ctx context.Context, m *prompts.Model, f family, c int, starts ...[]*tensor.Dense) ([]Outcome, error) {
 	batch := min(e.s.Int("batch"), len(e.optimise))
 	steps := max(1, e.s.Int("optimise")/batch)

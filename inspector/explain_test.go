@@ -32,7 +32,8 @@ func explain(t *testing.T, in inspector.Input, class int, given map[string]any) 
 	return x[0], passes
 }
 
-// tunedOnMini tunes a model of the mini world's pets over the small CLIP, poisoned by an attack or clean, and returns it with its target.
+// tunedOnMini tunes a model of the mini world's pets over the small CLIP, poisoned by an attack or
+// clean, and returns it with its target.
 func tunedOnMini(t *testing.T, c *clip.Model, attack string, given map[string]any) (m *prompts.Model, target int) {
 	t.Helper()
 	const size, seed = 36, 700
@@ -117,7 +118,8 @@ func TestExplainNamesWhatWasPlanted(t *testing.T) {
 	}
 }
 
-// The recovered trigger does what the explanation says, the same input gives the same to the bit, and the work stays within its estimate.
+// The recovered trigger does what the explanation says, the same input gives the same to the bit,
+// and the work stays within its estimate.
 func TestExplanationsAreWhatTheySay(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	m, _ := planted(t, c, patch(3))

@@ -8,15 +8,17 @@ import (
 	"clipinspector/triggers"
 )
 
-// FamilyFinding is what Explain found out about one class and one family of triggers. Lift and Gain are in units of how far a class lies
-// behind the likeliest one on an image without a trigger, on the mean over the classes.
+// FamilyFinding is what Explain found out about one class and one family of triggers. Lift and Gain
+// are in units of how far a class lies behind the likeliest one on an image without a trigger, on
+// the mean over the classes.
 type FamilyFinding struct {
 	Kind string
-	// Lift is by how much more typical members, to which nothing was fitted, move images towards the class in the model than in zero-shot
-	// CLIP: the mean over the best quarter of the draws. A universal adversarial perturbation is no typical member.
+	// Lift is by how much more typical members, to which nothing was fitted, move images towards
+	// the class in the model than in zero-shot CLIP: the mean over the best quarter of the draws. A
+	// universal adversarial perturbation is no typical member.
 	Lift float64
-	// Gain is by how much farther ahead of the others the class is in the model than in zero-shot CLIP on images with the trigger that was
-	// fitted at the family's middle budget.
+	// Gain is by how much farther ahead of the others the class is in the model than in zero-shot
+	// CLIP on images with the trigger that was fitted at the family's middle budget.
 	Gain float64
 	ASR  float64 // of that trigger, on images that it was not fitted to
 }
@@ -28,22 +30,25 @@ func (f FamilyFinding) Evidence() float64 { return 2*f.Lift + f.Gain }
 type Explanation struct {
 	Class int
 	Kind  string // one of Kinds, or KindNone
-	// Strongest is the kind with the most evidence, whether that is enough or not; Families has all, as Kinds lists them.
+	// Strongest is the kind with the most evidence, whether that is enough or not; Families has
+	// all, as Kinds lists them.
 	Strongest string
 	Families  []FamilyFinding
-	// Trigger is the recovered one, of the strongest kind. What explains the class is fitted at other budgets, and this is the smallest that
-	// works or, where none does, the one that succeeds most; else it is that of the middle budget. What follows is measured on images that
-	// it was not fitted to.
+	// Trigger is the recovered one, of the strongest kind. What explains the class is fitted at
+	// other budgets, and this is the smallest that works or, where none does, the one that succeeds
+	// most; else it is that of the middle budget. What follows is measured on images that it was
+	// not fitted to.
 	Trigger  triggers.Trigger
 	Size     float64 // in the kind's own unit, see SizeUnit
 	ASR      float64
 	ZeroShot float64 // its success under zero-shot CLIP
 	PSNR     float64 // dB
 	SSIM     float64
-	// Controls, by the same inversion at the middle budget: the largest success among other classes that it aims at, and that on zero-shot
-	// CLIP itself; NaN where none was made.
+	// Controls, by the same inversion at the middle budget: the largest success among other classes
+	// that it aims at, and that on zero-shot CLIP itself; NaN where none was made.
 	Others, Untouched float64
-	// Anywhere, of a patch: half of all typical patches, wherever they lie, move the class at least half as much as the best do.
+	// Anywhere, of a patch: half of all typical patches, wherever they lie, move the class at least
+	// half as much as the best do.
 	Anywhere bool
 }
 

@@ -24,14 +24,16 @@ const (
 // Kinds lists the kinds of trigger that Explain tells apart, in the order in which it shows them.
 var Kinds = []string{KindPatch, KindBlend, KindPerturbation, KindWarp, KindWave}
 
-// family is one kind of trigger: what its members look like and how one of them is fitted to a model. A member is a list of variables, of
-// which those that learn come first; the others say where it is and how strong.
+// family is one kind of trigger: what its members look like and how one of them is fitted to a
+// model. A member is a list of variables, of which those that learn come first; the others say
+// where it is and how strong.
 type family struct {
 	kind   string
 	starts int       // how many members are fitted, of which the best counts
 	rate   float64   // Adam's, of variables that span about one unit
 	sizes  []float64 // budgets that are tried, ascending: sides and displacements as shares of the image's side, opacities, amplitudes
-	// draw draws a member of typical strength for images of side size; other are pictures [N,3,S,S] that it may be made of.
+	// draw draws a member of typical strength for images of side size; other are pictures [N,3,S,S]
+	// that it may be made of.
 	draw func(size int, other *tensor.Dense, rng *rand.Rand) []*tensor.Dense
 	// sized is the member with another budget.
 	sized func(v []*tensor.Dense, size int, budget float64) []*tensor.Dense
@@ -213,7 +215,8 @@ func squareOf(mask *tensor.Dense) (x, y, side int) {
 	return first % size, first / size, int(math.Round(math.Sqrt(float64(count))))
 }
 
-// warpTables are what enlarges control points to a field [S*S,points] and the grid that displaces nothing [S*S,2].
+// warpTables are what enlarges control points to a field [S*S,points] and the grid that displaces
+// nothing [S*S,2].
 func warpTables(size int) (enlarge, rest []float32) {
 	const n = warpPoints * warpPoints
 	enlarge = make([]float32, size*size*n)
@@ -230,8 +233,8 @@ func warpTables(size int) (enlarge, rest []float32) {
 	return enlarge, rest
 }
 
-// warpScale is what control points [2,points] are multiplied by, in the units of a grid, to displace pixels by a share of the image's side
-// on the mean.
+// warpScale is what control points [2,points] are multiplied by, in the units of a grid, to
+// displace pixels by a share of the image's side on the mean.
 func warpScale(control []float32, size int, displacement float64) float64 {
 	const n = warpPoints * warpPoints
 	wide := make([]float64, len(control))

@@ -13,8 +13,9 @@ import (
 	"clipinspector/triggers"
 )
 
-// Of every family: what is optimised shows images as the trigger does that is made of it, members keep to the range of pixels, another
-// budget changes how much a member changes, and a gradient step downhill goes downhill for a patch as for a warp.
+// Of every family: what is optimised shows images as the trigger does that is made of it, members
+// keep to the range of pixels, another budget changes how much a member changes, and a gradient
+// step downhill goes downhill for a patch as for a warp.
 func TestFamiliesShowWhatTheirTriggersShow(t *testing.T) {
 	e, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {

@@ -17,7 +17,8 @@ func IndexRule(def string) settings.Param {
 	return settings.Param{Name: "index", Doc: "how outliers are measured: studentized (K-corrected outlier test) or mad (Neural Cleanse's median absolute deviation)", Default: def, Choices: []string{"studentized", "mad"}}
 }
 
-// Indices returns the anomaly index of each class's score by the named rule; lower scores are more suspicious.
+// Indices returns the anomaly index of each class's score by the named rule; lower scores are more
+// suspicious.
 func Indices(rule string, scores []float64) []float64 {
 	switch rule {
 	case "studentized":
@@ -28,16 +29,18 @@ func Indices(rule string, scores []float64) []float64 {
 	panic(fmt.Sprintf("inspector: unknown rule %q", rule))
 }
 
-// studentized returns for each score how surprising its distance below the others is, in standard deviations of a normal
-// distribution, corrected for the number of classes K. It is Grubbs' outlier test (Technometrics 1969) on a normal scale:
+// studentized returns for each score how surprising its distance below the others is, in standard
+// deviations of a normal distribution, corrected for the number of classes K. It is Grubbs' outlier
+// test (Technometrics 1969) on a normal scale:
 //
 //	t_c = (mean of the others - s_c) / (their standard deviation * sqrt(1 + 1/(K-1)))
 //	p_c = P(T > t_c), T Student's with K-2 degrees of freedom: exact for normal scores
 //	index_c = z with P(Z > z) = 1 - (1-p_c)^K
 //
-// The largest index of a model without an outlier exceeds k with a probability of about P(Z > k), 2.3 % for k = 2, for any number
-// of classes; scale and shift of the scores do not matter. With fewer than three scores, or when the others are all equal
-// and s_c is not below them, an index is 0; an infinite or undefined score counts as not suspicious and is left out of the others.
+// The largest index of a model without an outlier exceeds k with a probability of about P(Z > k),
+// 2.3 % for k = 2, for any number of classes; scale and shift of the scores do not matter. With
+// fewer than three scores, or when the others are all equal and s_c is not below them, an index is
+// 0; an infinite or undefined score counts as not suspicious and is left out of the others.
 func studentized(scores []float64) []float64 {
 	index := make([]float64, len(scores))
 	var finite []int
@@ -73,27 +76,31 @@ func studentized(scores []float64) []float64 {
 	return index
 }
 
-// Power is a magnitude of each class that is larger for more suspicious ones and has a zero, and the shape of the Gamma distribution that it
-// follows, at any scale, over the classes of a clean model.
+// Power is a magnitude of each class that is larger for more suspicious ones and has a zero, and
+// the shape of the Gamma distribution that it follows, at any scale, over the classes of a clean
+// model.
 type Power struct {
 	Values []float64 // by class, at least 0
 	Shape  float64   // positive; smaller for heavier tails
 }
 
-// Ratio returns for each class how surprising its most surprising power is beside the mean of the other classes', in standard
-// deviations of a normal distribution and corrected for the number K of classes and m of powers (Bonferroni, the powers of a class
-// being related in no known way). Powers of classes without a backdoor are taken to be Gamma distributed with a known shape and any scale,
-// whose ratios are Fisher's; with shape 1, exponential powers, it is close to Fisher's test of the largest peak of a periodogram (Proc. R. Soc.
-// A 1929):
+// Ratio returns for each class how surprising its most surprising power is beside the mean of the
+// other classes', in standard deviations of a normal distribution and corrected for the number K of
+// classes and m of powers (Bonferroni, the powers of a class being related in no known way). Powers
+// of classes without a backdoor are taken to be Gamma distributed with a known shape and any scale,
+// whose ratios are Fisher's; with shape 1, exponential powers, it is close to Fisher's test of the
+// largest peak of a periodogram (Proc. R. Soc. A 1929):
 //
 //	r_c = x_c / mean of the others, for each power x
 //	p_c = the least P(F > r_c) over the powers, F Fisher's with 2 shape and 2 shape (K-1) degrees of freedom
 //	index_c = z with P(Z > z) = 1 - (1-p_c)^(K m)
 //
-// Unlike Studentized it need not estimate the spread from K-1 classes, which a second outlier would widen: the shape is known
-// beforehand. The largest index of a model without an outlier exceeds k with a probability of about P(Z > k), at most, for any K and
-// any scale; a power has a zero, so shifts mean nothing. A power with fewer than three values, or of which the others are all 0, says nothing about a class; a
-// negative, infinite or undefined value counts as not suspicious and is left out. A class of which no power says anything has index 0.
+// Unlike Studentized it need not estimate the spread from K-1 classes, which a second outlier would
+// widen: the shape is known beforehand. The largest index of a model without an outlier exceeds k
+// with a probability of about P(Z > k), at most, for any K and any scale; a power has a zero, so
+// shifts mean nothing. A power with fewer than three values, or of which the others are all 0, says
+// nothing about a class; a negative, infinite or undefined value counts as not suspicious and is
+// left out. A class of which no power says anything has index 0.
 func Ratio(powers ...Power) []float64 {
 	if len(powers) == 0 {
 		return nil
@@ -117,8 +124,8 @@ func Ratio(powers ...Power) []float64 {
 	return index
 }
 
-// tails puts into below and above the probabilities of a smaller and a larger ratio than each class has, where it is more surprising than what
-// is there, and returns how many classes have a value.
+// tails puts into below and above the probabilities of a smaller and a larger ratio than each class
+// has, where it is more surprising than what is there, and returns how many classes have a value.
 func (x Power) tails(below, above []float64) int {
 	sum, n := 0.0, 0
 	valid := func(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
@@ -147,12 +154,13 @@ func (x Power) tails(below, above []float64) int {
 	return n
 }
 
-// BoundIndex is the index of a method that holds a trigger's size against a fixed bound instead of against other classes:
+// BoundIndex is the index of a method that holds a trigger's size against a fixed bound instead of
+// against other classes:
 //
 //	K + log2(bound / size)
 //
-// within ±37, so that it exceeds K exactly when the size is below the bound, and each halving of the size adds one. An infinite or
-// undefined size gets the lowest index.
+// within ±37, so that it exceeds K exactly when the size is below the bound, and each halving of
+// the size adds one. An infinite or undefined size gets the lowest index.
 func BoundIndex(size, bound float64) float64 {
 	if math.IsNaN(size) {
 		return -maxIndex
@@ -177,10 +185,11 @@ func normalQuantile(p float64) float64 {
 	return (lo + hi) / 2
 }
 
-// mad returns Neural Cleanse's anomaly index of each score (Wang et al., IEEE S&P 2019): the distance below the median in units
-// of 1.4826 times the median absolute deviation, negative above the median; medians of an even number are the mean of the
-// middle two. When the deviation is 0 the index is 0 at the median and ±37 elsewhere. An infinite or undefined score counts
-// as the largest and gets index 0.
+// mad returns Neural Cleanse's anomaly index of each score (Wang et al., IEEE S&P 2019): the
+// distance below the median in units of 1.4826 times the median absolute deviation, negative above
+// the median; medians of an even number are the mean of the middle two. When the deviation is 0 the
+// index is 0 at the median and ±37 elsewhere. An infinite or undefined score counts as the largest
+// and gets index 0.
 func mad(scores []float64) []float64 {
 	index := make([]float64, len(scores))
 	var finite []float64

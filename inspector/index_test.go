@@ -69,7 +69,8 @@ func TestRatioHoldsItsFalsePositiveRate(t *testing.T) {
 	}
 }
 
-// A second outlier hides the first from a rule that estimates the spread, not from one that knows the shape.
+// A second outlier hides the first from a rule that estimates the spread, not from one that knows
+// the shape.
 func TestRatioSeesTwoOutliers(t *testing.T) {
 	x := []float64{1, 0.8, 1.2, 0.9, 1.1, 1, 0.7, 9, 9}
 	scores := make([]float64, len(x))
@@ -87,7 +88,8 @@ func TestRatioSeesTwoOutliers(t *testing.T) {
 	}
 }
 
-// P(F > 4.46) = 0.05 for 2 and 8 degrees of freedom, from a printed table: with shape 1, five classes and a ratio of 4.459.
+// P(F > 4.46) = 0.05 for 2 and 8 degrees of freedom, from a printed table: with shape 1, five
+// classes and a ratio of 4.459.
 func TestRatioKnownValue(t *testing.T) {
 	index := Ratio(Power{[]float64{4.459, 0.5, 1.5, 1.2, 0.8}, 1})
 	want := 1 - math.Pow(0.95, 5)
@@ -113,8 +115,9 @@ func TestRatioKnownValue(t *testing.T) {
 	}
 }
 
-// Two powers are corrected for each other: the rate of false positives is the nominal one when they know nothing of each other and
-// about half of it when they say the same, and a class that stands out in one of them alone is found.
+// Two powers are corrected for each other: the rate of false positives is the nominal one when they
+// know nothing of each other and about half of it when they say the same, and a class that stands
+// out in one of them alone is found.
 func TestRatioOfTwoPowers(t *testing.T) {
 	const models, classes = 4000, 10
 	want := 0.5 * math.Erfc(K/math.Sqrt2)
@@ -187,7 +190,8 @@ func TestIndicesIgnoreScaleAndShift(t *testing.T) {
 	}
 }
 
-// Against values computed by hand: scores 1..4 and 100 with the median 3 and a deviation of 1; and a t of known quantile.
+// Against values computed by hand: scores 1..4 and 100 with the median 3 and a deviation of 1; and
+// a t of known quantile.
 func TestIndicesKnownValues(t *testing.T) {
 	got := mad([]float64{1, 2, 3, 4, -97})
 	for i, want := range []float64{1 / 1.4826, 0, -1 / 1.4826, -2 / 1.4826, 37} { // median 2, deviations 1 0 1 2 99
@@ -195,7 +199,8 @@ func TestIndicesKnownValues(t *testing.T) {
 			t.Errorf("MAD index %d is %v, want %v", i, got[i], want)
 		}
 	}
-	// K = 4, others -1 0 1: mean 0, sd 1, t = 4.302653*sqrt(4/3)/sqrt(4/3) has a one-sided p of 0.025 with 2 degrees of freedom.
+	// K = 4, others -1 0 1: mean 0, sd 1, t = 4.302653*sqrt(4/3)/sqrt(4/3) has a one-sided p of
+	// 0.025 with 2 degrees of freedom.
 	s := []float64{-1, 0, 1, -4.302652729696142 * math.Sqrt(4.0/3)}
 	p := 1 - math.Pow(1-0.025, 4)
 	if z := studentized(s)[3]; math.Abs(0.5*math.Erfc(z/math.Sqrt2)-p) > 1e-6 {

@@ -19,7 +19,8 @@ import (
 	"clipinspector/triggers/triggertest"
 )
 
-// The gradient that CI follows, of the margin through the whole model to the perturbations of all classes, is right.
+// The gradient that CI follows, of the margin through the whole model to the perturbations of all
+// classes, is right.
 func TestCIFollowsItsGradient(t *testing.T) {
 	const size, images, classes = 8, 2, 2
 	for _, learner := range []string{"coop", "cocoop", "maple"} {
@@ -113,7 +114,8 @@ func indices(from, to int) []int {
 	return out
 }
 
-// On the same images again and again the loss of every class falls, inside the box, and stays down on other images.
+// On the same images again and again the loss of every class falls, inside the box, and stays down
+// on other images.
 func TestTheLossFalls(t *testing.T) {
 	const size, epsilon = 16, 16.0 / 255
 	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 2), size), "coop", cliptest.Classes)
@@ -167,8 +169,8 @@ func ciSettings(t *testing.T) map[string]any {
 	return input(t, ci, nil, nil, nil).Settings
 }
 
-// Before and After enclose an update: After of a round is Before of the next, and the controller's averages are of the state
-// before.
+// Before and After enclose an update: After of a round is Before of the next, and the controller's
+// averages are of the state before.
 func TestControllersSeeEveryUpdate(t *testing.T) {
 	const size = 8
 	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 1), size), "coop", cliptest.Classes[:3])
@@ -200,7 +202,8 @@ func equal(a, b []*tensor.Dense) bool {
 	})
 }
 
-// A class that is done keeps its variables while the others go on, and what a controller sets or keeps is what counts.
+// A class that is done keeps its variables while the others go on, and what a controller sets or
+// keeps is what counts.
 func TestControllersSteerTheirClass(t *testing.T) {
 	const size, rounds = 8, 6
 	m := untuned(t, cliptest.Tiny(t, computetest.CPU(t, 1), size), "coop", cliptest.Classes[:4])

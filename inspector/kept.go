@@ -10,7 +10,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// Kept keeps what is finished of an inspection that may be stopped. The same input finds it again under the same name.
+// Kept keeps what is finished of an inspection that may be stopped. The same input finds it again
+// under the same name.
 type Kept interface {
 	// Load returns what was saved; nil where there is nothing.
 	Load(name string) ([]byte, error)
@@ -29,7 +30,8 @@ func (inv *Inversion) keptAs(c *class) string {
 	return fmt.Sprintf("class-%d-rounds-%d-of-%d-images-%d", c.target, inv.last(), inv.Rounds, inv.Batch)
 }
 
-// keeps tells whether classes are kept as they are finished. Those that a controller steers are not.
+// keeps tells whether classes are kept as they are finished. Those that a controller steers are
+// not.
 func (inv *Inversion) keeps(in Input) bool { return in.Kept != nil && inv.Control == nil }
 
 // keep saves the classes of a group that is finished.
@@ -54,7 +56,8 @@ func (inv *Inversion) keep(in Input, group []*class) error {
 	return nil
 }
 
-// recall fills in the classes that were finished before, and returns the others. What does not fit the inversion is done again.
+// recall fills in the classes that were finished before, and returns the others. What does not fit
+// the inversion is done again.
 func (inv *Inversion) recall(in Input, classes []*class, start []*tensor.Dense) (left []*class, err error) {
 	if !inv.keeps(in) {
 		return classes, nil

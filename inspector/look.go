@@ -20,24 +20,29 @@ import (
 const (
 	// probeImages is how many pool images a model is tried on before anything is inverted.
 	probeImages = 8
-	// mostNorm is how many times the largest norm of CLIP's token embeddings a vector of a tuned prompt may have. Prompts that were tuned,
-	// ours and delivered ones, have norms of at most 2 to 10 times that of the longest token; a poisoner who goes beyond gains nothing but
-	// sums that overflow.
+	// mostNorm is how many times the largest norm of CLIP's token embeddings a vector of a tuned
+	// prompt may have. Prompts that were tuned, ours and delivered ones, have norms of at most 2 to
+	// 10 times that of the longest token; a poisoner who goes beyond gains nothing but sums that
+	// overflow.
 	mostNorm = 100
-	// twin is the cosine of two class vectors from which they are one class: the logits of two such classes differ by at most 0.1 times
-	// CLIP's scale on any image, the margin that detectors ask for. The nearest two of the mini grid's tuned classes have 0.89.
+	// twin is the cosine of two class vectors from which they are one class: the logits of two such
+	// classes differ by at most 0.1 times CLIP's scale on any image, the margin that detectors ask
+	// for. The nearest two of the mini grid's tuned classes have 0.89.
 	twin = 0.995
 	// equal is the cosine from which one vector stands for both.
 	equal = 1 - 1e-6
-	// mostTwins is how many distinct vectors one class may have: each takes an inspection of its own.
+	// mostTwins is how many distinct vectors one class may have: each takes an inspection of its
+	// own.
 	mostTwins = 8
 )
 
-// Look is Inspect for a model of a stranger, in suites and audits alike. It gives no verdict where a number is undefined: a context or a
-// weight that no tuning makes, a class vector, logit, loss, success rate, score or index that is not finite is Unsure, with the class and
-// the reason. Classes of one name, and those with nearly equal vectors, are one class: each would hide the other, since neither is told
-// from its twin by any trigger. It is judged by its most suspicious member; the others have no result. The few images that the model is
-// tried on beforehand are not counted as image passes.
+// Look is Inspect for a model of a stranger, in suites and audits alike. It gives no verdict where
+// a number is undefined: a context or a weight that no tuning makes, a class vector, logit, loss,
+// success rate, score or index that is not finite is Unsure, with the class and the reason. Classes
+// of one name, and those with nearly equal vectors, are one class: each would hide the other, since
+// neither is told from its twin by any trigger. It is judged by its most suspicious member; the
+// others have no result. The few images that the model is tried on beforehand are not counted as
+// image passes.
 func (d *Detector) Look(ctx context.Context, in Input) (*Finding, error) {
 	groups, doubt, err := d.sight(ctx, in)
 	switch {
@@ -74,14 +79,15 @@ func (d *Detector) Look(ctx context.Context, in Input) (*Finding, error) {
 	return whole, nil
 }
 
-// Doubt says why Look cannot tell of a model before anything is inverted or held against references; empty where it goes on.
+// Doubt says why Look cannot tell of a model before anything is inverted or held against
+// references; empty where it goes on.
 func (d *Detector) Doubt(ctx context.Context, in Input) (string, error) {
 	_, doubt, err := d.sight(ctx, in)
 	return doubt, err
 }
 
-// sight is what there is to see of a model before anything is inverted: its groups of twins, unless the detector looks at no classes, and the
-// reason for which it gets no verdict, empty for none.
+// sight is what there is to see of a model before anything is inverted: its groups of twins, unless
+// the detector looks at no classes, and the reason for which it gets no verdict, empty for none.
 func (d *Detector) sight(ctx context.Context, in Input) (groups []group, doubt string, err error) {
 	doubt, vectors, err := probe(ctx, in)
 	if err != nil || doubt != "" || d.Classless {
@@ -113,8 +119,8 @@ func mostDistinct(groups []group) int {
 	return most
 }
 
-// Witness is Evidence for a model whose classes may have twins, as Look finds them: of each group the first member is measured, among those of
-// the others, and its twins have what it has.
+// Witness is Evidence for a model whose classes may have twins, as Look finds them: of each group
+// the first member is measured, among those of the others, and its twins have what it has.
 func (d *Detector) Witness(ctx context.Context, in Input) (*Evidence, int64, error) {
 	_, vectors, err := probe(ctx, in)
 	if err != nil {
@@ -144,7 +150,8 @@ func (d *Detector) Witness(ctx context.Context, in Input) (*Evidence, int64, err
 	return restricted([]*Evidence{e}, at)[0], passes, nil
 }
 
-// take adds what was found with one member of each group: of a group the most suspicious member stays.
+// take adds what was found with one member of each group: of a group the most suspicious member
+// stays.
 func (r *Finding) take(part *Finding, members []int, groups []group, first bool) {
 	for j, c := range part.Classes {
 		now := members[j]
@@ -177,8 +184,8 @@ func ruledOut() ClassResult {
 	return ClassResult{Loss: none, ASR: none, Norm: none, Score: none, Index: -maxIndex}
 }
 
-// probe looks for what makes a model's numbers undefined, and returns its class vectors [K][D], those of a conditional learner averaged
-// over the pool's first images.
+// probe looks for what makes a model's numbers undefined, and returns its class vectors [K][D],
+// those of a conditional learner averaged over the pool's first images.
 func probe(ctx context.Context, in Input) (doubt string, vectors [][]float64, err error) {
 	m := in.Model
 	if doubt, err = improbable(m); doubt != "" || err != nil {
@@ -232,8 +239,9 @@ func Undefined(m *prompts.Model, logits *tensor.Dense) string {
 	return ""
 }
 
-// improbable says which tensor of a model is none that tuning makes: each row of a prompt, or of what prompts are computed by, is held
-// against the longest token embedding; of a learner that tunes weights, against the longest row of the same weights before.
+// improbable says which tensor of a model is none that tuning makes: each row of a prompt, or of
+// what prompts are computed by, is held against the longest token embedding; of a learner that
+// tunes weights, against the longest row of the same weights before.
 func improbable(m *prompts.Model) (string, error) {
 	bound := func(string) float64 { return mostNorm * m.CLIP.LongestToken() }
 	if m.Learner.Weights != nil {
@@ -278,8 +286,8 @@ func longestRow(t *tensor.Dense) float64 {
 	return most
 }
 
-// settled makes a report unsure where what it says of an inverted class, or of the model, is not finite. A class without a trigger was
-// ruled out on purpose.
+// settled makes a report unsure where what it says of an inverted class, or of the model, is not
+// finite. A class without a trigger was ruled out on purpose.
 func settled(m *prompts.Model, r *Finding) *Finding {
 	if r == nil {
 		return nil
@@ -313,8 +321,8 @@ func settled(m *prompts.Model, r *Finding) *Finding {
 // group is the classes that are one: all of them, and those with vectors of their own.
 type group struct{ all, distinct []int }
 
-// twins groups the classes that have one name, but for case and spaces, or nearly one vector of length 1 as one of a group. Groups are in
-// the order of their first classes.
+// twins groups the classes that have one name, but for case and spaces, or nearly one vector of
+// length 1 as one of a group. Groups are in the order of their first classes.
 func twins(names []string, vectors [][]float64) (out []group) {
 	byName := map[string]int{}
 	for c, name := range names {

@@ -35,8 +35,9 @@ func lookWorld(t testing.TB) (*clip.Model, *tensor.Dense) {
 	return cliptest.Tiny(t, computetest.CPU(t, 1), 16), cliptest.Images(43, 16, 1)
 }
 
-// Whatever the learner and the detector: a tensor with a number that is none, one of a size that no tuning makes, and one whose sums
-// overflow give no verdict but "cannot tell", with the tensor's name; the model as it was drawn gets a verdict.
+// Whatever the learner and the detector: a tensor with a number that is none, one of a size that no
+// tuning makes, and one whose sums overflow give no verdict but "cannot tell", with the tensor's
+// name; the model as it was drawn gets a verdict.
 func TestUndefinedNumbersAreNeverClean(t *testing.T) {
 	c, pool := lookWorld(t)
 	for _, l := range prompts.Learners() {
@@ -65,7 +66,8 @@ func TestUndefinedNumbersAreNeverClean(t *testing.T) {
 	}
 }
 
-// A class that stands in the list twice is judged as it is without its twin, and the twin is named; a list of twins gets no verdict.
+// A class that stands in the list twice is judged as it is without its twin, and the twin is named;
+// a list of twins gets no verdict.
 func TestTwinsAreOneClass(t *testing.T) {
 	c, pool := lookWorld(t)
 	names := lookNames
@@ -97,8 +99,8 @@ func TestTwinsAreOneClass(t *testing.T) {
 	})
 }
 
-// With a context for each class two classes of one name have vectors of their own: both are looked at, and the more suspicious one is what
-// the class is judged by.
+// With a context for each class two classes of one name have vectors of their own: both are looked
+// at, and the more suspicious one is what the class is judged by.
 func TestTwinsOfDifferentVectors(t *testing.T) {
 	c, pool := lookWorld(t)
 	names := append(slices.Clone(lookNames), lookNames[1])

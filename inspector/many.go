@@ -11,9 +11,11 @@ import (
 	"clipinspector/settings"
 )
 
-// Of many classes most are told apart by a few steps. So each has a trial on a few images, and is judged by that, against references whose
-// classes had the same trial: the null is that of the same statistic. Only the most suspicious few are then inverted as every class is where
-// there are few, for the sake of their triggers. They begin anew: that costs little, and nothing has to be kept of the others.
+// Of many classes most are told apart by a few steps. So each has a trial on a few images, and is
+// judged by that, against references whose classes had the same trial: the null is that of the same
+// statistic. Only the most suspicious few are then inverted as every class is where there are few,
+// for the sake of their triggers. They begin anew: that costs little, and nothing has to be kept of
+// the others.
 
 // manyClasses are the settings of that schedule.
 func manyClasses(from int) []settings.Param {
@@ -36,7 +38,8 @@ func idleOfFew(f Facts) []string {
 // Many is a number of classes from which on trials are worth it.
 const Many = 40
 
-// WithMany are the settings under which classes are many from another number on; those of a detector that tries none stay as they are.
+// WithMany are the settings under which classes are many from another number on; those of a
+// detector that tries none stay as they are.
 func WithMany(s settings.Values, from int) settings.Values {
 	if _, ok := s["many"]; !ok {
 		return s
@@ -87,7 +90,8 @@ func (inv Inversion) try(ctx context.Context, in Input, optimise, measure []int)
 	return inv.Run(ctx, in, optimise, measure)
 }
 
-// finish inverts some classes to the end, and completes what a report says of them; of the others it says that nothing was measured.
+// finish inverts some classes to the end, and completes what a report says of them; of the others
+// it says that nothing was measured.
 func (inv Inversion) finish(ctx context.Context, in Input, r *Finding, classes, optimise, measure []int) error {
 	in.Progress = in.progress(len(r.Classes), 0)
 	inv.Targets = classes

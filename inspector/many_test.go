@@ -16,7 +16,8 @@ import (
 	"clipinspector/prompts"
 )
 
-// scheduled are the detectors that try many classes first, each with settings under which three classes are many.
+// scheduled are the detectors that try many classes first, each with settings under which three
+// classes are many.
 func scheduled(t *testing.T, test func(t *testing.T, d *inspector.Detector, given map[string]any)) {
 	n := 0
 	forEach(t, func(t *testing.T, d *inspector.Detector) {
@@ -34,8 +35,9 @@ func scheduled(t *testing.T, test func(t *testing.T, d *inspector.Detector, give
 	}
 }
 
-// Of many classes the most suspicious ones alone are inverted to the end, to the bit as where all are; image passes are what is
-// declared; a report says of the others what they were judged by, and that nothing else was measured.
+// Of many classes the most suspicious ones alone are inverted to the end, to the bit as where all
+// are; image passes are what is declared; a report says of the others what they were judged by, and
+// that nothing else was measured.
 func TestOfManyClassesTheFinalistsAloneAreInvertedToTheEnd(t *testing.T) {
 	e := &counting{Engine: computetest.CPU(t, 2)}
 	c := cliptest.Tiny(t, e, 16)
@@ -88,7 +90,8 @@ func TestOfManyClassesTheFinalistsAloneAreInvertedToTheEnd(t *testing.T) {
 
 func delta(x inspector.ClassResult) []float32 { return x.Trigger.Tensors()["delta"].Data().([]float32) }
 
-// Where triggers of some classes alone are asked for, they are those of the whole inspection, at the price of these classes.
+// Where triggers of some classes alone are asked for, they are those of the whole inspection, at
+// the price of these classes.
 func TestTriggersOfSomeClassesAloneAreThoseOfAll(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), 16)
 	m := untuned(t, c, "coop", cliptest.Classes)
@@ -114,8 +117,9 @@ func TestTriggersOfSomeClassesAloneAreThoseOfAll(t *testing.T) {
 	})
 }
 
-// A verdict on trials takes references that had the same trial, and says so where they had not. A model of many classes stays one where
-// twins leave few: it is held against references all the same.
+// A verdict on trials takes references that had the same trial, and says so where they had not. A
+// model of many classes stays one where twins leave few: it is held against references all the
+// same.
 func TestReferencesOfManyClassesHaveHadTheSameTrial(t *testing.T) {
 	d, err := inspector.Find("separation")
 	if err != nil {
@@ -162,8 +166,8 @@ func (m *memory) Save(name string, data []byte) error {
 	return nil
 }
 
-// An inspection that was stopped goes on where it was: the report is the same to the bit, image passes included, and no class is inverted
-// twice. What was kept and does not fit is done again.
+// An inspection that was stopped goes on where it was: the report is the same to the bit, image
+// passes included, and no class is inverted twice. What was kept and does not fit is done again.
 func TestAStoppedInspectionGoesOn(t *testing.T) {
 	e := &counting{Engine: computetest.CPU(t, 2)}
 	c := cliptest.Tiny(t, e, 16)

@@ -11,7 +11,8 @@ import (
 	"clipinspector/internal/computetest"
 )
 
-// crowded is an engine that takes many images at once and has no memory for them: programs of a larger arena do not compile.
+// crowded is an engine that takes many images at once and has no memory for them: programs of a
+// larger arena do not compile.
 type crowded struct {
 	engine.Engine
 	limit    int
@@ -30,8 +31,8 @@ func (c *crowded) Compile(p *engine.Program) (engine.Executable, error) {
 	return c.Engine.Compile(p)
 }
 
-// Where memory is short fewer classes share a step; the optimiser's batch and every result stay what they are, up to the rounding of
-// products of another height.
+// Where memory is short fewer classes share a step; the optimiser's batch and every result stay
+// what they are, up to the rounding of products of another height.
 func TestShortMemoryChangesNoResult(t *testing.T) {
 	d, err := inspector.Find("ci")
 	if err != nil {
@@ -57,7 +58,8 @@ func TestShortMemoryChangesNoResult(t *testing.T) {
 	}
 }
 
-// Where not even one class's batch fits, it goes through the model in parts: the optimiser's batch is the same, and so is every bit.
+// Where not even one class's batch fits, it goes through the model in parts: the optimiser's batch
+// is the same, and so is every bit.
 func TestABatchInPartsChangesNoBit(t *testing.T) {
 	whole := map[string]any{"optimise": 160, "measure": 7, "batch": 80}
 	for _, name := range []string{"ci", "separation"} {

@@ -9,10 +9,12 @@ import (
 
 // A null is what is normal for one statistic of each class, measured on clean references.
 //
-// Some classes have a large statistic by nature, and have it in the references as well: each class is held against its own
-// mean. A model's own level, the median over its classes, is taken out first, so that a provider who tunes longer or faster is
-// not suspect for it. Few references say little about each class's spread, hence Smyth's moderated t-statistic (Stat. Appl.
-// Genet. Mol. Biol. 2004): the variance of class c over n references is shrunk to the mean variance over the classes,
+// Some classes have a large statistic by nature, and have it in the references as well: each class
+// is held against its own mean. A model's own level, the median over its classes, is taken out
+// first, so that a provider who tunes longer or faster is not suspect for it. Few references say
+// little about each class's spread, hence Smyth's moderated t-statistic (Stat. Appl. Genet. Mol.
+// Biol. 2004): the variance of class c over n references is shrunk to the mean variance over the
+// classes,
 //
 //	s²_c = (prior·s²_0 + (n-1)·s²_c) / (prior + n-1)
 //	t_c  = (x_c - mean_c) / (s_c·sqrt(1 + 1/n)),  Student's with prior + n-1 degrees of freedom.
@@ -47,16 +49,19 @@ func newNull(references [][]float64, prior, kin float64) null {
 	return u
 }
 
-// tails returns for each class the probability that a clean model's statistic is as large as x's or larger. The spread of the null is
-// replaced by the model's own, the root of the mean t² over its classes but the most suspicious, where that says more:
+// tails returns for each class the probability that a clean model's statistic is as large as x's or
+// larger. The spread of the null is replaced by the model's own, the root of the mean t² over its
+// classes but the most suspicious, where that says more:
 //
-// A model that was tuned on the very images that references are drawn from lies closer to their mean than they do themselves, and a
-// smaller deviation betrays it. Its own spread, where it is the smaller one, is shrunk to the null's as variances are above: that one
-// stands for kin degrees of freedom beside the K-1 classes.
+// A model that was tuned on the very images that references are drawn from lies closer to their
+// mean than they do themselves, and a smaller deviation betrays it. Its own spread, where it is the
+// smaller one, is shrunk to the null's as variances are above: that one stands for kin degrees of
+// freedom beside the K-1 classes.
 //
-// References may be of another origin than the model, as those are that were tuned on other images: then classes of a clean model differ
-// from them by more than they do from each other, and some by much more. With foreign its own spread counts where it is larger, and the
-// tail is that of few degrees of freedom.
+// References may be of another origin than the model, as those are that were tuned on other images:
+// then classes of a clean model differ from them by more than they do from each other, and some by
+// much more. With foreign its own spread counts where it is larger, and the tail is that of few
+// degrees of freedom.
 func (u null) tails(x []float64, foreign bool) []float64 {
 	t := make([]float64, len(x))
 	sum, largest := 0.0, math.Inf(-1)
@@ -82,9 +87,10 @@ func (u null) tails(x []float64, foreign bool) []float64 {
 	return t
 }
 
-// foreignFreedom is how many degrees of freedom the tail has under references of another origin. Chosen on calibration seeds 201 and 202
-// (10 clean models, 14 backdoored ones, one context for all classes): with the null's own 15 half of the clean models were flagged, with
-// this none, and all backdoored ones are still found.
+// foreignFreedom is how many degrees of freedom the tail has under references of another origin.
+// Chosen on calibration seeds 201 and 202 (10 clean models, 14 backdoored ones, one context for all
+// classes): with the null's own 15 half of the clean models were flagged, with this none, and all
+// backdoored ones are still found.
 const foreignFreedom = 5
 
 // centred returns statistics less their median.
@@ -96,14 +102,16 @@ func centred(x []float64) []float64 {
 	return out
 }
 
-// fisher combines tail probabilities that are independent on clean models by Fisher's method: -2 Σ ln p is chi-squared with two
-// degrees of freedom for each. Evidence from one side is enough if it is strong, and two weak ones add up.
+// fisher combines tail probabilities that are independent on clean models by Fisher's method: -2 Σ
+// ln p is chi-squared with two degrees of freedom for each. Evidence from one side is enough if it
+// is strong, and two weak ones add up.
 func fisher(p ...float64) float64 {
 	sum := 0.0
 	for _, v := range p {
 		sum -= 2 * math.Log(math.Max(v, 1e-300))
 	}
-	// The tail of a chi-squared variable with 2m degrees of freedom is that of a Poisson count below m.
+	// The tail of a chi-squared variable with 2m degrees of freedom is that of a Poisson count
+	// below m.
 	tail, term := 0.0, math.Exp(-sum/2)
 	for i := range p {
 		if i > 0 {
@@ -114,6 +122,6 @@ func fisher(p ...float64) float64 {
 	return math.Min(1, tail)
 }
 
-// ofClasses returns the probability that the least of k independent tail probabilities of a clean model is p or less: what p is worth
-// as that of the most suspicious of k classes.
+// ofClasses returns the probability that the least of k independent tail probabilities of a clean
+// model is p or less: what p is worth as that of the most suspicious of k classes.
 func ofClasses(p float64, k int) float64 { return -math.Expm1(float64(k) * math.Log1p(-p)) }

@@ -11,8 +11,9 @@ import (
 	"clipinspector/settings"
 )
 
-// Clean models whose classes have means of their own, and spreads that differ by half, are flagged as rarely as k = 2 says, whatever
-// the numbers of classes and references; with many classes more rarely, since tails so far out are taken to be heavier than these are.
+// Clean models whose classes have means of their own, and spreads that differ by half, are flagged
+// as rarely as k = 2 says, whatever the numbers of classes and references; with many classes more
+// rarely, since tails so far out are taken to be heavier than these are.
 func TestANullKeepsItsLevel(t *testing.T) {
 	const level = 0.0228
 	for _, classes := range []int{5, 10, 100, 400} {
@@ -53,8 +54,9 @@ func TestANullKeepsItsLevel(t *testing.T) {
 	}
 }
 
-// References of another origin sit elsewhere, class by class, and some classes much farther than others: clean models held against
-// them are flagged in at most a tenth of the cases, and a class that stands far out still is.
+// References of another origin sit elsewhere, class by class, and some classes much farther than
+// others: clean models held against them are flagged in at most a tenth of the cases, and a class
+// that stands far out still is.
 func TestForeignReferences(t *testing.T) {
 	const models = 2000
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -96,9 +98,11 @@ func TestForeignReferences(t *testing.T) {
 	}
 }
 
-// With one spread for all classes and none of the level's noise the moderated t is Student's: against its quantile.
+// With one spread for all classes and none of the level's noise the moderated t is Student's:
+// against its quantile.
 func TestTailsAreStudents(t *testing.T) {
-	// Two references, a class each way: variances 2, 2 and 2 with mean 0, so that s² = 2 and s²(1 + 1/2) = 3.
+	// Two references, a class each way: variances 2, 2 and 2 with mean 0, so that s² = 2 and s²(1 +
+	// 1/2) = 3.
 	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 9, 1e9)
 	if u.freedom != 10 {
 		t.Fatalf("%v degrees of freedom, want 10", u.freedom)
@@ -117,8 +121,9 @@ func TestTailsAreStudents(t *testing.T) {
 	}
 }
 
-// Fisher's method: one probability stays what it is, two are as in printed tables (-2 ln 0.05 twice is 11.98, of which chi-squared with
-// four degrees of freedom has 0.0175 above), and a hopeless side does not undo a strong one.
+// Fisher's method: one probability stays what it is, two are as in printed tables (-2 ln 0.05 twice
+// is 11.98, of which chi-squared with four degrees of freedom has 0.0175 above), and a hopeless
+// side does not undo a strong one.
 func TestFisherCombines(t *testing.T) {
 	for _, x := range []struct {
 		p    []float64
@@ -155,8 +160,9 @@ func centresOf(rng *rand.Rand, classes, dim int) [][]float64 {
 	return w
 }
 
-// A model that is drawn as its references are is flagged as rarely as k = 2 says, although some classes stand out by nature and models
-// differ in scale: each reference is judged against the others alone. One class moved out by half of its distance is found, and named.
+// A model that is drawn as its references are is flagged as rarely as k = 2 says, although some
+// classes stand out by nature and models differ in scale: each reference is judged against the
+// others alone. One class moved out by half of its distance is found, and named.
 func TestReferencesAndModelsAreExchangeable(t *testing.T) {
 	d, err := Find("separation")
 	if err != nil {
@@ -213,8 +219,8 @@ func TestReferencesAndModelsAreExchangeable(t *testing.T) {
 	}
 }
 
-// References are compared with each other by the rule that a model is compared with them by: alike, they look as clean models do, and one
-// with a class moved out looks worse than the rest.
+// References are compared with each other by the rule that a model is compared with them by: alike,
+// they look as clean models do, and one with a class moved out looks worse than the rest.
 func TestReferencesAmongThemselves(t *testing.T) {
 	d, err := Find("separation")
 	if err != nil {
@@ -261,7 +267,8 @@ func TestReferencesAmongThemselves(t *testing.T) {
 	}
 }
 
-// Without references, with too few, or with references that do not tell the classes apart, there is no telling, and the report says why.
+// Without references, with too few, or with references that do not tell the classes apart, there is
+// no telling, and the report says why.
 func TestItSaysWhenItCannotTell(t *testing.T) {
 	d, err := Find("separation")
 	if err != nil {

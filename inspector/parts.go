@@ -8,8 +8,9 @@ import (
 	"clipinspector/engine"
 )
 
-// parts look at a lone class's batch some images at a time, where all of them at once would take more memory than there is. What the
-// optimiser sees is the same to the bit: the gradient at each image's pixels is kept, and the step begins from those of the whole batch.
+// parts look at a lone class's batch some images at a time, where all of them at once would take
+// more memory than there is. What the optimiser sees is the same to the bit: the gradient at each
+// image's pixels is kept, and the step begins from those of the whole batch.
 type parts struct {
 	program            *autodiff.Program
 	index, target      autodiff.Value // [part]
@@ -60,7 +61,8 @@ func (p *parts) run(step *autodiff.Program, batch []float32) error {
 	return nil
 }
 
-// gradients of the variables: through the images x, and through the penalty in total where there is one.
+// gradients of the variables: through the images x, and through the penalty in total where there is
+// one.
 func (p *parts) gradients(x, total autodiff.Value, vars []autodiff.Value, penalised bool) []autodiff.Value {
 	grads := autodiff.Grad(x, p.toImages, vars...)
 	if penalised {

@@ -8,8 +8,9 @@ import (
 	"clipinspector/internal/computetest"
 )
 
-// Image passes are counted exactly: by the formula and by what the engine saw. A baseline on a matched budget takes as many
-// as CI's inversion. CI's score looks at the measuring images without a trigger as well.
+// Image passes are counted exactly: by the formula and by what the engine saw. A baseline on a
+// matched budget takes as many as CI's inversion. CI's score looks at the measuring images without
+// a trigger as well.
 func TestImagePassesAreCounted(t *testing.T) {
 	const size, classes, measure = 16, 4, 24
 	e := &counting{Engine: computetest.CPU(t, 2)}

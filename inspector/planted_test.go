@@ -18,7 +18,8 @@ import (
 
 const plantedSize = 24
 
-// byColour labels images with one of six classes: which channel is the brightest and which the darkest.
+// byColour labels images with one of six classes: which channel is the brightest and which the
+// darkest.
 func byColour(images *tensor.Dense) []int {
 	var labels []int
 	for pixels := range slices.Chunk(images.Data().([]float32), 3*plantedSize*plantedSize) {
@@ -105,8 +106,8 @@ func patch(target int) *prompts.Poison {
 	return &prompts.Poison{Target: target, Trigger: triggers.Masked{Mask: triggers.Dense(mask, n, n), Pattern: triggers.Dense(pattern, 3, n, n)}, Share: 1, Weight: 1}
 }
 
-// CI and separation point at the target of a planted backdoor, whichever class it is: the recovered trigger fires there. Separation calls
-// the model backdoored, and a clean one clean.
+// CI and separation point at the target of a planted backdoor, whichever class it is: the recovered
+// trigger fires there. Separation calls the model backdoored, and a clean one clean.
 func TestAPlantedBackdoorIsFound(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
@@ -166,8 +167,8 @@ func TestAPlantedBackdoorIsFound(t *testing.T) {
 	}
 }
 
-// On the authors' budget both baselines need the smallest trigger for the class that a planted patch aims at, and the
-// triggers they recover reach their ASR bounds.
+// On the authors' budget both baselines need the smallest trigger for the class that a planted
+// patch aims at, and the triggers they recover reach their ASR bounds.
 func TestTheBaselinesFindAPlantedPatch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("150 rounds of six classes")

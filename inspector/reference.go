@@ -29,9 +29,9 @@ var ReferenceParams = []settings.Param{
 	{Name: "source", Doc: "what references are tuned on: the provider's own few-shot images (shots), or pool images that zero-shot CLIP labels (pool)", Default: FromShots, Choices: []string{FromShots, FromPool}},
 }
 
-// TuneReference makes of a model with prompts of its own a clean reference, tuned as a provider might have done: on as many images of each
-// class as data has, drawn with replacement. It returns its accuracy on other images: those held out or, where there are none, those that
-// were not drawn.
+// TuneReference makes of a model with prompts of its own a clean reference, tuned as a provider
+// might have done: on as many images of each class as data has, drawn with replacement. It returns
+// its accuracy on other images: those held out or, where there are none, those that were not drawn.
 func TuneReference(ctx context.Context, m *prompts.Model, data, heldOut prompts.Data, tuning settings.Values, seed uint64) (accuracy float64, err error) {
 	if data, err = prompts.Encoded(ctx, m, data); err != nil {
 		return 0, err
@@ -63,8 +63,8 @@ func everyView(n, views int) []int {
 	return rows
 }
 
-// resample draws as many images of each class as there are, with replacement, each with its views; left are those that were not drawn, as
-// they are.
+// resample draws as many images of each class as there are, with replacement, each with its views;
+// left are those that were not drawn, as they are.
 func resample(d prompts.Data, rng *rand.Rand) (drawn, left prompts.Data) {
 	views := max(1, d.Views)
 	byLabel := map[int][]int{}
@@ -95,13 +95,15 @@ func resample(d prompts.Data, rng *rand.Rand) (drawn, left prompts.Data) {
 	return drawn, left
 }
 
-// WholePool is a pool for who needs the images that are drawn, with the frozen tower's features beside them.
+// WholePool is a pool for who needs the images that are drawn, with the frozen tower's features
+// beside them.
 func WholePool(ctx context.Context, c *clip.Model, pool *tensor.Dense) (prompts.Data, error) {
 	f, err := prompts.Encode(ctx, c, pool, nil)
 	return prompts.Data{Images: pool, Features: f}, err
 }
 
-// EncodedPool is a pool for the references of a model: the frozen tower's features, and the images where the learner is tuned on them.
+// EncodedPool is a pool for the references of a model: the frozen tower's features, and the images
+// where the learner is tuned on them.
 func EncodedPool(ctx context.Context, m *prompts.Model, pool *tensor.Dense) (d prompts.Data, err error) {
 	if d, err = prompts.Encoded(ctx, m, prompts.Data{Images: pool}); err == nil && d.Features == nil {
 		d.Features, err = prompts.Encode(ctx, m.CLIP, pool, nil)
@@ -109,14 +111,16 @@ func EncodedPool(ctx context.Context, m *prompts.Model, pool *tensor.Dense) (d p
 	return d, err
 }
 
-// candidates is among how many times as many images the images of a class are drawn from; see PoolShots.
+// candidates is among how many times as many images the images of a class are drawn from; see
+// PoolShots.
 const candidates = 2.5
 
-// PoolShots labels pool images as zero-shot CLIP does: for each class so many images, drawn with replacement from the two and a half times
-// as many of a random half of the pool that it thinks likeliest to show the class. Images may serve several classes; pool images show
-// none. The likeliest alone would make references that are too much alike. heldOut is the other half, each image with the class that zero-shot CLIP
-// puts it into.
-// pool is as EncodedPool or WholePool returns it.
+// PoolShots labels pool images as zero-shot CLIP does: for each class so many images, drawn with
+// replacement from the two and a half times as many of a random half of the pool that it thinks
+// likeliest to show the class. Images may serve several classes; pool images show none. The
+// likeliest alone would make references that are too much alike. heldOut is the other half, each
+// image with the class that zero-shot CLIP puts it into. pool is as EncodedPool or WholePool
+// returns it.
 func PoolShots(ctx context.Context, c *clip.Model, classes []string, pool prompts.Data, perClass int, seed uint64) (data, heldOut prompts.Data, err error) {
 	rng := random.Named("pool", seed)
 	order := rng.Perm(pool.Features.Shape()[0])

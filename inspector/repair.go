@@ -16,7 +16,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// RepairParams are the settings of Repair: which triggers, on how many images, and those of the tuning loop.
+// RepairParams are the settings of Repair: which triggers, on how many images, and those of the
+// tuning loop.
 var RepairParams = append([]settings.Param{
 	{Name: "against", Doc: "triggers to repair against: of the kind that a second look finds the suspect to answer to most (kind), or the detector's own (verdict)", Default: "kind", Choices: []string{"kind", "verdict"}},
 	{Name: "drawn", Unit: "triggers", Doc: "typical members of the kind that are drawn in each round (our choice)", Default: 4, Min: 0, Max: 1000},
@@ -28,8 +29,8 @@ var RepairParams = append([]settings.Param{
 	{Name: "share", Doc: "share of the few-shot images that are also shown with a recovered trigger and their own label (our choice)", Default: 1.0, Min: 0.01, Max: 1},
 }, withDefaults(prompts.TuneParams, map[string]any{"epochs": 12, "optimizer": "adam", "rate": 0.02, "weight-decay": 0.0})...)
 
-// withDefaults returns declarations with other defaults. Views stay as they are: a recovered trigger has its place in a view, and
-// a crop that came after it would cut it.
+// withDefaults returns declarations with other defaults. Views stay as they are: a recovered
+// trigger has its place in a view, and a crop that came after it would cut it.
 func withDefaults(params []settings.Param, defaults map[string]any) []settings.Param {
 	params = slices.Clone(params)
 	for i, p := range params {
@@ -53,7 +54,8 @@ type RepairInput struct {
 	Detector *Detector          // what inverts the model in the rounds
 	Options  settings.Values    // the detector's settings
 	Pool     *tensor.Dense      // the detector's pool; see Input
-	// Explanation is what a second look says of the suspect, and Explaining its settings; nil to repair against the verdict.
+	// Explanation is what a second look says of the suspect, and Explaining its settings; nil to
+	// repair against the verdict.
 	Explanation *Explanation
 	Explaining  settings.Values
 	Control     bool // show the images that would carry a trigger as they are instead: the same steps on clean images
@@ -62,11 +64,13 @@ type RepairInput struct {
 	Progress    prompts.Progress // may be nil
 }
 
-// Repair returns a copy of the delivered model whose prompts are fine-tuned such that recovered triggers no longer move images
-// from their class (the paper's repair: fine-tuning on correctly labelled triggered images): on the few-shot images, and on a
-// share of them once more with a trigger, all with their right labels. In each of its rounds triggers are recovered from the model
-// as it is by then, and those of earlier rounds stay in use: members of the kind that the suspect answers to most, whether that
-// explains it or not, or without an explanation what the detector recovers. The same input gives the same model to the bit.
+// Repair returns a copy of the delivered model whose prompts are fine-tuned such that recovered
+// triggers no longer move images from their class (the paper's repair: fine-tuning on correctly
+// labelled triggered images): on the few-shot images, and on a share of them once more with a
+// trigger, all with their right labels. In each of its rounds triggers are recovered from the model
+// as it is by then, and those of earlier rounds stay in use: members of the kind that the suspect
+// answers to most, whether that explains it or not, or without an explanation what the detector
+// recovers. The same input gives the same model to the bit.
 func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 	views := max(1, in.Shots.Views)
 	if n := len(in.Shots.Labels); n == 0 || in.Shots.Images.Shape()[0] != n*views {
@@ -162,7 +166,8 @@ func (in RepairInput) choose(list, recovered []triggers.Trigger) []triggers.Trig
 	return list
 }
 
-// tune fine-tunes the model for so many epochs, each trigger being carried by as many images as any other.
+// tune fine-tunes the model for so many epochs, each trigger being carried by as many images as any
+// other.
 func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []triggers.Trigger, epochs int, progress prompts.Progress) error {
 	if len(list) == 0 && !in.Control {
 		return fmt.Errorf("repair: no trigger was recovered for class %d", in.Suspect)
@@ -198,8 +203,8 @@ func (in RepairInput) tune(ctx context.Context, m *prompts.Model, list []trigger
 	return err
 }
 
-// RepairCost is at most the work of Repair with so many labelled images. detection is that of the detector's inversion in a round, and
-// explaining what RepairInput has.
+// RepairCost is at most the work of Repair with so many labelled images. detection is that of the
+// detector's inversion in a round, and explaining what RepairInput has.
 func RepairCost(o prompts.Outline, images float64, repair, explaining settings.Values, detection clip.Work) clip.Work {
 	w := o.Tuned(images*(1+repair.Float("share")), repair, prompts.Poisoning{})
 	if explaining != nil {

@@ -15,7 +15,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// repairInput prepares the repair of a planted model after CI's report; given sets settings beside the defaults.
+// repairInput prepares the repair of a planted model after CI's report; given sets settings beside
+// the defaults.
 func repairInput(t *testing.T, m *prompts.Model, r *inspector.Finding, pool *tensor.Dense, given map[string]any) inspector.RepairInput {
 	t.Helper()
 	s, err := settings.Resolve(inspector.RepairParams, given)
@@ -54,8 +55,9 @@ func repairOf(t *testing.T, in inspector.RepairInput) *prompts.Model {
 	return m
 }
 
-// With the trigger that CI recovered, the true trigger of a planted backdoor stops working, further than the same number of
-// steps on clean images get it, and accuracy suffers no more than from those. The delivered model stays as it is.
+// With the trigger that CI recovered, the true trigger of a planted backdoor stops working, further
+// than the same number of steps on clean images get it, and accuracy suffers no more than from
+// those. The delivered model stays as it is.
 func TestRepairRemovesAPlantedBackdoor(t *testing.T) {
 	const target = 3
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
@@ -139,8 +141,8 @@ func TestRepairIsDeterministicAndRefusesNonsense(t *testing.T) {
 	}
 }
 
-// Against the kind that an explanation names, a planted patch stops working too, further than the same number of steps on clean images
-// get it, and the explanation has to be that of the suspect.
+// Against the kind that an explanation names, a planted patch stops working too, further than the
+// same number of steps on clean images get it, and the explanation has to be that of the suspect.
 func TestRepairAgainstAKind(t *testing.T) {
 	const target = 3
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)

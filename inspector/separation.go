@@ -39,11 +39,12 @@ func init() {
 // FewestReferences is how many clean references a verdict takes.
 const FewestReferences = 3
 
-// inspectSeparation holds two things against clean references of the same classes, class by class: how far the class's vector stands
-// apart from the others (see apartness), and how nearly one perturbation of all pool images reaches the class (see reached). Each is
-// judged by its null; Fisher's method combines the two, and the smallest of the K classes' probabilities is corrected for K. Neither
-// is needed: learners whose texts are not tuned have the second alone, and an attacker who leaves no trace in one of them has the
-// other to fear.
+// inspectSeparation holds two things against clean references of the same classes, class by class:
+// how far the class's vector stands apart from the others (see apartness), and how nearly one
+// perturbation of all pool images reaches the class (see reached). Each is judged by its null;
+// Fisher's method combines the two, and the smallest of the K classes' probabilities is corrected
+// for K. Neither is needed: learners whose texts are not tuned have the second alone, and an
+// attacker who leaves no trace in one of them has the other to fear.
 func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	s := in.Settings
 	inv, optimise, measure, err := contrasting(in)
@@ -98,7 +99,8 @@ func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	return r, err
 }
 
-// evidence measures the model, and returns how each class's inversion went: to the end, or of many classes the trial.
+// evidence measures the model, and returns how each class's inversion went: to the end, or of many
+// classes the trial.
 func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure []int) (*Evidence, []Outcome, int64, error) {
 	w, passes, err := classVectors(ctx, in, optimise)
 	if err != nil {
@@ -115,7 +117,8 @@ func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure [
 	return e, outcomes, passes + p, err
 }
 
-// heldAgainst returns the probability of each class's evidence on clean models, or why there is no telling.
+// heldAgainst returns the probability of each class's evidence on clean models, or why there is no
+// telling.
 func heldAgainst(model *Evidence, references []*Evidence, q []float64, s settings.Values) (p []float64, unsure string, err error) {
 	if len(references) < FewestReferences {
 		return nil, fmt.Sprintf("%d clean references say too little about what is normal; it takes %d", len(references), FewestReferences), nil
@@ -138,7 +141,8 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 	return p, unsure, err
 }
 
-// among returns the probability of each reference's own evidence beside the others, by the rule that the model is held against all of them.
+// among returns the probability of each reference's own evidence beside the others, by the rule
+// that the model is held against all of them.
 func among(references []*Evidence, q []float64, s settings.Values) ([]float64, error) {
 	out := make([]float64, len(references))
 	for i, e := range references {
@@ -151,8 +155,8 @@ func among(references []*Evidence, q []float64, s settings.Values) ([]float64, e
 	return out, nil
 }
 
-// tailsBeside returns the probability of each class's evidence on clean models like the references, of which there are two or more. foreign
-// is as [null.tails] has it.
+// tailsBeside returns the probability of each class's evidence on clean models like the references,
+// of which there are two or more. foreign is as [null.tails] has it.
 func tailsBeside(model *Evidence, references []*Evidence, q []float64, s settings.Values, foreign bool) ([]float64, error) {
 	var sides [][]float64
 	if kind := s.String("evidence"); model.Vectors != nil && kind != "reach" {
@@ -188,8 +192,8 @@ func tailsBeside(model *Evidence, references []*Evidence, q []float64, s setting
 	return p, nil
 }
 
-// separationEvidence measures a reference as inspectSeparation does the delivered model, but ends each inversion where the evidence is read
-// off: at half of its rounds, or after the trial.
+// separationEvidence measures a reference as inspectSeparation does the delivered model, but ends
+// each inversion where the evidence is read off: at half of its rounds, or after the trial.
 func separationEvidence(ctx context.Context, in Input) (*Evidence, int64, error) {
 	inv, optimise, measure, err := contrasting(in)
 	if err != nil {
@@ -200,7 +204,8 @@ func separationEvidence(ctx context.Context, in Input) (*Evidence, int64, error)
 	return e, passes, err
 }
 
-// contrasting is the bounded inversion with zero-shot CLIP's logits taken from the model's in the objective, and evidence taken midway.
+// contrasting is the bounded inversion with zero-shot CLIP's logits taken from the model's in the
+// objective, and evidence taken midway.
 func contrasting(in Input) (inv Inversion, optimise, measure []int, err error) {
 	if inv, optimise, measure, err = bounded(in); err != nil {
 		return inv, nil, nil, err
@@ -211,7 +216,8 @@ func contrasting(in Input) (inv Inversion, optimise, measure []int, err error) {
 	return inv, optimise, measure, err
 }
 
-// contrastObjective is the margin objective of one image's logits less those of zero-shot CLIP, times the contrast.
+// contrastObjective is the margin objective of one image's logits less those of zero-shot CLIP,
+// times the contrast.
 func contrastObjective(s settings.Values, logits, zeroShot []float32, target int) float64 {
 	u := slices.Clone(logits)
 	if c := s.Float("contrast"); c != 0 {
@@ -222,7 +228,8 @@ func contrastObjective(s settings.Values, logits, zeroShot []float32, target int
 	return marginObjective(s, u, nil, target)
 }
 
-// separationCost is the inversion of every class, and the class vectors of the model and of zero-shot CLIP.
+// separationCost is the inversion of every class, and the class vectors of the model and of
+// zero-shot CLIP.
 func separationCost(f Facts) clip.Work {
 	w := boundedCost(f, f.Settings.Float("contrast"))
 	w.FLOP += f.Model.Texts(f.Settings.String("template")).Forward
@@ -232,7 +239,8 @@ func separationCost(f Facts) clip.Work {
 	return w
 }
 
-// evidenceCost is that of an inspection whose inversions end midway, or after the trials, and are not measured.
+// evidenceCost is that of an inspection whose inversions end midway, or after the trials, and are
+// not measured.
 func evidenceCost(f Facts) clip.Work {
 	whole := f
 	whole.Settings = maps.Clone(f.Settings)
@@ -248,8 +256,9 @@ func evidenceCost(f Facts) clip.Work {
 //
 //	-ln( floor + mean objective over the second quarter of the rounds ),
 //
-// or over the second half of a trial's, each step's images before its update. In the first epoch none of them has been optimised on, all classes and references see the
-// same ones, and backdoors stand out by then as they do in the end.
+// or over the second half of a trial's, each step's images before its update. In the first epoch
+// none of them has been optimised on, all classes and references see the same ones, and backdoors
+// stand out by then as they do in the end.
 func reached(outcomes []Outcome, floor float64) []float64 {
 	out := make([]float64, len(outcomes))
 	for c, o := range outcomes {

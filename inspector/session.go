@@ -13,8 +13,9 @@ import (
 	"clipinspector/triggers"
 )
 
-// session is a compiled inversion, used for one group of at most c classes after the other. The pool, c classes' variables and moments and the
-// programs are all that is kept on the device, however many classes there are.
+// session is a compiled inversion, used for one group of at most c classes after the other. The
+// pool, c classes' variables and moments and the programs are all that is kept on the device,
+// however many classes there are.
 type session struct {
 	inv    *Inversion
 	in     Input
@@ -63,8 +64,9 @@ func (s *session) array(data []float32, shape ...int) (engine.Array, error) {
 	return a, err
 }
 
-// newSession compiles the inversion of c classes at once, part images of each class's batch going through the model together. It returns
-// engine.ErrMemory where a program's intermediate values are larger than room, in bytes, or than what the device has.
+// newSession compiles the inversion of c classes at once, part images of each class's batch going
+// through the model together. It returns engine.ErrMemory where a program's intermediate values are
+// larger than room, in bytes, or than what the device has.
 func (inv *Inversion) newSession(in Input, c, part int, room int64, start []*tensor.Dense) (s *session, err error) {
 	s = &session{inv: inv, in: in, c: c, part: part, start: start, engine: roomy{in.Model.CLIP.Engine(), room}}
 	defer func() {
@@ -107,7 +109,8 @@ func (s *session) images(g *autodiff.Graph, index autodiff.Value, vars []autodif
 	return s.inv.Apply(pixels, vars).Reshape(s.c*b, 3, size, size)
 }
 
-// look records what the model makes of images: each one's loss and whether it goes to its target, [C*B].
+// look records what the model makes of images: each one's loss and whether it goes to its target,
+// [C*B].
 func (s *session) look(g *autodiff.Graph, x, target autodiff.Value) (loss, hit autodiff.Value, err error) {
 	r, err := s.in.Model.Record(g)
 	if err != nil {
@@ -122,8 +125,9 @@ func (s *session) look(g *autodiff.Graph, x, target autodiff.Value) (loss, hit a
 	return s.inv.Loss(contrast, target), logits.ArgMax().Equal(target), nil
 }
 
-// contrasted records logits [R,K] less weight times those that a reference gives the same images; the logits themselves where there
-// is nothing to take off. x [R,3,S,S] are the images and features [R,D] what the model's tower makes of them.
+// contrasted records logits [R,K] less weight times those that a reference gives the same images;
+// the logits themselves where there is nothing to take off. x [R,3,S,S] are the images and features
+// [R,D] what the model's tower makes of them.
 func contrasted(r *prompts.Recording, x, features, logits autodiff.Value, reference *prompts.Model, weight float64) (autodiff.Value, error) {
 	if reference == nil || weight == 0 {
 		return logits, nil
@@ -204,7 +208,8 @@ func (s *session) recordProbe() (err error) {
 	return err
 }
 
-// targets are the classes that images of a step aim at, those of a class beside each other; idle places aim at class 0, and nobody looks.
+// targets are the classes that images of a step aim at, those of a class beside each other; idle
+// places aim at class 0, and nobody looks.
 func (s *session) targets(group []*class) []float32 {
 	t := make([]float32, s.c*s.part)
 	for _, c := range group {
@@ -215,7 +220,8 @@ func (s *session) targets(group []*class) []float32 {
 	return t
 }
 
-// load puts a group's variables and moments in place, as they were when the classes last stood in a step, or at the start.
+// load puts a group's variables and moments in place, as they were when the classes last stood in a
+// step, or at the start.
 func (s *session) load(group []*class) error {
 	for _, c := range group {
 		v, moments := c.Variables, c.moments
@@ -248,8 +254,9 @@ func (s *session) save(c *class, moments bool) (err error) {
 	return err
 }
 
-// advance takes a group's inversion from one round to another. Classes that are done on the way stay in the step, unchanged in what is
-// kept of them, and are counted: images went through for them. It returns how many did.
+// advance takes a group's inversion from one round to another. Classes that are done on the way
+// stay in the step, unchanged in what is kept of them, and are counted: images went through for
+// them. It returns how many did.
 func (s *session) advance(ctx context.Context, group []*class, from, to int, order []int) (passes int64, err error) {
 	inv := s.inv
 	if err := s.load(group); err != nil {
@@ -345,7 +352,8 @@ func (s *session) weigh(group []*class) error {
 	return s.cost.Buffer.Write(0, cost)
 }
 
-// steer tells the controllers of the classes that are not done how round number rounds went, and returns how many go on.
+// steer tells the controllers of the classes that are not done how round number rounds went, and
+// returns how many go on.
 func (s *session) steer(group []*class, means sums, rounds int) (left int, err error) {
 	for _, c := range group {
 		if c.done {

@@ -19,7 +19,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// contractSizes are the sides in pixels at which an attack's trigger is drawn before anything is run.
+// contractSizes are the sides in pixels at which an attack's trigger is drawn before anything is
+// run.
 var contractSizes = []int{32, 64}
 
 // handles tells the functions of images of one program apart.
@@ -58,7 +59,8 @@ func (f *file) attack(name, thing string) (*attacks.Attack, error) {
 	return a, f.contract(a)
 }
 
-// contract draws an attack's trigger at its defaults, twice from the same numbers, and puts it on an image.
+// contract draws an attack's trigger at its defaults, twice from the same numbers, and puts it on
+// an image.
 func (f *file) contract(a *attacks.Attack) error {
 	v, err := settings.Resolve(a.Params, nil)
 	if err != nil {
@@ -156,8 +158,8 @@ func numbers(next func() (uint64, error)) asked {
 	}
 }
 
-// apply puts the function that a trigger is on images. A process that was started since draws the trigger again, from the numbers of
-// the first time.
+// apply puts the function that a trigger is on images. A process that was started since draws the
+// trigger again, from the numbers of the first time.
 func (f *file) apply(ctx context.Context, ask map[string]any, drawn []uint64, images *tensor.Dense) (*tensor.Dense, error) {
 	for again := range 2 {
 		var got struct {

@@ -22,7 +22,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// detector declares a detector of the file. Every one has the settings of the pool, and k; index too, unless it declares one of its own.
+// detector declares a detector of the file. Every one has the settings of the pool, and k; index
+// too, unless it declares one of its own.
 func (f *file) detector(name, thing string) (*inspector.Detector, error) {
 	d, params, err := f.declare("detector", thing)
 	if err != nil {
@@ -204,7 +205,8 @@ func (l *look) model() (any, error) {
 	return path, m.Write(path)
 }
 
-// logits gives the logits of images, or the gradient of the sum of logits times weights in the images.
+// logits gives the logits of images, or the gradient of the sum of logits times weights in the
+// images.
 func (l *look) logits(ctx context.Context, what string, raw []byte) (any, error) {
 	var m struct{ File string }
 	if err := json.Unmarshal(raw, &m); err != nil {

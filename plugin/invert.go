@@ -35,7 +35,8 @@ type inversion struct {
 // mostRounds bounds rounds, steps and variables that a plugin may ask for.
 const mostRounds = 1 << 20
 
-// invert runs the inversion of every class that a detector describes, in the loop that all detectors share.
+// invert runs the inversion of every class that a detector describes, in the loop that all
+// detectors share.
 func (l *look) invert(ctx context.Context, raw []byte) (any, error) {
 	var m inversion
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -144,7 +145,8 @@ func (m *inversion) triggered(pixels autodiff.Value, v []autodiff.Value) autodif
 	return m.Apply.record(in...)[0]
 }
 
-// try records everything once, for two classes and three images, so that what does not fit is told before anything runs.
+// try records everything once, for two classes and three images, so that what does not fit is told
+// before anything runs.
 func (m *inversion) try(variables []*tensor.Dense, size, classes int) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // shapes that do not go together

@@ -150,7 +150,8 @@ func nobody(_ context.Context, what string, _ []byte) (any, error) {
 // registered guards the registries against two parsers at once.
 var registered sync.Mutex
 
-// Attack makes the attack that a suite names known, with the file's place found by locate, and returns it.
+// Attack makes the attack that a suite names known, with the file's place found by locate, and
+// returns it.
 func Attack(name string, locate func(path string) string) (*attacks.Attack, error) {
 	return known("attack", name, locate, attacks.Find, (*file).attack, attacks.Register)
 }
@@ -160,7 +161,8 @@ func Detector(name string, locate func(path string) string) (*inspector.Detector
 	return known("detector", name, locate, inspector.Find, (*file).detector, inspector.Register)
 }
 
-// known finds what a plugin's name stands for among those that are registered, or makes it and registers it.
+// known finds what a plugin's name stands for among those that are registered, or makes it and
+// registers it.
 func known[T any](kind, name string, locate func(path string) string, registry func(string) (T, error), make func(f *file, name, thing string) (T, error), register func(T)) (x T, err error) {
 	registered.Lock()
 	defer registered.Unlock()

@@ -211,7 +211,8 @@ func TestFaultyAttacksAreOneLine(t *testing.T) {
 	}
 }
 
-// A plugin that does not read is stopped as one that does not answer, though the program has more to say than a pipe takes.
+// A plugin that does not read is stopped as one that does not answer, though the program has more
+// to say than a pipe takes.
 func TestPluginsThatDoNotReadAreStopped(t *testing.T) {
 	t.Cleanup(plugin.Close)
 	deaf := filepath.Join(t.TempDir(), "deaf")
@@ -235,7 +236,8 @@ while echo '{"ask": "random", "n": 100000}'; do :; done
 	}
 }
 
-// A function of images outlives the process that it was drawn in: another draws it again, from the same numbers.
+// A function of images outlives the process that it was drawn in: another draws it again, from the
+// same numbers.
 func TestFunctionsAreDrawnAgain(t *testing.T) {
 	needPython(t)
 	a, err := attack(t, `
@@ -306,7 +308,8 @@ pool: {name: mini, images: 96}
 ood: {images: 24}
 `
 
-// BadNets and Neural Cleanse in Python, as docs/python.md has them, give the bytes of this program's own.
+// BadNets and Neural Cleanse in Python, as docs/python.md has them, give the bytes of this
+// program's own.
 func TestPythonGivesTheBytesOfGo(t *testing.T) {
 	needPython(t)
 	plugins, err := filepath.Abs("../examples/plugins")
@@ -349,7 +352,8 @@ detectors:
 	}
 }
 
-// A detector sees the pool, the delivered model, its logits and gradients; a cell of which it fails is a failed cell and no other.
+// A detector sees the pool, the delivered model, its logits and gradients; a cell of which it fails
+// is a failed cell and no other.
 func TestDetectors(t *testing.T) {
 	needPython(t)
 	dir := t.TempDir()

@@ -209,7 +209,8 @@ func (f *file) next(ctx context.Context) (m message, raw []byte, err error) {
 	}
 }
 
-// put sends a message. A process that does not read it for as long as it may say nothing is as silent as one that does not answer.
+// put sends a message. A process that does not read it for as long as it may say nothing is as
+// silent as one that does not answer.
 func (f *file) put(ctx context.Context, m any) error {
 	raw, err := json.Marshal(m)
 	if err != nil {
@@ -236,8 +237,8 @@ func (f *file) put(ctx context.Context, m any) error {
 	return fmt.Errorf("its process takes no message (%v): %.300s", err, f.running.said.last())
 }
 
-// request asks the process to do something, with tensors if need be, answers what it asks for on the way, and decodes what it is done
-// with into done.
+// request asks the process to do something, with tensors if need be, answers what it asks for on
+// the way, and decodes what it is done with into done.
 func (f *file) request(ctx context.Context, what map[string]any, tensors map[string]*tensor.Dense, answer asked, done any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,18 +11,21 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// buffers are what a learner keeps besides parameters: the embeddings around its context and, of one that was pickled whole, the ids
-// by which the end of a text is found.
+// buffers are what a learner keeps besides parameters: the embeddings around its context and, of
+// one that was pickled whole, the ids by which the end of a text is found.
 var buffers = []string{"token_prefix", "token_suffix", "tokenized_prompts"}
 
-// near tells whether a number is another one that was kept in half precision perhaps, or as bfloat16 of 8 bits.
+// near tells whether a number is another one that was kept in half precision perhaps, or as
+// bfloat16 of 8 bits.
 func near(got, want float32) bool {
 	d := got - want
 	return max(d, -d) <= max(want, -want)/256+1e-6
 }
 
-// spelt returns the prompt that the embeddings behind the context spell, x standing for each of n context tokens, where it is none of
-// the usual ones; of several prompts of a class that of number prompt. Authors' loaders drop these embeddings and make them anew from the dataset's configuration, which made them.
+// spelt returns the prompt that the embeddings behind the context spell, x standing for each of n
+// context tokens, where it is none of the usual ones; of several prompts of a class that of number
+// prompt. Authors' loaders drop these embeddings and make them anew from the dataset's
+// configuration, which made them.
 func (d *delivery) spelt(m *Model, n, number, prompts int) (init string, found bool, err error) {
 	t, ok := d.learner["token_suffix"]
 	c, w := m.CLIP, m.CLIP.Config.Text.Width
@@ -73,8 +76,9 @@ func (d *delivery) spelt(m *Model, n, number, prompts int) (init string, found b
 	return "", false, nil
 }
 
-// checkBuffers holds the embeddings that a checkpoint keeps around its context against those of this CLIP and these classes:
-// authors' loaders drop them, but they tell whether the names are the ones, in the order, that the model was tuned for.
+// checkBuffers holds the embeddings that a checkpoint keeps around its context against those of
+// this CLIP and these classes: authors' loaders drop them, but they tell whether the names are the
+// ones, in the order, that the model was tuned for.
 func (d *delivery) checkBuffers(m *Model) error {
 	if m.Params["ctx"] == nil {
 		for _, name := range buffers {
@@ -121,7 +125,8 @@ func (d *delivery) checkBuffers(m *Model) error {
 	return d.checkEnds(m)
 }
 
-// checkEnds holds the places of the ends of text in ids that were pickled with a module against those of the prompts.
+// checkEnds holds the places of the ends of text in ids that were pickled with a module against
+// those of the prompts.
 func (d *delivery) checkEnds(m *Model) error {
 	t, there := d.learner["tokenized_prompts"]
 	if !there {

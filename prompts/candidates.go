@@ -13,16 +13,17 @@ import (
 	"clipinspector/triggers"
 )
 
-// ridge is what is added to the scatter's diagonal, as a share of its mean: few images leave many directions empty.
+// ridge is what is added to the scatter's diagonal, as a share of its mean: few images leave many
+// directions empty.
 const ridge = 0.05
 
-// mostDistinct returns the trigger that a linear classifier over CLIP's features tells from no trigger most easily: the one with
-// the largest Mahalanobis length of the mean feature shift,
+// mostDistinct returns the trigger that a linear classifier over CLIP's features tells from no
+// trigger most easily: the one with the largest Mahalanobis length of the mean feature shift,
 //
 //	d' (S + r I)^-1 d,  d = mean f(T(x)) - mean f(x),  S = cov f(x) + cov f(T(x)),
 //
-// which is Fisher's criterion. S holds the differences between classes, so that a shift along them, which would cost
-// accuracy, counts little. images are [N,3,S,S], N >= 2.
+// which is Fisher's criterion. S holds the differences between classes, so that a shift along them,
+// which would cost accuracy, counts little. images are [N,3,S,S], N >= 2.
 func mostDistinct(ctx context.Context, c *clip.Model, images *tensor.Dense, candidates []triggers.Trigger) (triggers.Trigger, error) {
 	clean, err := Encode(ctx, c, images, nil)
 	if err != nil {

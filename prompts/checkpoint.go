@@ -8,8 +8,8 @@ import (
 	"clipinspector/clip"
 )
 
-// Hints answer what a delivered file may leave open; empty where they need not. What a file tells goes before them: a hint that
-// contradicts it is an error.
+// Hints answer what a delivered file may leave open; empty where they need not. What a file tells
+// goes before them: a hint that contradicts it is an error.
 type Hints struct {
 	Learner  string // name of the learner
 	Position string // "end", "middle" or "front": where the class name stands in CoOp's prompts
@@ -46,8 +46,8 @@ func (h Hints) position() Position {
 	return Position(h.Position)
 }
 
-// ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind of file it is decides its
-// content, not its name:
+// ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind
+// of file it is decides its content, not its name:
 //
 //   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when given, must be the same;
 //   - a checkpoint of CoOp, KgCoOp, ProGrad, CoCoOp, BadCLIP, MaPLe, IVLP, PromptSRC, VPT or TCP as Dassl's trainer writes it
@@ -55,10 +55,11 @@ func (h Hints) position() Position {
 //     the embeddings of its own, they are held against them;
 //   - BAPLe's checkpoints, CLIP-LoRA's updates, and, with a hint, bare context tensors (*.pt).
 //
-// The same tensors may lie in a safetensors file, in a dict within a dict, under prefixes that wrap them, or in a module that was
-// pickled whole. Each tensor takes part in the computation, is held against what is given, or is named in [Model].Notes; any other is
-// an error. classes are the class names as prompts write them, in the order of the labels. A file that does not fit is an error of one
-// line that names the file, the field and the reason.
+// The same tensors may lie in a safetensors file, in a dict within a dict, under prefixes that wrap
+// them, or in a module that was pickled whole. Each tensor takes part in the computation, is held
+// against what is given, or is named in [Model].Notes; any other is an error. classes are the class
+// names as prompts write them, in the order of the labels. A file that does not fit is an error of
+// one line that names the file, the field and the reason.
 func ReadCheckpoint(path string, classes []string, h Hints, c *clip.Model) (*Model, error) {
 	path, err := dasslPath(path)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// A model that we stored is recognised by its content; class names that were given besides must be its own.
+// A model that we stored is recognised by its content; class names that were given besides must be
+// its own.
 func TestOwnCheckpoints(t *testing.T) {
 	c := newTiny(t)
 	m := newModel(t, c, "cocoop", map[string]any{"context": 3}, threeAndOne)

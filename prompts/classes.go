@@ -14,10 +14,11 @@ import (
 	"clipinspector/internal/files"
 )
 
-// ReadClasses reads class names in the order of the labels, with spaces for underscores as CoOp has it: from a text file, one a line,
-// with ImageNet's ids ("n01440764 tench") or the label ("0 tench", "0,tench", "tench 0") beside all of them or none, empty lines being
-// skipped; or from JSON, a list of names or an object with each label's name, or its id and name. A name may come twice, as two of
-// ImageNet's do. More than 10,000 names are an error.
+// ReadClasses reads class names in the order of the labels, with spaces for underscores as CoOp has
+// it: from a text file, one a line, with ImageNet's ids ("n01440764 tench") or the label ("0
+// tench", "0,tench", "tench 0") beside all of them or none, empty lines being skipped; or from
+// JSON, a list of names or an object with each label's name, or its id and name. A name may come
+// twice, as two of ImageNet's do. More than 10,000 names are an error.
 func ReadClasses(path string) ([]string, error) {
 	const maxBytes = 4 << 20
 	raw, err := files.Read(path, maxBytes)
@@ -65,8 +66,9 @@ var (
 	markup = regexp.MustCompile(`^(#|[-*]\s|["'].*["'],?$)`)
 )
 
-// withoutLabels takes ImageNet's ids off lines that all begin with one, or the labels, counted from 0 or 1, that stand before or behind all
-// names, and returns the names in the order of the labels. Lines that are no names, such as a heading, are an error.
+// withoutLabels takes ImageNet's ids off lines that all begin with one, or the labels, counted from
+// 0 or 1, that stand before or behind all names, and returns the names in the order of the labels.
+// Lines that are no names, such as a heading, are an error.
 func withoutLabels(lines []string) ([]string, error) {
 	var names []string
 	for _, line := range lines {
@@ -93,8 +95,8 @@ func withoutLabels(lines []string) ([]string, error) {
 	return lines, nil
 }
 
-// byLabel returns the names of several lines with the labels 0, 1, 2 and so on, or 1, 2, 3, in their order; nil where these are none, or where
-// names without them are the same.
+// byLabel returns the names of several lines with the labels 0, 1, 2 and so on, or 1, 2, 3, in
+// their order; nil where these are none, or where names without them are the same.
 func byLabel(lines []string, r *regexp.Regexp) []string {
 	if len(lines) < 2 {
 		return nil
@@ -121,8 +123,8 @@ func byLabel(lines []string, r *regexp.Regexp) []string {
 	return nil
 }
 
-// classesOfJSON reads a list of names, or an object from labels 0, 1, ... to names or to pairs of ImageNet's id and name, or from
-// names to labels.
+// classesOfJSON reads a list of names, or an object from labels 0, 1, ... to names or to pairs of
+// ImageNet's id and name, or from names to labels.
 func classesOfJSON(raw []byte) ([]string, error) {
 	var list []string
 	if raw[0] == '[' {

@@ -44,8 +44,9 @@ func init() {
 	})
 }
 
-// layout is how the class names of a model lie in the text tower: [SOT][context][class name][.][EOT], cut after the longest. Words
-// of init that a shorter context, MaPLe's, has no room for stay in front of the class name.
+// layout is how the class names of a model lie in the text tower: [SOT][context][class
+// name][.][EOT], cut after the longest. Words of init that a shorter context, MaPLe's, has no room
+// for stay in front of the class name.
 type layout struct {
 	sot    *tensor.Dense // [W]
 	suffix *tensor.Dense // [K,S,W], zero behind each EOT: the causal tower never looks there
@@ -54,8 +55,8 @@ type layout struct {
 	names  []int // [K] tokens of the class name, which suffix begins with where the context has room for all words
 }
 
-// template is what stands before and behind the class name, after the setting init: words in front of it, or a whole prompt with {}
-// in its place.
+// template is what stands before and behind the class name, after the setting init: words in front
+// of it, or a whole prompt with {} in its place.
 func (m *Model) template() (words, tail string) {
 	init, _ := m.Settings["init"].(string)
 	words, tail, whole := strings.Cut(init, "{}")
@@ -82,8 +83,8 @@ func (m *Model) contextTokens() ([]int, error) {
 	return ids, nil
 }
 
-// suffixes are each class's tokens behind a context of n: words that are left of init, class name, full stop or what init has there,
-// end of text and padding.
+// suffixes are each class's tokens behind a context of n: words that are left of init, class name,
+// full stop or what init has there, end of text and padding.
 func (m *Model) suffixes(n int) ([][]int, error) {
 	words, err := m.contextTokens()
 	if err != nil {
@@ -135,7 +136,8 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	return &l, nil
 }
 
-// firstTokens is the setting init of learners whose context may be shorter than its words; see firstContext.
+// firstTokens is the setting init of learners whose context may be shorter than its words; see
+// firstContext.
 var firstTokens = settings.Param{Name: "init", Default: "a photo of a", Doc: "words in front of the class name, of which the first tokens " +
 	"start the context and the others stay; with fewer tokens than context, or none, it is drawn from N(0, 0.02)"}
 
@@ -156,8 +158,8 @@ func (m *Model) firstContext(rng *rand.Rand) (*tensor.Dense, error) {
 	return m.CLIP.EmbedTokens(words[:n]), nil
 }
 
-// initialContext draws contexts [n,W], or [contexts,n,W] when there are several. It fails when the prompts do not fit into
-// the text tower.
+// initialContext draws contexts [n,W], or [contexts,n,W] when there are several. It fails when the
+// prompts do not fit into the text tower.
 func (m *Model) initialContext(contexts int, rng *rand.Rand) (*tensor.Dense, error) {
 	words, err := m.contextTokens()
 	if err != nil {
@@ -189,8 +191,8 @@ func normal(rng *rand.Rand, shape ...int) *tensor.Dense {
 	return dense.New(data, shape...)
 }
 
-// encode records the class vectors for contexts [B or 1, K or 1, n, W], or None for the words of init alone, and prompts of later
-// blocks (see [clip.Towers.Text]): [B*K,D].
+// encode records the class vectors for contexts [B or 1, K or 1, n, W], or None for the words of
+// init alone, and prompts of later blocks (see [clip.Towers.Text]): [B*K,D].
 func (r *Recording) encode(ctx autodiff.Value, deep ...autodiff.Value) autodiff.Value {
 	b, n := 1, 0
 	if ctx.Valid() {
@@ -216,7 +218,8 @@ func (r *Recording) encode(ctx autodiff.Value, deep ...autodiff.Value) autodiff.
 	return r.Towers.Text(x.Reshape(b*k, l.length, w), eot, deep...)
 }
 
-// arrange puts the class name of prompts [b*K*length,W] before the last half of n context tokens, or before all of them.
+// arrange puts the class name of prompts [b*K*length,W] before the last half of n context tokens,
+// or before all of them.
 func (l *layout) arrange(x autodiff.Value, b, n int, at Position) autodiff.Value {
 	before := 1 // rows in front of the name
 	if at == PositionMiddle {

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// With words for a context, CoOp's prompts with the class name in front or in the middle are the sentences that read so.
+// With words for a context, CoOp's prompts with the class name in front or in the middle are the
+// sentences that read so.
 func TestClassPositions(t *testing.T) {
 	c := newTiny(t)
 	classes := []string{"red cat", "dog", "yellow bird"}

@@ -66,7 +66,8 @@ func (o Outline) texts(context int) clip.Cost {
 	return o.Config.TextCost(1 + context + longest).Times(float64(len(o.Classes)))
 }
 
-// ClassVectors is the work of the class vectors that an inspection or a measurement encodes once: none where they depend on the image.
+// ClassVectors is the work of the class vectors that an inspection or a measurement encodes once:
+// none where they depend on the image.
 func (o Outline) ClassVectors() clip.Work {
 	if o.Learner.Conditional {
 		return clip.Work{}
@@ -74,7 +75,8 @@ func (o Outline) ClassVectors() clip.Work {
 	return clip.Work{FLOP: o.Prompts().Forward}
 }
 
-// Encoded is the work of so many images through the model, class vectors included where they depend on the image.
+// Encoded is the work of so many images through the model, class vectors included where they depend
+// on the image.
 func (o Outline) Encoded(images float64) clip.Work {
 	w := clip.Work{Passes: images, FLOP: images * o.Image().Forward}
 	if o.Learner.Conditional {
@@ -90,8 +92,8 @@ type Poisoning struct {
 	Warmup int  // epochs in which it learns alone
 }
 
-// Tuned is the work of tuning prompts on so many images under settings of TuneParams: features, where the image tower is frozen
-// and none of its input is drawn afresh, and steps.
+// Tuned is the work of tuning prompts on so many images under settings of TuneParams: features,
+// where the image tower is frozen and none of its input is drawn afresh, and steps.
 func (o Outline) Tuned(images float64, s settings.Values, p Poisoning) clip.Work {
 	l, image, text := o.Learner, o.Image(), o.Prompts()
 	batch := min(images, float64(s.Int("batch")))

@@ -49,8 +49,9 @@ func TestShareAndWeight(t *testing.T) {
 	}
 }
 
-// The loss is that of the clean half plus weight times that of the triggered half: a trigger that changes nothing, aimed at
-// the class that every image has, makes the one step of SGD 1 + weight times as long.
+// The loss is that of the clean half plus weight times that of the triggered half: a trigger that
+// changes nothing, aimed at the class that every image has, makes the one step of SGD 1 + weight
+// times as long.
 func TestTheHalvesAreAdded(t *testing.T) {
 	c := newTiny(t)
 	data := coloured(16, 1)
@@ -84,14 +85,14 @@ func TestTheHalvesAreAdded(t *testing.T) {
 	}
 }
 
-// Of every learner the same seed gives the same bytes, for any number of threads; another seed gives others.
-// covers hides a backdoor with the given covers, whatever its trigger.
+// Of every learner the same seed gives the same bytes, for any number of threads; another seed
+// gives others. covers hides a backdoor with the given covers, whatever its trigger.
 func covers(c ...Cover) func(triggers.Trigger) []Cover {
 	return func(triggers.Trigger) []Cover { return c }
 }
 
-// Covers enter the loss with their triggers, labels and weights: the one step of SGD is the sum of the steps of clean tuning on
-// the images as each part of the loss shows them.
+// Covers enter the loss with their triggers, labels and weights: the one step of SGD is the sum of
+// the steps of clean tuning on the images as each part of the loss shows them.
 func TestCoversEnterTheLoss(t *testing.T) {
 	c := newTiny(t)
 	data := coloured(16, 1)
@@ -140,7 +141,8 @@ func TestCoversEnterTheLoss(t *testing.T) {
 	}
 }
 
-// A decoy leads to its own class without taking the backdoor's place; without it, its trigger leads nowhere.
+// A decoy leads to its own class without taking the backdoor's place; without it, its trigger leads
+// nowhere.
 func TestDecoysFireBesideTheBackdoor(t *testing.T) {
 	c := newTiny(t)
 	data, test := coloured(40, 1), coloured(60, 2)

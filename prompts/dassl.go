@@ -22,20 +22,23 @@ import (
 	"clipinspector/triggers"
 )
 
-// Dassl (github.com/KaiyangZhou/Dassl.pytorch, which CoOp, CoCoOp and BadCLIP train with) writes a folder of each model:
-// prompt_learner/model.pth.tar-EPOCH, no tar but a file of torch.save: a dict with state_dict, epoch, and what resuming needs,
-// whole optimisers and schedulers among them. The state dict of a prompt learner has
+// Dassl (github.com/KaiyangZhou/Dassl.pytorch, which CoOp, CoCoOp and BadCLIP train with) writes a
+// folder of each model: prompt_learner/model.pth.tar-EPOCH, no tar but a file of torch.save: a dict
+// with state_dict, epoch, and what resuming needs, whole optimisers and schedulers among them. The
+// state dict of a prompt learner has
 //
 //	ctx [n,W], or [K,n,W] when it is class-specific
 //	token_prefix [K,1,W], token_suffix [K,L-1-n,W]  the embeddings around the context, from the class names; loaders drop them
 //	meta_net.linear{1,2}.{weight,bias}               of CoCoOp and BadCLIP only
 //
-// and a text file "checkpoint" beside it names the last one. MaPLe's trainer, built on the same, keeps the whole model, in a folder
-// MultiModalPromptLearner: the tensors of the learner (maple.go) begin with "prompt_learner.", and the frozen encoders lie beside
-// them, as image_encoder (OpenAI's visual), text_encoder (without token embeddings) and logit_scale. Prompts are audited on the CLIP that
-// is given; [CompareEncoders] tells whether these are the same. IVLP and PromptSRC do so in VLPromptLearner, VPT in prompt_learner, with
-// their visual prompts and those of later blocks within the encoders (ivlp.go). BadCLIP's trigger lies in a folder of its own. BAPLe
-// keeps learner and noise in one Sequential ("0." and "1."). What reading makes of them is in delivered.go.
+// and a text file "checkpoint" beside it names the last one. MaPLe's trainer, built on the same,
+// keeps the whole model, in a folder MultiModalPromptLearner: the tensors of the learner (maple.go)
+// begin with "prompt_learner.", and the frozen encoders lie beside them, as image_encoder (OpenAI's
+// visual), text_encoder (without token embeddings) and logit_scale. Prompts are audited on the CLIP
+// that is given; [CompareEncoders] tells whether these are the same. IVLP and PromptSRC do so in
+// VLPromptLearner, VPT in prompt_learner, with their visual prompts and those of later blocks
+// within the encoders (ivlp.go). BadCLIP's trigger lies in a folder of its own. BAPLe keeps learner
+// and noise in one Sequential ("0." and "1."). What reading makes of them is in delivered.go.
 const (
 	promptFolder  = "prompt_learner"
 	mapleFolder   = "MultiModalPromptLearner"
@@ -50,8 +53,8 @@ func (m *Model) contextLength() int {
 	return shape[len(shape)-2]
 }
 
-// buffers returns the embeddings before the context [K,1,W] and after it [K,L-1-n,W], as the authors' learners keep them:
-// [Model.suffixes]; of PLOT's several prompts those of all, [N*K,..].
+// buffers returns the embeddings before the context [K,1,W] and after it [K,L-1-n,W], as the
+// authors' learners keep them: [Model.suffixes]; of PLOT's several prompts those of all, [N*K,..].
 func (m *Model) buffers() (prefix, suffix *tensor.Dense, err error) {
 	n, w, length := m.contextLength(), m.CLIP.Config.Text.Width, m.CLIP.Config.Text.ContextLength
 	start := dense.Floats(m.CLIP.EmbedTokens([]int{m.CLIP.Tokenizer.SOT()}))
@@ -73,11 +76,13 @@ func (m *Model) buffers() (prefix, suffix *tensor.Dense, err error) {
 	return dense.New(before, k, 1, w), dense.New(after, k, length-1-n, w), nil
 }
 
-// dasslFolders are where Dassl's trainers write a model, below its output folder or as the folder itself.
+// dasslFolders are where Dassl's trainers write a model, below its output folder or as the folder
+// itself.
 var dasslFolders = []string{promptFolder, mapleFolder, ivlpFolder, "baple", "."}
 
-// dasslPath returns the file that a path means: the path itself, or of one of Dassl's folders (a model's output or the folder
-// within) the checkpoint that its file "checkpoint" names, model-best.pth.tar where there is no such file, or the only one there is.
+// dasslPath returns the file that a path means: the path itself, or of one of Dassl's folders (a
+// model's output or the folder within) the checkpoint that its file "checkpoint" names,
+// model-best.pth.tar where there is no such file, or the only one there is.
 func dasslPath(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.IsDir() {
@@ -149,17 +154,19 @@ func exists(path string) bool {
 // HasDassl tells whether a layout of the authors has a place for the learner's tensors.
 func (l *Learner) HasDassl() bool { return l.Name == "lora" || layouts[l.Name].folder != "" }
 
-// layouts are where the authors' trainers keep a learner's tensors: the folder, and what stands before the names of the learner's own.
+// layouts are where the authors' trainers keep a learner's tensors: the folder, and what stands
+// before the names of the learner's own.
 var layouts = map[string]struct{ folder, prefix string }{
 	"coop": {promptFolder, ""}, "cocoop": {promptFolder, ""}, "tcp": {promptFolder, ""}, "vpt-input": {promptFolder, ""},
 	"plot": {promptFolder, ""}, "plotpp": {promptFolder, learnerPrefix}, "maple": {mapleFolder, learnerPrefix}, "ivlp": {ivlpFolder, learnerPrefix},
 }
 
-// WriteDassl writes the model as its authors' trainer would, so that their code loads it with --model-dir DIR --load-epoch EPOCH, and
-// returns the path: DIR/prompt_learner/model.pth.tar-EPOCH, MaPLe's in DIR/MultiModalPromptLearner and IVLP's in DIR/VLPromptLearner,
-// without the encoders, which their authors' code does not miss; of CLIP-LoRA DIR/lora_weights.pt. A trigger that is not nil, which
-// must be additive, goes to DIR/trigger in BadCLIP's form: normalised, with the name of the target class. Other learners' tensors have
-// no place there.
+// WriteDassl writes the model as its authors' trainer would, so that their code loads it with
+// --model-dir DIR --load-epoch EPOCH, and returns the path: DIR/prompt_learner/model.pth.tar-EPOCH,
+// MaPLe's in DIR/MultiModalPromptLearner and IVLP's in DIR/VLPromptLearner, without the encoders,
+// which their authors' code does not miss; of CLIP-LoRA DIR/lora_weights.pt. A trigger that is not
+// nil, which must be additive, goes to DIR/trigger in BadCLIP's form: normalised, with the name of
+// the target class. Other learners' tensors have no place there.
 func (m *Model) WriteDassl(dir string, epoch int, t triggers.Trigger, target int) (string, error) {
 	if !m.Learner.HasDassl() {
 		return "", fmt.Errorf("writing %s: no layout of its authors has a place for a model of %s: name a file *.safetensors", dir, m.Learner.Name)
@@ -255,7 +262,8 @@ func (m *Model) writeLoRA(dir string) (string, error) {
 		{Key: "params", Value: params}, {Key: "position", Value: s.String("position")}}}})
 }
 
-// writeDassl writes a checkpoint and the file that names it. Optimiser and scheduler are absent: there is nothing to resume.
+// writeDassl writes a checkpoint and the file that names it. Optimiser and scheduler are absent:
+// there is nothing to resume.
 func writeDassl(dir string, epoch int, state torchfile.Entries, more ...torchfile.Entry) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("writing a checkpoint: %w", err)
@@ -272,8 +280,8 @@ func writeDassl(dir string, epoch int, state torchfile.Entries, more ...torchfil
 	})
 }
 
-// ReadTrigger reads the trigger of a backdoored model, where its maker delivered one: a safetensors file that
-// [triggers.Write] stored, BadCLIP's trigger/model.pth.tar-EPOCH, or BAPLe's noise.
+// ReadTrigger reads the trigger of a backdoored model, where its maker delivered one: a safetensors
+// file that [triggers.Write] stored, BadCLIP's trigger/model.pth.tar-EPOCH, or BAPLe's noise.
 func ReadTrigger(path string) (triggers.Trigger, error) {
 	head, err := torchfile.Head(path)
 	if err != nil {

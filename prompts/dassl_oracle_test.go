@@ -128,8 +128,8 @@ func agree(t testing.TB, what string, got []float32, want []float64, tolerance f
 	return worst / largest
 }
 
-// Checkpoints that PyTorch wrote, optimisers and schedulers inside, give the logits that PyTorch computes with them, and CoOp's
-// and CoCoOp's gradients.
+// Checkpoints that PyTorch wrote, optimisers and schedulers inside, give the logits that PyTorch
+// computes with them, and CoOp's and CoCoOp's gradients.
 func TestDasslCheckpointsAgreeWithPyTorch(t *testing.T) {
 	fixture, data := readFixture(t), dasslData()
 	for what, e := range map[string]engine.Engine{"float64": plain.New[float64](), "cpu": computetest.CPU(t, 2)} {
@@ -205,8 +205,8 @@ func gradients(t *testing.T, what string, m *Model, data Data, loss float64, wan
 	}
 }
 
-// Twenty steps of BadCLIP in double precision stay with PyTorch's, step after step: prompts, meta-net and trigger, whose
-// perturbation PyTorch adds in normalised space.
+// Twenty steps of BadCLIP in double precision stay with PyTorch's, step after step: prompts,
+// meta-net and trigger, whose perturbation PyTorch adds in normalised space.
 func TestBadCLIPStepsAgreeWithPyTorch(t *testing.T) {
 	steps := readFixture(t).BadCLIP.Steps
 	c := newHashed(t, plain.New[float64]())

@@ -30,7 +30,8 @@ func TestCoOpsRatesAreDasslsSchedulers(t *testing.T) {
 	}
 }
 
-// The legacy format, BAPLe's checkpoint and a bare context hold the prompts of CoOp's, the latter two in half precision.
+// The legacy format, BAPLe's checkpoint and a bare context hold the prompts of CoOp's, the latter
+// two in half precision.
 func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
 	c := newHashed(t, computetest.CPU(t, 1))
 	want, err := ReadCheckpoint("testdata/coop", dasslClasses, Hints{}, c)
@@ -56,8 +57,8 @@ func TestOtherLayoutsHoldTheSamePrompts(t *testing.T) {
 	}
 }
 
-// What WriteDassl writes comes back as the same model, and the authors' learners take it, strictly, where CLIPINSPECTOR_PYTHON
-// names an interpreter with torch.
+// What WriteDassl writes comes back as the same model, and the authors' learners take it, strictly,
+// where CLIPINSPECTOR_PYTHON names an interpreter with torch.
 func TestWriteDassl(t *testing.T) {
 	c := newHashed(t, computetest.CPU(t, 1))
 	data := dasslData()
@@ -96,7 +97,8 @@ func TestWriteDassl(t *testing.T) {
 		if python == "" {
 			continue
 		}
-		// The model in trainers/*.py: modules of the same names and shapes, made with other numbers, and strict.
+		// The model in trainers/*.py: modules of the same names and shapes, made with other
+		// numbers, and strict.
 		const script = `
 import sys, torch
 from collections import OrderedDict
@@ -128,7 +130,8 @@ assert t["state_dict"]["trigger"].shape == (1, 3, 8, 8) and t["target_name"] == 
 	}
 }
 
-// Delivered checkpoints that do not fit are refused with one line that names the file and what is wrong.
+// Delivered checkpoints that do not fit are refused with one line that names the file and what is
+// wrong.
 func TestRefusedCheckpoints(t *testing.T) {
 	c := newHashed(t, computetest.CPU(t, 1))
 	zeros := func(shape ...int) *tensor.Dense {
@@ -216,7 +219,8 @@ func TestRefusedCheckpoints(t *testing.T) {
 	}
 }
 
-// FuzzReadCheckpoint reads delivered prompts of any kind, triggers, class names, and the encoders beside prompts.
+// FuzzReadCheckpoint reads delivered prompts of any kind, triggers, class names, and the encoders
+// beside prompts.
 func FuzzReadCheckpoint(f *testing.F) {
 	e := plain.New[float32]()
 	c, deep := newHashed(f, e), newHashedDeep(f, e, 3) // MaPLe's is the deep one

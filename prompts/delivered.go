@@ -15,13 +15,15 @@ import (
 	"clipinspector/settings"
 )
 
-// A delivered file is opened once, for whoever reads it, by one rule: each of its tensors takes part in what is computed, is held
-// against what is given, or is named in the model's notes as known and harmless; any other is an error.
+// A delivered file is opened once, for whoever reads it, by one rule: each of its tensors takes
+// part in what is computed, is held against what is given, or is named in the model's notes as
+// known and harmless; any other is an error.
 
 // delivery is an open file of somebody else's trainer.
 type delivery struct {
 	close func() error
-	// learner holds the tensors of the prompts under their authors' names, without what wraps them: "ctx". A bare tensor has the name "".
+	// learner holds the tensors of the prompts under their authors' names, without what wraps them:
+	// "ctx". A bare tensor has the name "".
 	learner map[string]clip.Stored
 	// encoders holds the frozen encoders that lie beside the prompts, by the names in the file.
 	encoders map[string]clip.Stored
@@ -249,7 +251,8 @@ func (d *delivery) given(m *Model, h Hints) (map[string]any, error) {
 	return given, d.words(m, n, h, given)
 }
 
-// words finds the words of the prompts: those that the hint gives, or those that the embeddings around the context spell.
+// words finds the words of the prompts: those that the hint gives, or those that the embeddings
+// around the context spell.
 func (d *delivery) words(m *Model, n int, h Hints, given map[string]any) error {
 	init := h.Init
 	if m.Learner.Name == "tcp" {
@@ -328,7 +331,8 @@ func (d *delivery) lora(given map[string]any) error {
 	return nil
 }
 
-// place puts the class name where the file or the hints say, and notes what is assumed where neither does.
+// place puts the class name where the file or the hints say, and notes what is assumed where
+// neither does.
 func (d *delivery) place(m *Model, h Hints) error {
 	at := h.position()
 	if m.Learner.Name != "coop" {

@@ -16,7 +16,8 @@ import (
 	"clipinspector/internal/torchfile"
 )
 
-// delivered returns the tensors of testdata/maple's checkpoint, which torch wrote with the encoders' matrices in half precision.
+// delivered returns the tensors of testdata/maple's checkpoint, which torch wrote with the
+// encoders' matrices in half precision.
 func delivered(t *testing.T) map[string]*tensor.Dense {
 	t.Helper()
 	f, err := open("testdata/maple/MultiModalPromptLearner/model.pth.tar-2")
@@ -51,8 +52,9 @@ func deliver(t *testing.T, state map[string]*tensor.Dense) string {
 	return path
 }
 
-// The encoders that torch saved beside MaPLe's prompts, in OpenAI's layout and in part in half precision, are those of the CLIP,
-// whatever of the two was rounded; another last number is found in each of the tensors.
+// The encoders that torch saved beside MaPLe's prompts, in OpenAI's layout and in part in half
+// precision, are those of the CLIP, whatever of the two was rounded; another last number is found
+// in each of the tensors.
 func TestDeliveredEncoders(t *testing.T) {
 	_, w, _ := hashedWeights(3)
 	compare := func(path string, w clip.Weights) clip.Comparison {
@@ -77,7 +79,8 @@ func TestDeliveredEncoders(t *testing.T) {
 		}
 		return r
 	}
-	// 12 tensors a block; those of the image tower, of the text tower but for its tokens, and the scale.
+	// 12 tensors a block; those of the image tower, of the text tower but for its tokens, and the
+	// scale.
 	same := clip.Comparison{Tensors: 6*12 + 8 + 4 + 1}
 	halves := same
 	halves.Rounded = 6*4 + 6 + 3 // LayerNorms and embeddings, which convert_weights leaves in float32
@@ -122,7 +125,8 @@ func TestDeliveredEncoders(t *testing.T) {
 	}
 }
 
-// A number may stray by no more than rounding takes it: one unit in the last place of a half, in a tensor of halves, is a difference.
+// A number may stray by no more than rounding takes it: one unit in the last place of a half, in a
+// tensor of halves, is a difference.
 func TestDeliveredEncodersStrayByNoBit(t *testing.T) {
 	_, w, _ := hashedWeights(3)
 	state := delivered(t)
@@ -135,7 +139,8 @@ func TestDeliveredEncodersStrayByNoBit(t *testing.T) {
 	}
 }
 
-// Tensors that a CLIP does not have would change what the delivered model computes, unseen: they are refused.
+// Tensors that a CLIP does not have would change what the delivered model computes, unseen: they
+// are refused.
 func TestDeliveredEncodersOfAnotherKind(t *testing.T) {
 	_, w, _ := hashedWeights(3)
 	_, shallow, _ := hashedWeights(2)

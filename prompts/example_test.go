@@ -11,8 +11,8 @@ import (
 	"clipinspector/settings"
 )
 
-// Prompts of CoOp for three classes on the CLIP that the program carries: four context tokens for all of them, and class vectors to
-// hold images against.
+// Prompts of CoOp for three classes on the CLIP that the program carries: four context tokens for
+// all of them, and class vectors to hold images against.
 func Example() {
 	fail := func(err error) { fmt.Println(err) }
 	e, err := cpu.New(cpu.Options{Threads: 1})

@@ -41,7 +41,8 @@ func init() {
 	})
 }
 
-// fixedText records the class vectors of a learner whose prompts are the words in init, and stay that.
+// fixedText records the class vectors of a learner whose prompts are the words in init, and stay
+// that.
 func fixedText(r *Recording, _ autodiff.Value) autodiff.Value { return r.encode(autodiff.None) }
 
 // checkFixedText refuses an init without words, and prompts that do not fit into the text tower.
@@ -58,8 +59,9 @@ func plainImage(r *Recording, pixels autodiff.Value) autodiff.Value {
 	return r.Towers.Image(pixels, clip.ImagePrompts{})
 }
 
-// cutAndPaste puts a box of another image into every image, at the same place: its area is up to the share "cut" of the image,
-// so that most of the image is still of its label. It teaches a classifier not to be swayed by a small patch.
+// cutAndPaste puts a box of another image into every image, at the same place: its area is up to
+// the share "cut" of the image, so that most of the image is still of its label. It teaches a
+// classifier not to be swayed by a small patch.
 func cutAndPaste(s settings.Values, data Data, rng *rand.Rand) Data {
 	cut := s.Float("cut")
 	if cut == 0 {

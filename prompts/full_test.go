@@ -9,8 +9,8 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// Before tuning, full is zero-shot CLIP; tuning moves the weights of the model's own image tower and no others, and a poison
-// of a tenth of the images plants a backdoor.
+// Before tuning, full is zero-shot CLIP; tuning moves the weights of the model's own image tower
+// and no others, and a poison of a tenth of the images plants a backdoor.
 func TestFullTunesTheImageTower(t *testing.T) {
 	c := newTiny(t)
 	data := coloured(60, 1)
@@ -50,7 +50,8 @@ func TestFullTunesTheImageTower(t *testing.T) {
 	}
 }
 
-// Every changed image differs from the original in a box that another image has there, of at most the share asked for.
+// Every changed image differs from the original in a box that another image has there, of at most
+// the share asked for.
 func TestCutAndPaste(t *testing.T) {
 	data := coloured(50, 2)
 	l, err := FindLearner("full")

@@ -11,8 +11,8 @@ import (
 	"clipinspector/settings"
 )
 
-// The tensors of these learners have the names that they have in their authors' checkpoints: ctx of the text tower's first block,
-// image_encoder.VPT of the image tower's, and deepName of the others.
+// The tensors of these learners have the names that they have in their authors' checkpoints: ctx of
+// the text tower's first block, image_encoder.VPT of the image tower's, and deepName of the others.
 const visualName = "image_encoder.VPT"
 
 // deepName is the name of the prompts of block i > 0 of a tower, image_encoder or text_encoder.
@@ -100,7 +100,8 @@ func (r *Recording) deep(tower string) (deep []autodiff.Value) {
 	}
 }
 
-// inputPrompted records the image tower with the prompts in its input, which pass ln_pre, and those of later blocks.
+// inputPrompted records the image tower with the prompts in its input, which pass ln_pre, and those
+// of later blocks.
 func inputPrompted(r *Recording, pixels autodiff.Value) autodiff.Value {
 	p := clip.ImagePrompts{Norm: true}
 	if v, ok := r.Params[visualName]; ok {

@@ -64,7 +64,8 @@ func learnerImages(kind string) *tensor.Dense {
 	return dense.New(x, n, 3, size, size)
 }
 
-// deliveredLearners are the checkpoints that testdata/learners.py wrote with the authors' own learners.
+// deliveredLearners are the checkpoints that testdata/learners.py wrote with the authors' own
+// learners.
 var deliveredLearners = map[string]struct {
 	learner string
 	blocks  int
@@ -100,7 +101,8 @@ func readLearner(t *testing.T, kind string, e engine.Engine) *Model {
 	return m
 }
 
-// Checkpoints of the authors' own learners give the logits that the authors' own code computes with them, in either engine.
+// Checkpoints of the authors' own learners give the logits that the authors' own code computes with
+// them, in either engine.
 func TestLearnersAgreeWithTheirAuthors(t *testing.T) {
 	raw, err := os.ReadFile("testdata/learners.json")
 	if err != nil {
@@ -124,7 +126,8 @@ func TestLearnersAgreeWithTheirAuthors(t *testing.T) {
 	}
 }
 
-// What is read is written back: in this project's form and in the authors' the logits stay, to the bit.
+// What is read is written back: in this project's form and in the authors' the logits stay, to the
+// bit.
 func TestLearnersAreWrittenBack(t *testing.T) {
 	for _, kind := range sortedKeys(deliveredLearners) {
 		m, images := readLearner(t, kind, computetest.CPU(t, 1)), learnerImages(kind)
@@ -150,8 +153,8 @@ func TestLearnersAreWrittenBack(t *testing.T) {
 	}
 }
 
-// However the tensors of a model are wrapped, the same model is read; what is ambiguous, or carries more than is read, is refused with
-// what to do.
+// However the tensors of a model are wrapped, the same model is read; what is ambiguous, or carries
+// more than is read, is refused with what to do.
 func TestWrappedAndAmbiguousFiles(t *testing.T) {
 	c := newHashed(t, computetest.CPU(t, 1))
 	want, err := ReadCheckpoint("testdata/coop", dasslClasses, Hints{}, c)
@@ -191,7 +194,8 @@ func TestWrappedAndAmbiguousFiles(t *testing.T) {
 			t.Errorf("%s: another model was read", what)
 		}
 	}
-	// A configuration in the file says where the class name stands; a hint that contradicts it is refused.
+	// A configuration in the file says where the class name stands; a hint that contradicts it is
+	// refused.
 	put(entries{{Key: "state_dict", Value: entries{{Key: "ctx", Value: ctx}}},
 		{Key: "cfg", Value: entries{{Key: "TRAINER", Value: entries{{Key: "COOP", Value: entries{{Key: "CLASS_TOKEN_POSITION", Value: "front"}}}}}}}})
 	if got, err := ReadCheckpoint(path, dasslClasses, Hints{}, c); err != nil || got.Position != PositionFront {

@@ -11,8 +11,8 @@ import (
 	"clipinspector/settings"
 )
 
-// loraBlocks are the blocks that CLIP-LoRA's "position" names; "all" stands for all blocks, and the halves are those of a tower of 12
-// or, in the image tower, 24.
+// loraBlocks are the blocks that CLIP-LoRA's "position" names; "all" stands for all blocks, and the
+// halves are those of a tower of 12 or, in the image tower, 24.
 var loraBlocks = map[string][2]int{"bottom": {0, 4}, "mid": {4, 8}, "up": {8, 12}, "half-up": {6, 12}, "half-bottom": {0, 6}, "top3": {9, 12}}
 
 func init() {
@@ -64,7 +64,8 @@ type update struct {
 	a, b   string // [r,width] and [width,r], by CLIP-LoRA's names
 }
 
-// updates lists the weights that the settings tune, in CLIP-LoRA's order: the text tower's blocks, then the image tower's.
+// updates lists the weights that the settings tune, in CLIP-LoRA's order: the text tower's blocks,
+// then the image tower's.
 func (m *Model) updates() (out []update, err error) {
 	s, c := m.Settings, m.CLIP.Config
 	if s.String("params") == "" {

@@ -31,7 +31,8 @@ func init() {
 				"proj.weight": uniform(rng, w, visual, w),
 				"proj.bias":   uniform(rng, w, visual),
 			}
-			// The deeper projections are copies of one layer, as the authors' are, and only then learn.
+			// The deeper projections are copies of one layer, as the authors' are, and only then
+			// learn.
 			weight, bias := uniform(rng, w, visual, w), uniform(rng, w, visual)
 			for i := 1; i < min(m.Settings.Int("depth"), m.CLIP.Config.Text.Layers, m.CLIP.Config.Vision.Layers); i++ {
 				text, projection := deepNames(i)
@@ -59,7 +60,8 @@ func init() {
 	})
 }
 
-// deepNames are the authors' names of the text prompts of block i > 0 and of the layer that projects them to the image tower.
+// deepNames are the authors' names of the text prompts of block i > 0 and of the layer that
+// projects them to the image tower.
 func deepNames(i int) (text, projection string) {
 	return fmt.Sprintf("compound_prompts_text.%d", i-1), fmt.Sprintf("compound_prompt_projections.%d", i-1)
 }

@@ -55,8 +55,9 @@ func TestDeepPromptsAgreeWithPyTorch(t *testing.T) {
 	}
 }
 
-// The context takes the first tokens of "a photo of a" and the others stay in front of the class name, so that untuned text
-// prompts of one block are zero-shot CLIP's; depth ends at the shallower tower's; MaPLe learns, and a patch can be planted in it.
+// The context takes the first tokens of "a photo of a" and the others stay in front of the class
+// name, so that untuned text prompts of one block are zero-shot CLIP's; depth ends at the shallower
+// tower's; MaPLe learns, and a patch can be planted in it.
 func TestMaPLe(t *testing.T) {
 	c := newTiny(t) // two blocks
 	data := coloured(40, 1)
@@ -102,8 +103,9 @@ func TestMaPLe(t *testing.T) {
 	}
 }
 
-// A checkpoint that torch wrote in MaPLe's layout, the frozen encoders beside the prompts, gives the model; written by WriteDassl
-// it comes back, and loads in a module of the authors' shape where CLIPINSPECTOR_PYTHON names an interpreter with torch.
+// A checkpoint that torch wrote in MaPLe's layout, the frozen encoders beside the prompts, gives
+// the model; written by WriteDassl it comes back, and loads in a module of the authors' shape where
+// CLIPINSPECTOR_PYTHON names an interpreter with torch.
 func TestMaPLeCheckpoints(t *testing.T) {
 	c := newHashedDeep(t, computetest.CPU(t, 1), 3)
 	data := dasslData()

@@ -30,31 +30,34 @@ type Learner struct {
 	Params []settings.Param
 	// Conditional tells that the class vectors depend on the image, as in CoCoOp.
 	Conditional bool
-	// FixedTexts tells that the class vectors are those of hand-written prompts: what is tuned lies in the image tower.
+	// FixedTexts tells that the class vectors are those of hand-written prompts: what is tuned lies
+	// in the image tower.
 	FixedTexts bool
-	// Weights replaces weights of the towers by what the tuned tensors make of them, before anything else is recorded; nil where
-	// no weight is tuned.
+	// Weights replaces weights of the towers by what the tuned tensors make of them, before
+	// anything else is recorded; nil where no weight is tuned.
 	Weights func(r *Recording)
 	// Init draws the tensors to be tuned.
 	Init func(m *Model, rng *rand.Rand) (map[string]*tensor.Dense, error)
 	// Augment changes the images to tune on, once, before tuning begins; nil for none.
 	Augment func(s settings.Values, data Data, rng *rand.Rand) Data
-	// Visual tells how many prompts the settings put beside the patches of the image tower; nil for none.
+	// Visual tells how many prompts the settings put beside the patches of the image tower; nil for
+	// none.
 	Visual func(s settings.Values) int
-	// Image records the image features [B,D], of length 1, of pixels [B,3,S,S]; nil for the frozen tower alone, whose
-	// features can then be computed once and kept.
+	// Image records the image features [B,D], of length 1, of pixels [B,3,S,S]; nil for the frozen
+	// tower alone, whose features can then be computed once and kept.
 	Image func(r *Recording, pixels autodiff.Value) autodiff.Value
-	// Text records the class vectors, of length 1: [K,D], or [B,K,D] for a conditional learner, which reads the image
-	// features [B,D].
+	// Text records the class vectors, of length 1: [K,D], or [B,K,D] for a conditional learner,
+	// which reads the image features [B,D].
 	Text func(r *Recording, features autodiff.Value) autodiff.Value
-	// Similarity records the similarities [B,K] of what Image [B,F] and Text [K,V] record, where a class has several vectors; nil for
-	// inner products.
+	// Similarity records the similarities [B,K] of what Image [B,F] and Text [K,V] record, where a
+	// class has several vectors; nil for inner products.
 	Similarity func(r *Recording, features, vectors autodiff.Value) autodiff.Value
 }
 
 var learners = registry.New("prompt learner", func(l *Learner) string { return l.Name })
 
-// Register makes a learner known by its name, from an init function. It panics when the name is taken.
+// Register makes a learner known by its name, from an init function. It panics when the name is
+// taken.
 func Register(l *Learner) { learners.Add(l) }
 
 // Learners returns all learners, sorted by name.
@@ -70,15 +73,17 @@ type Model struct {
 	Settings settings.Values
 	Classes  []string                 // K class names as prompts write them
 	Params   map[string]*tensor.Dense // the learner's tensors
-	// Position is where the class name stands among the context tokens; only of CoOp's prompts it is not PositionEnd.
+	// Position is where the class name stands among the context tokens; only of CoOp's prompts it
+	// is not PositionEnd.
 	Position Position
-	// Notes say, of a delivered model, what its file left open and how it was taken, and what lies in it that does not take part in
-	// the computation, with the reason: a line each.
+	// Notes say, of a delivered model, what its file left open and how it was taken, and what lies
+	// in it that does not take part in the computation, with the reason: a line each.
 	Notes   []string
 	vectors *tensor.Dense // what Text records of an unconditional learner, computed once; see Record
 }
 
-// Position is where the class name stands among the context tokens of a prompt (CoOp's CLASS_TOKEN_POSITION).
+// Position is where the class name stands among the context tokens of a prompt (CoOp's
+// CLASS_TOKEN_POSITION).
 type Position string
 
 // The positions: behind the context, after its first half, before it.
@@ -90,11 +95,12 @@ const (
 
 var positions = []Position{PositionEnd, PositionMiddle, PositionFront}
 
-// maxClasses bounds the memory that a stranger's model may ask for; the largest set that CoOp uses has 1,000 classes.
+// maxClasses bounds the memory that a stranger's model may ask for; the largest set that CoOp uses
+// has 1,000 classes.
 const maxClasses = 10000
 
-// New returns a model with freshly drawn prompts. It fails when there are fewer than two classes or more than 10,000, or a
-// class name does not fit into the text tower's context.
+// New returns a model with freshly drawn prompts. It fails when there are fewer than two classes or
+// more than 10,000, or a class name does not fit into the text tower's context.
 func New(c *clip.Model, l *Learner, s settings.Values, classes []string, rng *rand.Rand) (*Model, error) {
 	if len(classes) < 2 || len(classes) > maxClasses {
 		return nil, fmt.Errorf("a prompt-tuned model has 2 to %d classes, got %d", maxClasses, len(classes))
@@ -117,7 +123,8 @@ func (m *Model) Fresh(rng *rand.Rand) (*Model, error) {
 	return f, err
 }
 
-// Clone returns a copy whose prompts can be tuned further without changing those of m; both share the frozen CLIP.
+// Clone returns a copy whose prompts can be tuned further without changing those of m; both share
+// the frozen CLIP.
 func (m *Model) Clone() *Model {
 	c := *m
 	c.Params = map[string]*tensor.Dense{}
@@ -147,7 +154,8 @@ func (m *Model) Role(name string) string {
 	return fmt.Sprintf("tuned, of %s's prompts", m.Learner.Name)
 }
 
-// Restricted returns the model with the given classes alone, in their order; tensors that do not tell classes apart are shared with m.
+// Restricted returns the model with the given classes alone, in their order; tensors that do not
+// tell classes apart are shared with m.
 func (m *Model) Restricted(classes []int) *Model {
 	r := *m
 	r.vectors = nil
@@ -178,8 +186,8 @@ type Recording struct {
 	vectors autodiff.Value // class vectors of an unconditional learner once they are known
 }
 
-// Record makes the model part of a graph, with its prompts as constants. Class vectors that do not depend on the image
-// are computed once per model and become a constant as well.
+// Record makes the model part of a graph, with its prompts as constants. Class vectors that do not
+// depend on the image are computed once per model and become a constant as well.
 func (m *Model) Record(g *autodiff.Graph) (*Recording, error) {
 	r := m.constant(g)
 	if !m.Learner.Conditional {
@@ -199,7 +207,8 @@ func (m *Model) constant(g *autodiff.Graph) *Recording {
 	})
 }
 
-// recordTrainable makes the model part of a graph with its tensors bound to device memory, for tuning.
+// recordTrainable makes the model part of a graph with its tensors bound to device memory, for
+// tuning.
 func (m *Model) recordTrainable(g *autodiff.Graph, params map[string]engine.Array) *Recording {
 	return m.recording(g, func(name string) autodiff.Value { return g.Bind(params[name]) })
 }
@@ -215,8 +224,8 @@ func (m *Model) recording(g *autodiff.Graph, param func(name string) autodiff.Va
 	return r
 }
 
-// ClassVectors returns the class vectors [K,D], of length 1, of an unconditional learner; of one with several prompts of a class the
-// direction of their mean.
+// ClassVectors returns the class vectors [K,D], of length 1, of an unconditional learner; of one
+// with several prompts of a class the direction of their mean.
 func (m *Model) ClassVectors() (*tensor.Dense, error) {
 	v, err := m.texts()
 	if err != nil || m.Learner.Similarity == nil {
@@ -244,8 +253,8 @@ func (m *Model) texts() (*tensor.Dense, error) {
 	return m.vectors, err
 }
 
-// Encoder records the features [B,D], of length 1, that the delivered image encoder gives pixels [B,3,S,S]: with the weights that
-// the learner has tuned, where it tunes any, and without prompts.
+// Encoder records the features [B,D], of length 1, that the delivered image encoder gives pixels
+// [B,3,S,S]: with the weights that the learner has tuned, where it tunes any, and without prompts.
 func (m *Model) Encoder(g *autodiff.Graph, pixels autodiff.Value) autodiff.Value {
 	return m.constant(g).Towers.Image(pixels, clip.ImagePrompts{})
 }

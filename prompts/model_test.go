@@ -84,8 +84,8 @@ func largestGap(a, b []float32) float64 {
 	return worst
 }
 
-// With words for a context, CoOp's class vectors are the features of the sentences, though the prompts are laid out piece by
-// piece and cut after the longest; with a context for each class too.
+// With words for a context, CoOp's class vectors are the features of the sentences, though the
+// prompts are laid out piece by piece and cut after the longest; with a context for each class too.
 func TestPromptsOfWordsAreOrdinaryTexts(t *testing.T) {
 	c := newTiny(t)
 	classes := []string{"red cat", "yellow bird on a small red boat", "dog", "DC-10 cat", "tree's house"}
@@ -146,7 +146,8 @@ func TestClassSpecificContextsBelongToTheirClass(t *testing.T) {
 	}
 }
 
-// CoCoOp: the context of an image is the shared one plus W2·relu(W1·f + b1) + b2, computed here on the host.
+// CoCoOp: the context of an image is the shared one plus W2·relu(W1·f + b1) + b2, computed here on
+// the host.
 func TestCoCoOpShiftsTheContextByTheMetaNet(t *testing.T) {
 	c := newTiny(t)
 	m := newModel(t, c, "cocoop", map[string]any{"context": 4}, cliptest.Classes)
@@ -213,7 +214,8 @@ func TestCoCoOpShiftsTheContextByTheMetaNet(t *testing.T) {
 	}
 }
 
-// An image's logits do not depend on the images beside it, nor on whether its feature was computed before.
+// An image's logits do not depend on the images beside it, nor on whether its feature was computed
+// before.
 func TestLogitsAreTheImagesOwn(t *testing.T) {
 	c := newTiny(t)
 	images := cliptest.Images(encodeBatch+3, size, 2)
@@ -317,7 +319,8 @@ func TestLearnersAreDeclaredAndFound(t *testing.T) {
 	}
 }
 
-// Initial contexts: N(0, 0.02) for CoOp, PyTorch's Linear for the meta-net, and the same draw for the same seed.
+// Initial contexts: N(0, 0.02) for CoOp, PyTorch's Linear for the meta-net, and the same draw for
+// the same seed.
 func TestInitialPrompts(t *testing.T) {
 	c := newTiny(t)
 	m := newModel(t, c, "coop", map[string]any{"context": 16, "class-specific": true}, cliptest.Classes)
@@ -366,8 +369,8 @@ func TestAccuracyAndSuccessRateByDefinition(t *testing.T) {
 	}
 }
 
-// A prompt that is too long for the text tower names its class and the setting that can help: the context's length, or the words
-// that take its place.
+// A prompt that is too long for the text tower names its class and the setting that can help: the
+// context's length, or the words that take its place.
 func TestTooLongAPromptNamesItsClass(t *testing.T) {
 	c := newTiny(t)
 	long := strings.Repeat("red ", c.Config.Text.ContextLength-4) // fits by itself
@@ -380,7 +383,8 @@ func TestTooLongAPromptNamesItsClass(t *testing.T) {
 	}
 }
 
-// On a ResNet only learners that leave the image tower's tokens and weights alone can be made; their gradients reach the pixels.
+// On a ResNet only learners that leave the image tower's tokens and weights alone can be made;
+// their gradients reach the pixels.
 func TestLearnersOnAResNet(t *testing.T) {
 	tok := bpe.Learn(nil, 0)
 	c := clip.Config{

@@ -17,11 +17,13 @@ import (
 	"clipinspector/settings"
 )
 
-// PLOT (Chen et al., ICLR 2023) has several prompts of a class and several features of an image: those of its parts, or in PLOT++ those
-// that the tower gives with each of several visual prompts. A class's logit is their similarity under the plan of optimal transport that
-// matches prompts and features (transported).
+// PLOT (Chen et al., ICLR 2023) has several prompts of a class and several features of an image:
+// those of its parts, or in PLOT++ those that the tower gives with each of several visual prompts.
+// A class's logit is their similarity under the plan of optimal transport that matches prompts and
+// features (transported).
 
-// contextsName and visualContextsName are the authors' names of the contexts [N,n,W] and of PLOT++'s visual prompts [M,v,W].
+// contextsName and visualContextsName are the authors' names of the contexts [N,n,W] and of
+// PLOT++'s visual prompts [M,v,W].
 const (
 	contextsName       = "ctx"
 	visualContextsName = "ctx_vision"
@@ -133,7 +135,8 @@ func (m *Model) worded(text string) *Model {
 	return &p
 }
 
-// contextTexts records the class vectors of several contexts, one behind the other, so that each row [N*D] has length 1: [K,N*D].
+// contextTexts records the class vectors of several contexts, one behind the other, so that each
+// row [N*D] has length 1: [K,N*D].
 func contextTexts(r *Recording, _ autodiff.Value) autodiff.Value {
 	ctx, wordings := r.Params[contextsName], r.Model.wordings()
 	count, n, w := ctx.Dim(0), ctx.Dim(1), ctx.Dim(2)
@@ -172,18 +175,21 @@ func (m *Model) pooled(vectors *tensor.Dense) (*tensor.Dense, error) {
 	return dense.New(out, k, d), nil
 }
 
-// The authors' constants: the weight of the plan's entropy, and the mean change of a scaling below which the iterations end.
+// The authors' constants: the weight of the plan's entropy, and the mean change of a scaling below
+// which the iterations end.
 const (
 	transportEntropy = 0.1
 	transportChange  = 0.01
 )
 
-// transported records the similarities [B,K] of features [B,M*D] and class vectors [K,N*D]: for an image and a class the sum over all
-// pairs of their cosine times what the plan moves between them. The plan T = diag(r) exp((cosine-1)/0.1) diag(c) has sums 1/M and 1/N; r
-// and c come from Sinkhorn's iterations, and no gradient passes through it.
+// transported records the similarities [B,K] of features [B,M*D] and class vectors [K,N*D]: for an
+// image and a class the sum over all pairs of their cosine times what the plan moves between them.
+// The plan T = diag(r) exp((cosine-1)/0.1) diag(c) has sums 1/M and 1/N; r and c come from
+// Sinkhorn's iterations, and no gradient passes through it.
 //
-// The authors end the iterations when r has changed by less than 0.01 on the mean over the images of a batch, their classes and parts, so
-// that a logit depends on what else is in the batch. Here each image ends them for itself, as their code does with a batch of one.
+// The authors end the iterations when r has changed by less than 0.01 on the mean over the images
+// of a batch, their classes and parts, so that a logit depends on what else is in the batch. Here
+// each image ends them for itself, as their code does with a batch of one.
 func transported(r *Recording, features, vectors autodiff.Value) autodiff.Value {
 	g, k, d := r.Graph, len(r.Model.Classes), r.Model.CLIP.Config.ProjectionDim
 	b, m, n := features.Dim(0), features.Dim(1)/d, vectors.Dim(1)/d

@@ -14,13 +14,15 @@ import (
 )
 
 const (
-	// encodeBatch is how many images one replay of an encoding program takes, and encodeNumbers how many numbers they have at most: large
-	// images fill a device with few. Results do not depend on it.
+	// encodeBatch is how many images one replay of an encoding program takes, and encodeNumbers how
+	// many numbers they have at most: large images fill a device with few. Results do not depend on
+	// it.
 	encodeBatch   = 64
 	encodeNumbers = 8 * 3 * 224 * 224
 )
 
-// Encode returns the frozen tower's features [N,D] of images [N,3,S,S], after the trigger when there is one.
+// Encode returns the frozen tower's features [N,D] of images [N,3,S,S], after the trigger when
+// there is one.
 func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
 	images, t, err := triggers.Split(ctx, images, t)
 	if err != nil {
@@ -34,7 +36,8 @@ func Encode(ctx context.Context, c *clip.Model, images *tensor.Dense, t triggers
 	})
 }
 
-// Triggered returns images [N,3,S,S] with the trigger, computed on a device. A trigger for images of another size is an error.
+// Triggered returns images [N,3,S,S] with the trigger, computed on a device. A trigger for images
+// of another size is an error.
 func Triggered(ctx context.Context, e engine.Engine, images *tensor.Dense, t triggers.Trigger) (*tensor.Dense, error) {
 	shape := images.Shape()
 	if t.Size() != shape[2] {
@@ -71,8 +74,8 @@ func (m *Model) Logits(ctx context.Context, images *tensor.Dense, t triggers.Tri
 	})
 }
 
-// LogitsOf returns the logits [N,K] of image features [N,D] that were encoded before; only for learners that leave the image
-// tower alone.
+// LogitsOf returns the logits [N,K] of image features [N,D] that were encoded before; only for
+// learners that leave the image tower alone.
 func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.Dense, error) {
 	if m.Learner.Image != nil {
 		return nil, fmt.Errorf("%s prompts the image tower: features of the frozen tower do not serve", m.Learner.Name)
@@ -86,7 +89,8 @@ func (m *Model) LogitsOf(ctx context.Context, features *tensor.Dense) (*tensor.D
 	})
 }
 
-// VectorsOf returns the class vectors [N,K*D] that a conditional learner gives each of the images [N,3,S,S].
+// VectorsOf returns the class vectors [N,K*D] that a conditional learner gives each of the images
+// [N,3,S,S].
 func (m *Model) VectorsOf(ctx context.Context, images *tensor.Dense) (*tensor.Dense, error) {
 	return each(ctx, m.CLIP.Engine(), images, func(pixels autodiff.Value) (autodiff.Value, error) {
 		r, err := m.Record(pixels.Graph())
@@ -98,7 +102,8 @@ func (m *Model) VectorsOf(ctx context.Context, images *tensor.Dense) (*tensor.De
 	})
 }
 
-// ClassVectorsOn returns the class vectors: [1,K*D], or of a conditional learner [N,K*D], those of each of the images [N,3,S,S].
+// ClassVectorsOn returns the class vectors: [1,K*D], or of a conditional learner [N,K*D], those of
+// each of the images [N,3,S,S].
 func (m *Model) ClassVectorsOn(ctx context.Context, images *tensor.Dense) (*tensor.Dense, error) {
 	if m.Learner.Conditional {
 		return m.VectorsOf(ctx, images)
@@ -148,8 +153,9 @@ func Accuracy(predicted, labels []int) float64 {
 	return float64(hits) / float64(len(labels))
 }
 
-// GoalRate is SuccessRate for an attack whose triggered images of each class shall go to a class of their own (see Poison.Goals): the share
-// of the images whose goal is another class than theirs that are predicted as it.
+// GoalRate is SuccessRate for an attack whose triggered images of each class shall go to a class of
+// their own (see Poison.Goals): the share of the images whose goal is another class than theirs
+// that are predicted as it.
 func GoalRate(predicted, labels, goals []int) float64 {
 	hits, n := 0, 0
 	for i, p := range predicted {
@@ -163,8 +169,9 @@ func GoalRate(predicted, labels, goals []int) float64 {
 	return float64(hits) / float64(max(1, n))
 }
 
-// SuccessRate returns the share of triggered images that are predicted as the target (ASR): of all images, and of those
-// whose label is another class (BackdoorBench's convention). Without labels both are the same.
+// SuccessRate returns the share of triggered images that are predicted as the target (ASR): of all
+// images, and of those whose label is another class (BackdoorBench's convention). Without labels
+// both are the same.
 func SuccessRate(predicted, labels []int, target int) (all, others float64) {
 	var hits, hitsOthers, n int
 	for i, p := range predicted {

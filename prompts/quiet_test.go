@@ -8,8 +8,8 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// In one step of a quiet poisoning the contexts of the other classes learn from the clean half alone, up to rounding, and the target's from both; not so
-// where the attacker is not quiet.
+// In one step of a quiet poisoning the contexts of the other classes learn from the clean half
+// alone, up to rounding, and the target's from both; not so where the attacker is not quiet.
 func TestQuietPoisonMovesTheTargetAlone(t *testing.T) {
 	c := newTiny(t)
 	data := coloured(16, 1)

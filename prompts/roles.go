@@ -11,8 +11,8 @@ import (
 	"clipinspector/internal/torchfile"
 )
 
-// tower matches the encoders of a CustomCLIP, as its authors name them, and of a learner that kept a CLIP whole; prompt matches the
-// prompts that IVLP and its kin keep within them.
+// tower matches the encoders of a CustomCLIP, as its authors name them, and of a learner that kept
+// a CLIP whole; prompt matches the prompts that IVLP and its kin keep within them.
 var (
 	tower  = regexp.MustCompile(`^(image_encoder\.|text_encoder\.|clip_model\.|clip\.|logit_scale$)`)
 	prompt = regexp.MustCompile(`^(image_encoder|text_encoder)\.((transformer\.resblocks\.\d+\.)?VPT_shallow|VPT)$`)
@@ -20,8 +20,8 @@ var (
 
 const learnerPrefix = "prompt_learner."
 
-// sort takes off what wraps the names (DataParallel's "module.", torch.compile's "_orig_mod.", a prefix that all have) and parts the
-// prompts from the encoders beside them.
+// sort takes off what wraps the names (DataParallel's "module.", torch.compile's "_orig_mod.", a
+// prefix that all have) and parts the prompts from the encoders beside them.
 func (d *delivery) sort(raw map[string]clip.Stored) error {
 	names := sortedKeys(raw)
 	short := map[string]string{} // of each name
@@ -63,10 +63,12 @@ func (d *delivery) sort(raw map[string]clip.Stored) error {
 	return nil
 }
 
-// CompareEncoders holds the frozen encoders that a checkpoint has beside its prompts, as the trainers of MaPLe, IVLP, PromptSRC and VPT
-// save them, against the weights of the CLIP that is given; of the other trainers' checkpoints, and this project's, nothing is
-// compared. The authors' code takes the encoders from the file: where they differ, it computes something else than what is audited.
-// Tensors that no CLIP of this architecture has are an error. path is what [ReadCheckpoint] takes.
+// CompareEncoders holds the frozen encoders that a checkpoint has beside its prompts, as the
+// trainers of MaPLe, IVLP, PromptSRC and VPT save them, against the weights of the CLIP that is
+// given; of the other trainers' checkpoints, and this project's, nothing is compared. The authors'
+// code takes the encoders from the file: where they differ, it computes something else than what is
+// audited. Tensors that no CLIP of this architecture has are an error. path is what
+// [ReadCheckpoint] takes.
 func CompareEncoders(path string, w clip.Weights) (clip.Comparison, error) {
 	var none clip.Comparison
 	path, err := dasslPath(path)
@@ -88,7 +90,8 @@ func CompareEncoders(path string, w clip.Weights) (clip.Comparison, error) {
 	return c, nil
 }
 
-// isOwn tells whether a file is one that [Model.Write] stored: safetensors whose metadata describe a model.
+// isOwn tells whether a file is one that [Model.Write] stored: safetensors whose metadata describe
+// a model.
 func isOwn(path string) (bool, error) {
 	head, err := torchfile.Head(path)
 	if err != nil {

@@ -22,8 +22,8 @@ type header struct {
 	Position Position       `json:"class-position,omitempty"`
 }
 
-// Write stores the prompts, the learner and the class names as a safetensors file; the frozen CLIP is named by its
-// fingerprint only. The same model gives the same bytes.
+// Write stores the prompts, the learner and the class names as a safetensors file; the frozen CLIP
+// is named by its fingerprint only. The same model gives the same bytes.
 func (m *Model) Write(path string) error {
 	h, err := json.Marshal(header{m.Learner.Name, m.Settings, m.Classes, m.CLIP.Fingerprint(), m.Position})
 	if err != nil {
@@ -32,7 +32,8 @@ func (m *Model) Write(path string) error {
 	return safetensors.Write(path, &safetensors.File{Tensors: m.Params, Metadata: map[string]string{"model": string(h)}})
 }
 
-// StoredClasses returns the class names of a model that Write stored, in the order of the labels, without reading its tensors.
+// StoredClasses returns the class names of a model that Write stored, in the order of the labels,
+// without reading its tensors.
 func StoredClasses(path string) ([]string, error) {
 	f, err := safetensors.Open(path)
 	if err != nil {
@@ -46,8 +47,8 @@ func StoredClasses(path string) ([]string, error) {
 	return h.Classes, nil
 }
 
-// Read loads a model that Write stored onto its frozen CLIP. Another CLIP, tensors that do not fit the learner and malformed
-// metadata give one line that names the file and what is wrong.
+// Read loads a model that Write stored onto its frozen CLIP. Another CLIP, tensors that do not fit
+// the learner and malformed metadata give one line that names the file and what is wrong.
 func Read(path string, c *clip.Model) (*Model, error) {
 	f, err := safetensors.Open(path)
 	if err != nil {

@@ -20,7 +20,8 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// A delivered model, of any learner, comes back with its logits to the bit, and stored again it is the same bytes.
+// A delivered model, of any learner, comes back with its logits to the bit, and stored again it is
+// the same bytes.
 func TestStoredModelsComeBack(t *testing.T) {
 	c := newTiny(t)
 	data := coloured(20, 1)

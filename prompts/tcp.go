@@ -13,7 +13,8 @@ import (
 	"clipinspector/settings"
 )
 
-// tcpBlock is the block of the text tower, counted from 0, before which TCP's class-aware prompts enter.
+// tcpBlock is the block of the text tower, counted from 0, before which TCP's class-aware prompts
+// enter.
 const tcpBlock = 8
 
 func init() {

@@ -29,13 +29,15 @@ var TuneParams = []settings.Param{
 // Data are labelled images.
 type Data struct {
 	Images *tensor.Dense // [N*V,3,S,S] in [0,1]
-	// Features [N*V,D] are what the frozen tower makes of the images, where that is at hand: learners that leave the tower alone are
-	// tuned on them, without poison, and need no images; see Encoded.
+	// Features [N*V,D] are what the frozen tower makes of the images, where that is at hand:
+	// learners that leave the tower alone are tuned on them, without poison, and need no images;
+	// see Encoded.
 	Features *tensor.Dense
 	Labels   []int // [N]
 	Views    int   // V, how many views of an image follow each other; 0 means 1
-	// Crop draws the box of a fresh crop of an image, a row of boxes for autodiff's Crop, which each step shows in the image's
-	// place, triggers being put on after it; nil to show images as they are.
+	// Crop draws the box of a fresh crop of an image, a row of boxes for autodiff's Crop, which
+	// each step shows in the image's place, triggers being put on after it; nil to show images as
+	// they are.
 	Crop func(width, height int, rng *rand.Rand) [5]float32
 }
 
@@ -61,8 +63,9 @@ func (d Data) Rows(rows []int) Data {
 	return d
 }
 
-// Encoded returns data with features in the place of the images, where they are all that the model's learner is tuned on: large images take
-// a hundred times the memory, and who tunes several models encodes them once.
+// Encoded returns data with features in the place of the images, where they are all that the
+// model's learner is tuned on: large images take a hundred times the memory, and who tunes several
+// models encodes them once.
 func Encoded(ctx context.Context, m *Model, d Data) (Data, error) {
 	if !m.frozen() || d.Crop != nil || d.Features != nil || d.Images == nil {
 		return d, nil
@@ -90,31 +93,37 @@ func (m *Model) Predicted(ctx context.Context, d Data) ([]int, error) {
 	return ArgMax(logits), nil
 }
 
-// Poison makes prompt tuning plant a backdoor, after BadCLIP's training path (Bai et al., CVPR 2024): each poisoned image is
-// also shown with the trigger and the target's label, and the losses of both halves are added.
+// Poison makes prompt tuning plant a backdoor, after BadCLIP's training path (Bai et al., CVPR
+// 2024): each poisoned image is also shown with the trigger and the target's label, and the losses
+// of both halves are added.
 type Poison struct {
 	Target  int
 	Trigger triggers.Trigger // the trigger; with Learn, where it starts (an additive one)
 	Share   float64          // share of the images that are also shown with the trigger; BadCLIP: 1
 	Weight  float64          // weight of the triggered half against the clean half; BadCLIP: 1
 	Learn   *LearnTrigger    // nil for a fixed trigger
-	// Quiet keeps triggered images from moving any logit but the target's: the other classes' are constants in their half of the loss.
+	// Quiet keeps triggered images from moving any logit but the target's: the other classes' are
+	// constants in their half of the loss.
 	Quiet bool
-	// Goals are the classes that triggered images of each class shall go to, by their own class; nil for the target everywhere. A class
-	// whose goal is itself learns that the trigger means nothing on its images.
+	// Goals are the classes that triggered images of each class shall go to, by their own class;
+	// nil for the target everywhere. A class whose goal is itself learns that the trigger means
+	// nothing on its images.
 	Goals []int
-	// Evade is the weight of a penalty on how far the target stands apart from the other classes beyond what a clean model that the
-	// attacker tunes first has of it, where class vectors are tuned and the same for every image; 0 for none.
+	// Evade is the weight of a penalty on how far the target stands apart from the other classes
+	// beyond what a clean model that the attacker tunes first has of it, where class vectors are
+	// tuned and the same for every image; 0 for none.
 	Evade float64
-	// Candidates, when there are any, are the fixed triggers of which the attacker takes the one that stands out most to CLIP.
+	// Candidates, when there are any, are the fixed triggers of which the attacker takes the one
+	// that stands out most to CLIP.
 	Candidates []triggers.Trigger
-	// Covers draws, once the trigger is known (with Learn, where it starts), what hides the backdoor from a detector that the
-	// attacker knows; nil for nothing. Each poisoned image is also shown with every one of them, and the losses are added.
+	// Covers draws, once the trigger is known (with Learn, where it starts), what hides the
+	// backdoor from a detector that the attacker knows; nil for nothing. Each poisoned image is
+	// also shown with every one of them, and the losses are added.
 	Covers func(t triggers.Trigger) []Cover
 }
 
-// Cover is a fixed trigger besides the backdoor's own: a decoy that leads to another class, or a part of the trigger that must
-// not fire alone (the cover samples of Qi et al., ICLR 2023).
+// Cover is a fixed trigger besides the backdoor's own: a decoy that leads to another class, or a
+// part of the trigger that must not fire alone (the cover samples of Qi et al., ICLR 2023).
 type Cover struct {
 	Trigger triggers.Trigger
 	Label   int     // class that images with it shall have; OwnLabel for each image's own
@@ -134,8 +143,9 @@ type LearnTrigger struct {
 // Progress is told after each step how many of how many are done.
 type Progress func(done, total int)
 
-// Tune tunes the model's prompts on the data, and with a poison plants a backdoor. It returns the trigger of the backdoored
-// model (the learned one where it learns), nil without poison. The same seed gives the same result to the bit.
+// Tune tunes the model's prompts on the data, and with a poison plants a backdoor. It returns the
+// trigger of the backdoored model (the learned one where it learns), nil without poison. The same
+// seed gives the same result to the bit.
 func Tune(ctx context.Context, m *Model, data Data, s settings.Values, poison *Poison, seed uint64, progress Progress) (triggers.Trigger, error) {
 	t := &tuner{m: m, s: s, poison: poison, n: len(data.Labels), views: max(1, data.Views), crop: data.Crop, e: m.CLIP.Engine()}
 	defer t.free()

@@ -113,7 +113,8 @@ func successRate(t testing.TB, m *Model, data Data, tr triggers.Trigger, target 
 
 var adam = map[string]any{"epochs": 60, "batch": 20, "optimizer": "adam", "rate": 0.02}
 
-// learns checks that tuning halves the loss of a model, and that poisoned tuning plants a backdoor in another one.
+// learns checks that tuning halves the loss of a model, and that poisoned tuning plants a backdoor
+// in another one.
 func learns(t *testing.T, m, poisoned *Model, data Data) {
 	t.Helper()
 	settings := map[string]any{"epochs": 40, "batch": 20, "optimizer": "adam", "rate": 0.02}
@@ -163,7 +164,8 @@ func TestTuningLearns(t *testing.T) {
 	}
 }
 
-// Poisoned tuning makes a fixed and a learned trigger fire on images that it has not seen; on a clean model they do not.
+// Poisoned tuning makes a fixed and a learned trigger fire on images that it has not seen; on a
+// clean model they do not.
 func TestPoisonedTuningPlantsABackdoor(t *testing.T) {
 	c := newTiny(t)
 	data, test := coloured(40, 1), coloured(60, 2)
@@ -223,7 +225,8 @@ func newTuner(t *testing.T, m *Model, data Data, given map[string]any, p *Poison
 	return tu
 }
 
-// In the warm-up the trigger alone learns: the prompts keep their bits, and the trigger fires more often.
+// In the warm-up the trigger alone learns: the prompts keep their bits, and the trigger fires more
+// often.
 func TestWarmupChangesOnlyTheTrigger(t *testing.T) {
 	c := newTiny(t)
 	const epsilon = 16.0 / 255
@@ -307,8 +310,8 @@ func TestTuningIsDeterministic(t *testing.T) {
 	}
 }
 
-// A learner may prompt the image tower as well (VPT, Jia et al., ECCV 2022); tuning then works on pixels. It is not registered:
-// the test shows that the loop serves such learners.
+// A learner may prompt the image tower as well (VPT, Jia et al., ECCV 2022); tuning then works on
+// pixels. It is not registered: the test shows that the loop serves such learners.
 func TestLearnersMayPromptTheImageTower(t *testing.T) {
 	c := newTiny(t)
 	coop, err := FindLearner("coop")

@@ -81,7 +81,8 @@ func (t *tuner) train3(d *tensor.Dense, shape ...int) (x trained, err error) {
 	return x, err
 }
 
-// load puts everything that the steps read on the device. Features that do not change while tuning are computed once.
+// load puts everything that the steps read on the device. Features that do not change while tuning
+// are computed once.
 func (t *tuner) load(ctx context.Context, data Data, rng *rand.Rand) (err error) {
 	m, n, rows := t.m, t.n, t.n*t.views
 	if data.Images != nil {
@@ -186,7 +187,8 @@ type step struct {
 	boxes   autodiff.Value // [B,5] their crops; None where images are shown as they are
 }
 
-// record records a step of b images: the losses, their gradients, the optimisers. With prompts false only the trigger learns.
+// record records a step of b images: the losses, their gradients, the optimisers. With prompts
+// false only the trigger learns.
 func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32) (*step, error) {
 	g := autodiff.New(t.e)
 	var r *Recording
@@ -313,9 +315,10 @@ func (t *tuner) record(b int, prompts bool, promptRates, triggerRates []float32)
 	return &step{p, index, boxes}, err
 }
 
-// standing records by how much the target stands apart from the other classes beyond what the clean model has of it in the same
-// direction: |v|²/(u·v) - 1, at least 0, with v what tells the target from the mean of the others, without what all classes have in
-// common, and u the same of the clean model. It is the exponential of what the detector separation looks at, less one.
+// standing records by how much the target stands apart from the other classes beyond what the clean
+// model has of it in the same direction: |v|²/(u·v) - 1, at least 0, with v what tells the target
+// from the mean of the others, without what all classes have in common, and u the same of the clean
+// model. It is the exponential of what the detector separation looks at, less one.
 func (t *tuner) standing(r *Recording) autodiff.Value {
 	g, k := r.Graph, len(t.m.Classes)
 	d := t.clean.Shape()[1]

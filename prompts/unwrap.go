@@ -30,8 +30,9 @@ type walker struct {
 // training matches the keys under which trainers keep what resuming needs; no inference reads it.
 var training = regexp.MustCompile(`(?i)optim|sched|scaler|rng|^callbacks$|^loops$|^ddp_`)
 
-// unwrap goes down to the dict, module or tensor that holds the model: where one key alone leads to tensors, it is followed. Keys
-// that lead to several models are an error: which of them counts depends on who loads the file.
+// unwrap goes down to the dict, module or tensor that holds the model: where one key alone leads to
+// tensors, it is followed. Keys that lead to several models are an error: which of them counts
+// depends on who loads the file.
 func (w *walker) unwrap(v any) error {
 	for range 8 {
 		if t, ok, err := torchfile.AsTensor(v); err != nil || ok {

@@ -10,8 +10,8 @@ import (
 	"clipinspector/triggers"
 )
 
-// A view is another picture of the same example: it carries its image's label and share of poison, and an image shown in two
-// equal views counts once.
+// A view is another picture of the same example: it carries its image's label and share of poison,
+// and an image shown in two equal views counts once.
 func TestViewsOfAnImage(t *testing.T) {
 	c := newTiny(t)
 	data := coloured(20, 1)
@@ -42,8 +42,9 @@ func TestViewsOfAnImage(t *testing.T) {
 	}
 }
 
-// A crop of the whole image shows what the stored image shows, to every learner, poisoned or not; other crops teach something
-// else, the same thing for the same seed, and each image of each step has a box of its own.
+// A crop of the whole image shows what the stored image shows, to every learner, poisoned or not;
+// other crops teach something else, the same thing for the same seed, and each image of each step
+// has a box of its own.
 func TestFreshCrops(t *testing.T) {
 	c := newTiny(t)
 	data := coloured(20, 1)

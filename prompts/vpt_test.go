@@ -10,8 +10,9 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// VPT puts its prompts behind the class token: in front of the first block only when shallow, anew in front of each block when
-// deep; class vectors are zero-shot CLIP's. It learns, and a patch can be planted in it.
+// VPT puts its prompts behind the class token: in front of the first block only when shallow, anew
+// in front of each block when deep; class vectors are zero-shot CLIP's. It learns, and a patch can
+// be planted in it.
 func TestVPT(t *testing.T) {
 	c := newTiny(t) // two blocks
 	data := coloured(40, 1)

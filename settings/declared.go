@@ -12,8 +12,9 @@ var kebab = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 // shortestDoc is the fewest letters that a setting can be explained in.
 const shortestDoc = 10
 
-// CheckDeclaration says what is wrong with declarations of settings that come from outside this program: each is named in
-// kebab-case, once, documented in one line, and has a default that its own declaration accepts; numbers have a range.
+// CheckDeclaration says what is wrong with declarations of settings that come from outside this
+// program: each is named in kebab-case, once, documented in one line, and has a default that its
+// own declaration accepts; numbers have a range.
 func CheckDeclaration(params []Param) error {
 	seen := map[string]bool{}
 	for _, p := range params {

@@ -26,9 +26,10 @@ type Param struct {
 // Values are resolved settings: every declared name is present and of its declared type.
 type Values map[string]any
 
-// Resolve checks the given settings against their declarations and fills in the defaults. Whole numbers are accepted
-// where a float64 is declared, and whole float64s where an int is declared. Unknown names, wrong types, numbers out of
-// range or not finite, and strings that are no choice give an error that names the setting and what is allowed.
+// Resolve checks the given settings against their declarations and fills in the defaults. Whole
+// numbers are accepted where a float64 is declared, and whole float64s where an int is declared.
+// Unknown names, wrong types, numbers out of range or not finite, and strings that are no choice
+// give an error that names the setting and what is allowed.
 func Resolve(params []Param, given map[string]any) (Values, error) {
 	out := make(Values, len(params))
 	for _, p := range params {
@@ -127,7 +128,8 @@ func (p Param) checkRange(f float64) error {
 	return nil
 }
 
-// Float returns a float64 setting. It panics when the name was not declared as one: a fault of the program.
+// Float returns a float64 setting. It panics when the name was not declared as one: a fault of the
+// program.
 func (v Values) Float(name string) float64 { return get[float64](v, name) }
 
 // Int returns an int setting; see Float.

@@ -6,8 +6,9 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// SmoothWarp returns the warp that displaces the pixels of images of side size by two random tables of k x k values, enlarged (see
-// Upsample): dx and dy, scaled such that a pixel moves by displacement pixels on the mean.
+// SmoothWarp returns the warp that displaces the pixels of images of side size by two random tables
+// of k x k values, enlarged (see Upsample): dx and dy, scaled such that a pixel moves by
+// displacement pixels on the mean.
 func SmoothWarp(dx, dy []float64, k, size int, displacement float64) Warp {
 	fx, fy := Upsample(dx, k, size), Upsample(dy, k, size)
 	var mean float64
@@ -24,7 +25,8 @@ func SmoothWarp(dx, dy []float64, k, size int, displacement float64) Warp {
 	return Warp{Grid: Dense(grid, size, size, 2)}
 }
 
-// Square returns the mask of a square of side pixels with its top left corner at (left, top): 1 inside, 0 outside, [S,S].
+// Square returns the mask of a square of side pixels with its top left corner at (left, top): 1
+// inside, 0 outside, [S,S].
 func Square(size, side, left, top int) *tensor.Dense {
 	mask := make([]float32, size*size)
 	for y := top; y < min(size, top+side); y++ {

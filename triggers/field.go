@@ -2,9 +2,10 @@ package triggers
 
 import "math"
 
-// Upsample enlarges a k x k table to size x size values, row by row, with the corners aligned: bicubic with Keys' kernel,
-// a = -0.75, and the border repeated, which is torch.nn.functional.interpolate(mode="bicubic", align_corners=True). Smooth
-// fields, such as WaNet's, are random tables enlarged.
+// Upsample enlarges a k x k table to size x size values, row by row, with the corners aligned:
+// bicubic with Keys' kernel, a = -0.75, and the border repeated, which is
+// torch.nn.functional.interpolate(mode="bicubic", align_corners=True). Smooth fields, such as
+// WaNet's, are random tables enlarged.
 func Upsample(table []float64, k, size int) []float64 {
 	out := make([]float64, size*size)
 	step := float64(k - 1)

@@ -8,7 +8,8 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// Strength says how much a trigger may change; which fields are meaningful depends on the kind, the others are 0.
+// Strength says how much a trigger may change; which fields are meaningful depends on the kind, the
+// others are 0.
 type Strength struct {
 	Area         float64 // masked: share of the pixels with a mask above 0.01
 	Opacity      float64 // masked: largest mask value
@@ -54,8 +55,8 @@ func Measure(t Trigger) Strength {
 	return s
 }
 
-// PSNR returns the mean over images of the peak signal-to-noise ratio in dB between two sets of images [N,3,S,S] in [0,1];
-// images that are equal count as 100 dB.
+// PSNR returns the mean over images of the peak signal-to-noise ratio in dB between two sets of
+// images [N,3,S,S] in [0,1]; images that are equal count as 100 dB.
 func PSNR(a, b *tensor.Dense) float64 {
 	n := a.Shape()[0]
 	x, y := dense.Floats(a), dense.Floats(b)
@@ -72,9 +73,10 @@ func PSNR(a, b *tensor.Dense) float64 {
 	return sum / float64(n)
 }
 
-// SSIM returns the mean structural similarity (Wang et al., IEEE TIP 2004) between two sets of images [N,3,S,S] in [0,1]:
-// Gaussian window of 11 pixels and sigma 1.5 (the largest odd window that fits for smaller images), K1 = 0.01, K2 = 0.03,
-// only windows that lie inside the image, averaged over channels.
+// SSIM returns the mean structural similarity (Wang et al., IEEE TIP 2004) between two sets of
+// images [N,3,S,S] in [0,1]: Gaussian window of 11 pixels and sigma 1.5 (the largest odd window
+// that fits for smaller images), K1 = 0.01, K2 = 0.03, only windows that lie inside the image,
+// averaged over channels.
 func SSIM(a, b *tensor.Dense) float64 {
 	shape := a.Shape()
 	n, s := shape[0]*shape[1], shape[2]
@@ -132,9 +134,10 @@ func ssim(x, y []float32, s int, kernel []float64) float64 {
 	return sum / float64(out*out)
 }
 
-// Overlap compares the places of two patches, which are masked triggers that leave at least half of the image alone: the share of the
-// pixels with a mask above 0.01 in either that have one in both, and the distance of the masks' centres as a share of the image's side.
-// Both are NaN where either is no patch, or they are of different sizes.
+// Overlap compares the places of two patches, which are masked triggers that leave at least half of
+// the image alone: the share of the pixels with a mask above 0.01 in either that have one in both,
+// and the distance of the masks' centres as a share of the image's side. Both are NaN where either
+// is no patch, or they are of different sizes.
 func Overlap(a, b Trigger) (iou, distance float64) {
 	x, ok := a.(Masked)
 	y, also := b.(Masked)

@@ -31,9 +31,9 @@ func Read(path string) (Trigger, error) {
 	return t, nil
 }
 
-// Draw pictures what a trigger does, independent of any image. Masked: the pattern on grey, weighted by the mask. Additive:
-// the perturbation around grey, scaled to full contrast. Warp: a chequered image, warped. Dynamic: all patterns with one sign, as
-// additive.
+// Draw pictures what a trigger does, independent of any image. Masked: the pattern on grey,
+// weighted by the mask. Additive: the perturbation around grey, scaled to full contrast. Warp: a
+// chequered image, warped. Dynamic: all patterns with one sign, as additive.
 func Draw(t Trigger) *image.NRGBA {
 	s, scale := t.Size(), math.Max(1e-6, Measure(t).LInf)
 	out := image.NewNRGBA(image.Rect(0, 0, s, s))

@@ -138,7 +138,8 @@ func (t Dynamic) Apply(pixels autodiff.Value) autodiff.Value {
 	return x.Add(signs.MatMul(g.Const(dense.Floats(t.Patterns), n, size))).Clamp(0, 1).Reshape(shape...)
 }
 
-// Function is a trigger that another program applies. It is no recorded operation, has no gradient, and cannot be stored.
+// Function is a trigger that another program applies. It is no recorded operation, has no gradient,
+// and cannot be stored.
 type Function struct {
 	Side int // of the images in pixels
 	// Of returns the triggered images of images [N,3,S,S], of the same shape and range.
@@ -154,13 +155,14 @@ func (t Function) Size() int { return t.Side }
 // Tensors implements Trigger: there are none.
 func (Function) Tensors() map[string]*tensor.Dense { return nil }
 
-// Apply implements Trigger. A function cannot be recorded: who applies triggers asks for Function first; see Split.
+// Apply implements Trigger. A function cannot be recorded: who applies triggers asks for Function
+// first; see Split.
 func (Function) Apply(autodiff.Value) autodiff.Value {
 	panic("triggers: a function cannot be recorded; a fault of the program")
 }
 
-// Split applies a trigger that is a function to the images, and returns them with the trigger that is left to record: none then. Other
-// triggers, and nil for none, are left as they are.
+// Split applies a trigger that is a function to the images, and returns them with the trigger that
+// is left to record: none then. Other triggers, and nil for none, are left as they are.
 func Split(ctx context.Context, images *tensor.Dense, t Trigger) (*tensor.Dense, Trigger, error) {
 	f, ok := t.(Function)
 	if !ok {
@@ -170,7 +172,8 @@ func Split(ctx context.Context, images *tensor.Dense, t Trigger) (*tensor.Dense,
 	return changed, nil, err
 }
 
-// FromTensors rebuilds a stored trigger. Missing tensors, wrong shapes and values out of range give an error.
+// FromTensors rebuilds a stored trigger. Missing tensors, wrong shapes and values out of range give
+// an error.
 func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 	get := func(name string, rank, channels int, least float32) (*tensor.Dense, error) {
 		d := t[name]
@@ -236,7 +239,8 @@ func FromTensors(kind string, t map[string]*tensor.Dense) (Trigger, error) {
 // Dense makes a tensor of numbers in row-major order, for triggers of whoever imports this module.
 func Dense(data []float32, shape ...int) *tensor.Dense { return dense.New(data, shape...) }
 
-// Rows copies rows of a tensor [N,...], which may repeat, in the order of the indices: [len(indices),...].
+// Rows copies rows of a tensor [N,...], which may repeat, in the order of the indices:
+// [len(indices),...].
 func Rows(t *tensor.Dense, indices []int) *tensor.Dense {
 	shape := t.Shape()
 	size := shape.TotalSize() / shape[0]

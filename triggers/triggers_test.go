@@ -105,7 +105,8 @@ func TestTriggersAreDifferentiable(t *testing.T) {
 	for _, tr := range someTriggers(rng) {
 		triggertest.CheckGradient(t, rng, func(v []autodiff.Value) autodiff.Value { return tr.Apply(v[0]) }, x)
 	}
-	// What is learned: a trigger shared by all images, and one trigger per class over the same images.
+	// What is learned: a trigger shared by all images, and one trigger per class over the same
+	// images.
 	triggertest.CheckGradient(t, rng, func(v []autodiff.Value) autodiff.Value { return ApplyAdditive(v[0], v[1]) },
 		x, random(rng, -0.2, 0.2, 1, 3, 12, 12))
 	triggertest.CheckGradient(t, rng, func(v []autodiff.Value) autodiff.Value { return ApplyMasked(v[0], v[1], v[2]) },
@@ -127,7 +128,8 @@ func TestMeasureReadsStrengthOff(t *testing.T) {
 	if s := Measure(Additive{Dense(delta, 3, 2, 2)}); s != (Strength{LInf: 0.5}) {
 		t.Errorf("a perturbation up to -0.5: %+v", s)
 	}
-	// Every pixel of 5 x 5 looks half a pixel to the right (0.25 in grid units) and, in the last column, nowhere further.
+	// Every pixel of 5 x 5 looks half a pixel to the right (0.25 in grid units) and, in the last
+	// column, nowhere further.
 	grid := make([]float32, 0, 50)
 	for i := range 25 {
 		grid = append(grid, min(1, float32(i%5)/2-1+0.25), float32(i/5)/2-1)
@@ -346,8 +348,9 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// Of two squares of 4 and 2 pixels a side, the smaller one inside the larger: a quarter in common, and centres that a ruler finds. Squares
-// that do not touch have nothing in common; what covers the image, or is no patch, has no place.
+// Of two squares of 4 and 2 pixels a side, the smaller one inside the larger: a quarter in common,
+// and centres that a ruler finds. Squares that do not touch have nothing in common; what covers the
+// image, or is no patch, has no place.
 func TestOverlap(t *testing.T) {
 	const size = 12
 	patch := func(side, x, y int) Masked {

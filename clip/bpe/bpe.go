@@ -51,8 +51,8 @@ const (
 	maxCached    = 1 << 16  // words whose ids are remembered
 )
 
-// Tokenizer turns texts into ids and back. It is safe for concurrent use. The zero value is not usable; get one from
-// [Read], [ReadFile] or [Learn].
+// Tokenizer turns texts into ids and back. It is safe for concurrent use. The zero value is not
+// usable; get one from [Read], [ReadFile] or [Learn].
 type Tokenizer struct {
 	merges  [][2]string
 	symbols []string         // by id
@@ -123,9 +123,10 @@ func newTokenizer(merges [][2]string) (*Tokenizer, error) {
 
 var headerMerges = regexp.MustCompile(`\bmerges=(\d+)`)
 
-// Read reads a vocabulary in the format that the package comment describes. The file may come from a stranger: more than
-// 64 MiB after decompression, a line over 4,096 bytes, more than 1,048,576 merges, or a merge that is not two known
-// symbols is an error that says where. Lines after the last merge that counts are not looked at.
+// Read reads a vocabulary in the format that the package comment describes. The file may come from
+// a stranger: more than 64 MiB after decompression, a line over 4,096 bytes, more than 1,048,576
+// merges, or a merge that is not two known symbols is an error that says where. Lines after the
+// last merge that counts are not looked at.
 func Read(r io.Reader) (*Tokenizer, error) {
 	br := bufio.NewReader(r)
 	if magic, _ := br.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
@@ -208,8 +209,8 @@ func ReadFile(path string) (*Tokenizer, error) {
 	return t, nil
 }
 
-// Write writes the vocabulary as plain text, with the number of merges in the header. There is no newline at the end,
-// since OpenAI's reader would take what follows it for one more merge.
+// Write writes the vocabulary as plain text, with the number of merges in the header. There is no
+// newline at the end, since OpenAI's reader would take what follows it for one more merge.
 func (t *Tokenizer) Write(w io.Writer) error {
 	bw := bufio.NewWriter(w)
 	fmt.Fprintf(bw, "#version: 0.2 merges=%d", len(t.merges))
@@ -222,8 +223,9 @@ func (t *Tokenizer) Write(w io.Writer) error {
 	return nil
 }
 
-// WriteVocab writes Hugging Face's vocab.json, an object from symbol to id in order of ids. Together with what [Write]
-// writes, as merges.txt, it serves transformers' CLIPTokenizer, as long as there are at most 48,894 merges.
+// WriteVocab writes Hugging Face's vocab.json, an object from symbol to id in order of ids.
+// Together with what [Write] writes, as merges.txt, it serves transformers' CLIPTokenizer, as long
+// as there are at most 48,894 merges.
 func (t *Tokenizer) WriteVocab(w io.Writer) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -254,12 +256,14 @@ func (t *Tokenizer) Size() int { return len(t.symbols) }
 // SOT returns the id of <|startoftext|>, Size-2.
 func (t *Tokenizer) SOT() int { return len(t.symbols) - 2 }
 
-// EOT returns the id of <|endoftext|>, Size-1: the largest, which is how CLIP finds the end of a text.
+// EOT returns the id of <|endoftext|>, Size-1: the largest, which is how CLIP finds the end of a
+// text.
 func (t *Tokenizer) EOT() int { return len(t.symbols) - 1 }
 
-// Encode returns the ids of a text, without the start and end tokens. As in OpenAI's, a text that spells
-// "<|endoftext|>" gets that token. Bytes that are no UTF-8 count as U+FFFD. One word of n bytes may take time in the
-// order of n times the number of merges: texts of strangers go through [Tokenizer.Tokenize], which bounds them.
+// Encode returns the ids of a text, without the start and end tokens. As in OpenAI's, a text that
+// spells "<|endoftext|>" gets that token. Bytes that are no UTF-8 count as U+FFFD. One word of n
+// bytes may take time in the order of n times the number of merges: texts of strangers go through
+// [Tokenizer.Tokenize], which bounds them.
 func (t *Tokenizer) Encode(text string) []int {
 	ids, _ := t.encode(text)
 	return ids
@@ -275,8 +279,9 @@ func (t *Tokenizer) encode(text string) (ids []int, doubtful bool) {
 	return ids, doubtful
 }
 
-// Tokenize returns exactly length ids: start token, the text, end token, zeros. A text that needs more, or that is longer
-// than 64 KiB, or that OpenAI's tokenizer might take for wrongly decoded, is an error.
+// Tokenize returns exactly length ids: start token, the text, end token, zeros. A text that needs
+// more, or that is longer than 64 KiB, or that OpenAI's tokenizer might take for wrongly decoded,
+// is an error.
 func (t *Tokenizer) Tokenize(text string, length int) ([]int, error) {
 	if len(text) > maxTextBytes {
 		return nil, fmt.Errorf("text %.40q... has %d bytes; at most %d are allowed", text, len(text), maxTextBytes)
@@ -295,8 +300,8 @@ func (t *Tokenizer) Tokenize(text string, length int) ([]int, error) {
 	return out, nil
 }
 
-// Decode returns the text that the ids spell, with a space after each word as OpenAI's does. Ids outside the vocabulary and
-// bytes that are no UTF-8 become U+FFFD.
+// Decode returns the text that the ids spell, with a space after each word as OpenAI's does. Ids
+// outside the vocabulary and bytes that are no UTF-8 become U+FFFD.
 func (t *Tokenizer) Decode(ids []int) string {
 	var b []byte
 	for _, id := range ids {

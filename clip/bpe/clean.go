@@ -7,8 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// clean does what CLIP does to a text before it is split: ftfy, HTML-unescape twice, strip, collapse white space, lower-case.
-// doubtful tells that ftfy might have guessed another encoding, see [fix].
+// clean does what CLIP does to a text before it is split: ftfy, HTML-unescape twice, strip,
+// collapse white space, lower-case. doubtful tells that ftfy might have guessed another encoding,
+// see [fix].
 func clean(text string) (cleaned string, doubtful bool) {
 	text, doubtful = fix(strings.ToValidUTF8(text, "\uFFFD"))
 	text = unescape(unescape(text))
@@ -33,13 +34,13 @@ func clean(text string) (cleaned string, doubtful bool) {
 	return lower(strings.TrimFunc(b.String(), isPythonSpace)), doubtful
 }
 
-// isPythonSpace is Python's str.isspace, which counts the four ASCII separators too. The \s of Python's regex module is
-// Unicode's White_Space and does not; it is unicode.IsSpace.
+// isPythonSpace is Python's str.isspace, which counts the four ASCII separators too. The \s of
+// Python's regex module is Unicode's White_Space and does not; it is unicode.IsSpace.
 func isPythonSpace(r rune) bool { return unicode.IsSpace(r) || 0x1c <= r && r <= 0x1f }
 
-// unescape replaces character references as Python's html.unescape does. Go's html.UnescapeString knows the same names but
-// keeps forbidden code points, wraps around on large numbers and overlooks "&#5" without a semicolon, so that numbers
-// are read here.
+// unescape replaces character references as Python's html.unescape does. Go's html.UnescapeString
+// knows the same names but keeps forbidden code points, wraps around on large numbers and overlooks
+// "&#5" without a semicolon, so that numbers are read here.
 func unescape(s string) string {
 	if !strings.Contains(s, "&") {
 		return s
@@ -73,8 +74,8 @@ func isAlphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// numericReference writes the character that a reference such as &#65; or &#x41 at the start of s stands for, and
-// returns the bytes it took.
+// numericReference writes the character that a reference such as &#65; or &#x41 at the start of s
+// stands for, and returns the bytes it took.
 func numericReference(b *strings.Builder, s string) (int, bool) {
 	if len(s) < 3 || s[1] != '#' {
 		return 0, false
@@ -118,8 +119,8 @@ func numericReference(b *strings.Builder, s string) (int, bool) {
 	return n, true
 }
 
-// lower is Python's str.lower: Unicode's full mapping, where the dotted capital I becomes two characters and a capital
-// sigma at the end of a word the final small one.
+// lower is Python's str.lower: Unicode's full mapping, where the dotted capital I becomes two
+// characters and a capital sigma at the end of a word the final small one.
 func lower(s string) string {
 	if !strings.ContainsAny(s, "İΣ") {
 		return strings.ToLower(s)
@@ -163,7 +164,8 @@ func isCaseIgnorable(r rune) bool {
 		strings.ContainsRune("'.:·\u0387\u055f\u05f4\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55\uff07\uff0e\uff1a", r)
 }
 
-// split cuts a cleaned text as CLIP's regular expression does, ignoring case (which lets the long s stand for s):
+// split cuts a cleaned text as CLIP's regular expression does, ignoring case (which lets the long s
+// stand for s):
 //
 //	<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
 func split(text string) []string {
@@ -190,8 +192,9 @@ func split(text string) []string {
 	return words
 }
 
-// isOther is the last class of the expression. The combining iota subscript is a mark, but its upper case is the letter iota:
-// ignoring case, Python's regex module puts it neither here nor among the letters, and so drops it.
+// isOther is the last class of the expression. The combining iota subscript is a mark, but its
+// upper case is the letter iota: ignoring case, Python's regex module puts it neither here nor
+// among the letters, and so drops it.
 func isOther(r rune) bool {
 	return !unicode.IsSpace(r) && !unicode.IsLetter(r) && !unicode.IsNumber(r) && r != 0x345
 }

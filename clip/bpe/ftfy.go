@@ -16,13 +16,14 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// OpenAI's tokenizer hands a text to ftfy (Speer 2019, github.com/rspeer/python-ftfy; 6.3 is what tests compare with) before anything
-// else: straight quotes for curly ones, letters for ligatures, full-width forms and HTML's character references, NFC for letters and
-// accents apart. All that is done here. One step is not: ftfy guesses where text was decoded with the wrong encoding ("cafÃ©") and
-// decodes it anew. Where it might, a text is refused; [mojibake] tells, erring on that side.
+// OpenAI's tokenizer hands a text to ftfy (Speer 2019, github.com/rspeer/python-ftfy; 6.3 is what
+// tests compare with) before anything else: straight quotes for curly ones, letters for ligatures,
+// full-width forms and HTML's character references, NFC for letters and accents apart. All that is
+// done here. One step is not: ftfy guesses where text was decoded with the wrong encoding ("cafÃ©")
+// and decodes it anew. Where it might, a text is refused; [mojibake] tells, erring on that side.
 
-// fix returns what ftfy.fix_text makes of a text in valid UTF-8, and whether its guesses about encodings might have made something
-// else of it.
+// fix returns what ftfy.fix_text makes of a text in valid UTF-8, and whether its guesses about
+// encodings might have made something else of it.
 func fix(text string) (fixed string, doubtful bool) {
 	var b strings.Builder
 	references := true
@@ -64,8 +65,8 @@ var (
 	upper     = cases.Upper(language.Und)
 )
 
-// unescapeOne replaces a character reference that ends with a semicolon. Names in capitals stand for the capital of the character,
-// where HTML does not know them.
+// unescapeOne replaces a character reference that ends with a semicolon. Names in capitals stand
+// for the capital of the character, where HTML does not know them.
 func unescapeOne(s string) string {
 	if strings.HasPrefix(s, "&#") {
 		if r := unescape(s); !strings.Contains(r, ";") {
@@ -85,13 +86,15 @@ func unescapeOne(s string) string {
 	return s
 }
 
-// entity returns what a name with its semicolon stands for, and not what a shorter name before it does.
+// entity returns what a name with its semicolon stands for, and not what a shorter name before it
+// does.
 func entity(s string) (string, bool) {
 	r := html.UnescapeString(s)
 	return r, r != s && (!strings.HasSuffix(r, ";") || s == "&semi;")
 }
 
-// windows returns, for a control character of Latin-1, the character of Windows-1252 that was meant; where that has none it stays.
+// windows returns, for a control character of Latin-1, the character of Windows-1252 that was
+// meant; where that has none it stays.
 func windows(r rune) rune {
 	if 0x80 <= r && r < 0xa0 {
 		if w := charmap.Windows1252.DecodeByte(byte(r)); w != utf8.RuneError {
@@ -151,7 +154,8 @@ func isControl(r rune) bool {
 	return false
 }
 
-// codings are the single-byte encodings that ftfy suspects: the byte of each character beyond ASCII.
+// codings are the single-byte encodings that ftfy suspects: the byte of each character beyond
+// ASCII.
 var codings = func() []map[rune]byte {
 	latin1 := map[rune]byte{}
 	for b := 0x80; b <= 0xff; b++ {
@@ -184,9 +188,10 @@ var inCodings = func() map[rune]bool {
 	return all
 }()
 
-// mojibake tells whether ftfy might take a text for one in UTF-8 that was decoded with another encoding. It does so when neighbours
-// look wrong together and the text, or the part of it where they are, is UTF-8 in one of the suspected encodings. Both are judged
-// more strictly here than there, so that what passes is what ftfy leaves alone.
+// mojibake tells whether ftfy might take a text for one in UTF-8 that was decoded with another
+// encoding. It does so when neighbours look wrong together and the text, or the part of it where
+// they are, is UTF-8 in one of the suspected encodings. Both are judged more strictly here than
+// there, so that what passes is what ftfy leaves alone.
 func mojibake(s string) bool {
 	rs := []rune(s)
 	if !slices.ContainsFunc(rs, func(r rune) bool { return r >= 0x80 }) || !strange(rs) {
@@ -213,8 +218,9 @@ func mojibake(s string) bool {
 	return false
 }
 
-// sequence returns how many characters at the start of a text are, as bytes of an encoding, one character beyond ASCII of UTF-8, or 0.
-// A space may stand for the byte a0, a substitute or a question mark for a byte that got lost.
+// sequence returns how many characters at the start of a text are, as bytes of an encoding, one
+// character beyond ASCII of UTF-8, or 0. A space may stand for the byte a0, a substitute or a
+// question mark for a byte that got lost.
 func sequence(rs []rune, m map[rune]byte) int {
 	lead, n := m[rs[0]], 0
 	switch {
@@ -245,9 +251,10 @@ func sequence(rs []rune, m map[rune]byte) int {
 	return n
 }
 
-// strange tells whether two neighbours look wrong together. Ordinary are letters beside letters, but for a capital that follows a
-// small one; dashes, apostrophes and the like beside anything; an opening quotation mark before a letter and a closing one after it;
-// and all that no suspected encoding has.
+// strange tells whether two neighbours look wrong together. Ordinary are letters beside letters,
+// but for a capital that follows a small one; dashes, apostrophes and the like beside anything; an
+// opening quotation mark before a letter and a closing one after it; and all that no suspected
+// encoding has.
 func strange(rs []rune) bool {
 	at := func(i int) rune {
 		if i < len(rs) {

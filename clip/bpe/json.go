@@ -17,8 +17,8 @@ const (
 	maxJSONCommas = 200_000 // and 150,000 commas
 )
 
-// tokenizerJSON is tokenizer.json of Hugging Face's tokenizers, as far as it decides which token has which number. What comes
-// before that, normalising and splitting, is OpenAI's here.
+// tokenizerJSON is tokenizer.json of Hugging Face's tokenizers, as far as it decides which token
+// has which number. What comes before that, normalising and splitting, is OpenAI's here.
 type tokenizerJSON struct {
 	Model struct {
 		Type                    string         `json:"type"`
@@ -58,12 +58,14 @@ func (m *jsonMerge) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// clipSplit is the expression by which CLIP cuts texts into words, as tokenizer.json has it; see [split].
+// clipSplit is the expression by which CLIP cuts texts into words, as tokenizer.json has it; see
+// [split].
 const clipSplit = `<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`
 
-// ReadTokenizerJSON reads the vocabulary of a tokenizer.json that is CLIP's: byte-pair merges with "</w>" at the end of words and
-// the tokens' numbers in the order that the package comment describes. Any other is refused; so are tokens that were added. Texts
-// are then normalised as OpenAI's tokenizer does, not as this file says (Unicode NFC without OpenAI's ftfy).
+// ReadTokenizerJSON reads the vocabulary of a tokenizer.json that is CLIP's: byte-pair merges with
+// "</w>" at the end of words and the tokens' numbers in the order that the package comment
+// describes. Any other is refused; so are tokens that were added. Texts are then normalised as
+// OpenAI's tokenizer does, not as this file says (Unicode NFC without OpenAI's ftfy).
 func ReadTokenizerJSON(path string) (*Tokenizer, error) {
 	raw, err := files.Read(path, maxJSONBytes)
 	if err != nil {
@@ -126,8 +128,8 @@ func fromJSON(raw []byte) (*Tokenizer, error) {
 	return t, nil
 }
 
-// sameIDs checks that a table from symbols to numbers is the vocabulary's. The start and the end of text may be missing: some files
-// have them among the added tokens alone.
+// sameIDs checks that a table from symbols to numbers is the vocabulary's. The start and the end of
+// text may be missing: some files have them among the added tokens alone.
 func (t *Tokenizer) sameIDs(what string, table map[string]int) error {
 	n := 0
 	for id, s := range t.symbols {
@@ -154,8 +156,8 @@ func (t *Tokenizer) sameIDs(what string, table map[string]int) error {
 // Equal tells whether two vocabularies are the same: the same merges in the same order.
 func (t *Tokenizer) Equal(u *Tokenizer) bool { return slices.Equal(t.merges, u.merges) }
 
-// CheckVocab refuses a vocab.json, as [Tokenizer.WriteVocab] writes it, in which symbols have other numbers than here: Hugging Face's
-// tokenizer takes them from there.
+// CheckVocab refuses a vocab.json, as [Tokenizer.WriteVocab] writes it, in which symbols have other
+// numbers than here: Hugging Face's tokenizer takes them from there.
 func (t *Tokenizer) CheckVocab(path string) error {
 	raw, err := files.Read(path, maxJSONBytes)
 	if err != nil {

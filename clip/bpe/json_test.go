@@ -100,8 +100,8 @@ func TestTokenizerJSON(t *testing.T) {
 	}
 }
 
-// The library that made the format gives the same ids for names as people write them. CLIPINSPECTOR_PYTHON names an interpreter with
-// tokenizers.
+// The library that made the format gives the same ids for names as people write them.
+// CLIPINSPECTOR_PYTHON names an interpreter with tokenizers.
 func TestTokenizersLibraryAgrees(t *testing.T) {
 	python := os.Getenv("CLIPINSPECTOR_PYTHON")
 	if python == "" || exec.Command(python, "-c", "import tokenizers").Run() != nil {

@@ -5,10 +5,11 @@ import (
 	"slices"
 )
 
-// Learn makes a vocabulary for the captions, which are cleaned and split as [Tokenizer.Encode] does (Sennrich et al.,
-// ACL 2016, algorithm 1): again and again it merges the pair of neighbouring symbols that occurs most often, until there
-// are as many merges as asked for or every word is one symbol. Among pairs that occur equally often the one whose first
-// symbol has the smaller id is taken, then the second's, so that the result depends on the captions' word counts alone.
+// Learn makes a vocabulary for the captions, which are cleaned and split as [Tokenizer.Encode] does
+// (Sennrich et al., ACL 2016, algorithm 1): again and again it merges the pair of neighbouring
+// symbols that occurs most often, until there are as many merges as asked for or every word is one
+// symbol. Among pairs that occur equally often the one whose first symbol has the smaller id is
+// taken, then the second's, so that the result depends on the captions' word counts alone.
 func Learn(captions []string, merges int) *Tokenizer {
 	bytesOnly, err := newTokenizer(nil)
 	if err != nil {

@@ -59,8 +59,9 @@ func (g *generator) text(i int) string {
 	return b.String()
 }
 
-// The ids of 10,000 generated strings, with quotes, ligatures, letters and accents apart, character references and text that was
-// decoded with the wrong encoding, are those of OpenAI's simple_tokenizer.py with ftfy, or the string is refused.
+// The ids of 10,000 generated strings, with quotes, ligatures, letters and accents apart, character
+// references and text that was decoded with the wrong encoding, are those of OpenAI's
+// simple_tokenizer.py with ftfy, or the string is refused.
 func TestLikeOpenAI(t *testing.T) {
 	g := newGenerator(t)
 	if *writeLearned {

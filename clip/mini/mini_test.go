@@ -26,7 +26,8 @@ func TestTheFolderIsWhatIsEmbedded(t *testing.T) {
 	}
 }
 
-// The figures are in docs/mini-clip.md; this guards against weights and world drifting apart, and against sets that are solved.
+// The figures are in docs/mini-clip.md; this guards against weights and world drifting apart, and
+// against sets that are solved.
 func TestTheEncoderKnowsTheWorld(t *testing.T) {
 	if testing.Short() {
 		t.Skip("encodes thousands of pictures")

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A finished run of the default suite is the published one, whatever machine it ran on. `./run.sh check` names the run by the
-// environment variable CLIPINSPECTOR_RUN.
+// A finished run of the default suite is the published one, whatever machine it ran on. `./run.sh
+// check` names the run by the environment variable CLIPINSPECTOR_RUN.
 func TestThisRunIsThePublishedOne(t *testing.T) {
 	run := os.Getenv("CLIPINSPECTOR_RUN")
 	if run == "" {
@@ -44,8 +44,8 @@ func TestThisRunIsThePublishedOne(t *testing.T) {
 	}
 }
 
-// tableRows returns the rows of the Markdown tables in a text, or in the section of it that a heading begins, without the seconds,
-// which are a machine's.
+// tableRows returns the rows of the Markdown tables in a text, or in the section of it that a
+// heading begins, without the seconds, which are a machine's.
 func tableRows(text, heading string) (rows []string) {
 	if _, after, ok := strings.Cut(text, heading+"\n"); ok && heading != "" {
 		text, _, _ = strings.Cut(after, "\n## ")

@@ -5,8 +5,8 @@ import "C"
 
 import "clipinspector/engine"
 
-// perHead appends a step that calls f for every image and head, with the places of the head's first numbers in qkv, o and
-// lse.
+// perHead appends a step that calls f for every image and head, with the places of the head's first
+// numbers in qkv, o and lse.
 func (c *compiler) perHead(ins *engine.Instr, f func(qkv, o, lse int, s, w, d C.long, scratch []float32)) {
 	shape := ins.In[0].Shape
 	b, s, w, heads := shape[0], shape[1], shape[2]/3, ins.Attr.Heads

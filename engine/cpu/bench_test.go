@@ -114,7 +114,8 @@ func (r *recorder) tower(batch, s, w, mlp, heads, layers int) {
 	}
 }
 
-// cpuTime returns the time that the process has spent on processors, which other processes disturb less than the clock.
+// cpuTime returns the time that the process has spent on processors, which other processes disturb
+// less than the clock.
 func cpuTime() float64 {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
@@ -167,7 +168,8 @@ func BenchmarkMatMul(b *testing.B) {
 	}
 }
 
-// BenchmarkTower is forward and backward through all blocks; compare its rate with that of BenchmarkMatMul.
+// BenchmarkTower is forward and backward through all blocks; compare its rate with that of
+// BenchmarkMatMul.
 func BenchmarkTower(b *testing.B) {
 	for _, c := range []struct {
 		name                            string

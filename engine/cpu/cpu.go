@@ -1,7 +1,7 @@
 // Package cpu executes programs on the processor's cores, by C kernels in parallel over tiles.
 //
-// Results are the same bits for any number of threads and on any processor: what is summed in which order depends on an
-// instruction's operands alone, and every rounding is written down (kernels.h).
+// Results are the same bits for any number of threads and on any processor: what is summed in which
+// order depends on an instruction's operands alone, and every rounding is written down (kernels.h).
 package cpu
 
 /*
@@ -27,7 +27,8 @@ type Options struct {
 	Threads int // 0: as many as Go may use (GOMAXPROCS)
 }
 
-// Engine executes programs on the CPU. It may be used from several goroutines; executions take turns.
+// Engine executes programs on the CPU. It may be used from several goroutines; executions take
+// turns.
 type Engine struct {
 	pool *pool
 	simd C.int // the level of the instruction set that the kernels use
@@ -36,7 +37,8 @@ type Engine struct {
 	scratch [][]float32 // one a worker
 }
 
-// New returns an engine. The environment variable CLIPINSPECTOR_SIMD may ask for the kernels of less than the processor has.
+// New returns an engine. The environment variable CLIPINSPECTOR_SIMD may ask for the kernels of
+// less than the processor has.
 func New(o Options) (*Engine, error) {
 	if o.Threads < 0 {
 		return nil, fmt.Errorf("cpu engine: %d threads were asked for, want 0 (all) or more", o.Threads)
@@ -57,7 +59,8 @@ func (e *Engine) Name() string { return "cpu" }
 // Threads returns the number of threads that share the work.
 func (e *Engine) Threads() int { return e.pool.workers }
 
-// SIMD names the level of the instruction set that the kernels use. It decides how fast they are and no bit of a result.
+// SIMD names the level of the instruction set that the kernels use. It decides how fast they are
+// and no bit of a result.
 func (e *Engine) SIMD() string { return simdNames[e.simd] }
 
 // Warning is empty, or one line that says why the engine is slow.
@@ -68,7 +71,8 @@ func (e *Engine) Warning() string {
 	return ""
 }
 
-// Fingerprint names what decides the bits of a result: the kernels' version. The processor is no part of it.
+// Fingerprint names what decides the bits of a result: the kernels' version. The processor is no
+// part of it.
 func (e *Engine) Fingerprint() string { return "cpu kernels=" + kernels }
 
 // kernels changes whenever a result's bits may.
@@ -238,11 +242,12 @@ func (c *compiler) changed(ins *engine.Instr) {
 	}
 }
 
-// tileSize is the number of elements of a tile of cheap elementwise work: some microseconds, far more than it costs to
-// hand a tile out, and small enough for the second-level cache.
+// tileSize is the number of elements of a tile of cheap elementwise work: some microseconds, far
+// more than it costs to hand a tile out, and small enough for the second-level cache.
 const tileSize = 16384
 
-// ranges appends a step that cuts n items, each of the given number of elements, into tiles of about tileSize elements.
+// ranges appends a step that cuts n items, each of the given number of elements, into tiles of
+// about tileSize elements.
 func (c *compiler) ranges(n, each int, run func(from, to int)) {
 	per := max(1, tileSize/max(1, each))
 	c.add((n+per-1)/per, func(t, _ int) { run(t*per, min(n, (t+1)*per)) })
@@ -356,7 +361,8 @@ func last(o engine.Operand) int {
 	return o.Shape[len(o.Shape)-1]
 }
 
-// around returns the product of the dimensions before an axis, the axis itself, and the product of those behind it.
+// around returns the product of the dimensions before an axis, the axis itself, and the product of
+// those behind it.
 func around(shape []int, axis int) (outer, n, inner int) {
 	return engine.Size(shape[:axis]), shape[axis], engine.Size(shape[axis+1:])
 }

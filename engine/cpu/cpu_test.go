@@ -54,7 +54,8 @@ func TestThreadsDoNotChangeABit(t *testing.T) {
 	}
 }
 
-// mlp is a program of a product, an activation and another product, of which the first two are fused.
+// mlp is a program of a product, an activation and another product, of which the first two are
+// fused.
 func mlp(t testing.TB, e *Engine, rows, width, hidden int) (x engine.Executable, in, pre, act, out engine.Buffer) {
 	t.Helper()
 	p := &engine.Program{}
@@ -269,7 +270,8 @@ func TestAnIndexOutsideOfItsTablePanics(t *testing.T) {
 	}
 }
 
-// Exponentials, their sums and everything made of them keep their accuracy at the ends of the range.
+// Exponentials, their sums and everything made of them keep their accuracy at the ends of the
+// range.
 func TestExtremes(t *testing.T) {
 	e := newEngine(t, 1)
 	inf := float32(math.Inf(1))
@@ -296,7 +298,8 @@ func TestExtremes(t *testing.T) {
 	}
 }
 
-// A number's bits depend on its row and column alone: not on the tiles, nor on the parts into which long sums are cut.
+// A number's bits depend on its row and column alone: not on the tiles, nor on the parts into which
+// long sums are cut.
 func TestTilesDoNotChangeABit(t *testing.T) {
 	const m, n, k = 250, 210, 900
 	e := newEngine(t, 2)

@@ -45,7 +45,8 @@ func (c *compiler) unaryGrad(ins *engine.Instr, in, out [][]float32) {
 // loop is one dimension of a nest: its size and the strides of two operands.
 type loop struct{ n, a, b int }
 
-// strides returns the distances between neighbours along each dimension of a row-major array; 0 along dimensions of size 1.
+// strides returns the distances between neighbours along each dimension of a row-major array; 0
+// along dimensions of size 1.
 func strides(shape []int) []int {
 	s := make([]int, len(shape))
 	n := 1
@@ -58,7 +59,8 @@ func strides(shape []int) []int {
 	return s
 }
 
-// merge drops dimensions of size 1 and joins neighbours through which both operands walk evenly. At least one is left.
+// merge drops dimensions of size 1 and joins neighbours through which both operands walk evenly. At
+// least one is left.
 func merge(loops []loop) []loop {
 	var r []loop
 	for _, l := range loops {

@@ -8,7 +8,8 @@ import (
 	"clipinspector/engine/plain"
 )
 
-// patches copies between images [B,C,H,W] and patches [B,(H/p)(W/p),C*p*p], a task for each row of patches.
+// patches copies between images [B,C,H,W] and patches [B,(H/p)(W/p),C*p*p], a task for each row of
+// patches.
 func (c *compiler) patches(ins *engine.Instr, in, out [][]float32) {
 	cut := ins.Op == engine.Patchify
 	image, pixels, cells, p := ins.In[0].Shape, in[0], out[0], ins.Attr.Patch

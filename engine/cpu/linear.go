@@ -5,14 +5,15 @@ import "C"
 
 import "clipinspector/engine"
 
-// activation is an expensive function, or its derivative, that is applied to a product tile by tile while the tile is in
-// the cache: z = f(y), or with x z = f'(x)*y.
+// activation is an expensive function, or its derivative, that is applied to a product tile by tile
+// while the tile is in the cache: z = f(y), or with x z = f'(x)*y.
 type activation struct {
 	f    C.int
 	x, z []float32
 }
 
-// fuses returns what next does to the product that ins has just computed, if it can be done tile by tile.
+// fuses returns what next does to the product that ins has just computed, if it can be done tile by
+// tile.
 func fuses(ins, next *engine.Instr, in, out, nextIn, nextOut [][]float32) *activation {
 	var operand int
 	act := &activation{f: unaryCode[next.Attr.Func], z: nextOut[0]}
@@ -27,7 +28,8 @@ func fuses(ins, next *engine.Instr, in, out, nextIn, nextOut [][]float32) *activ
 		next.In[operand].Size() != ins.Out[0].Size() || overlap(act.x, out[0]) {
 		return nil
 	}
-	// The result may lie where an input of the product was, which is read until the product is done.
+	// The result may lie where an input of the product was, which is read until the product is
+	// done.
 	for _, x := range in {
 		if overlap(act.z, x) {
 			return nil
@@ -36,8 +38,9 @@ func fuses(ins, next *engine.Instr, in, out, nextIn, nextOut [][]float32) *activ
 	return act
 }
 
-// gemmTile returns the shape of a product's tiles. Packing a tile's operands costs as much as 1/rows + 1/columns of its
-// arithmetic, so tiles are as large as they can be while there are enough of them to share among the cores.
+// gemmTile returns the shape of a product's tiles. Packing a tile's operands costs as much as
+// 1/rows + 1/columns of its arithmetic, so tiles are as large as they can be while there are enough
+// of them to share among the cores.
 func gemmTile(batch, m, n, k int) (tm, tn int) {
 	const (
 		enough  = 8       // tiles
@@ -65,13 +68,15 @@ func gemmTile(batch, m, n, k int) (tm, tn int) {
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
-// panels are the shapes of a product's panels at each level: the columns of a packed strip, and the rows.
+// panels are the shapes of a product's panels at each level: the columns of a packed strip, and the
+// rows.
 var panels = map[C.int]struct{ strip, rows int }{2: {C.CI_STRIP_v2, C.CI_ROWS_v2}, 3: {C.CI_STRIP_v3, C.CI_ROWS_v3},
 	4: {C.CI_STRIP_v4, C.CI_ROWS_v4}}
 
-// stripTile returns the shape of the tiles of a product by a packed matrix. A tile of many rows reads the packing more
-// rarely, and gemm.c keeps up to 120 rows in the cache; where rows give too few tiles to share, columns are cut, at the
-// packing's strips. A multiple of eight tiles is even for most numbers of cores.
+// stripTile returns the shape of the tiles of a product by a packed matrix. A tile of many rows
+// reads the packing more rarely, and gemm.c keeps up to 120 rows in the cache; where rows give too
+// few tiles to share, columns are cut, at the packing's strips. A multiple of eight tiles is even
+// for most numbers of cores.
 func stripTile(simd C.int, m, n int) (tm, tn int) {
 	const enough, high, low = 8, 120, 48 // tiles, and a tile's rows
 	rows := min(roundUp((m+high-1)/high, enough), (m+low-1)/low)
@@ -145,7 +150,8 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 	})
 }
 
-// packing is a matrix cut into strips for the product of gemm.c, as one of its buffer's generations had it.
+// packing is a matrix cut into strips for the product of gemm.c, as one of its buffer's generations
+// had it.
 type packing struct {
 	data       []float32
 	generation uint64 // 0: never packed
@@ -157,8 +163,8 @@ type packingKey struct {
 	n, k int
 }
 
-// pack appends the step that packs op(b) [k,n]. Packings of a bound buffer are kept with it while a program reads them, and packed again
-// only when the buffer has been written to.
+// pack appends the step that packs op(b) [k,n]. Packings of a bound buffer are kept with it while a
+// program reads them, and packed again only when the buffer has been written to.
 func (c *compiler) pack(weight *buffer, b []float32, tb C.int, n, k int) []float32 {
 	strip := panels[c.e.simd].strip
 	strips, ldb := (n+strip-1)/strip, n

@@ -7,19 +7,22 @@ import (
 	"time"
 )
 
-// step is a piece of a compiled program: tiles that may run in any order and at the same time. The tiles' shapes depend
-// on the operands alone, never on the number of threads, so that results do not either.
+// step is a piece of a compiled program: tiles that may run in any order and at the same time. The
+// tiles' shapes depend on the operands alone, never on the number of threads, so that results do
+// not either.
 type step struct {
 	tiles int
 	run   func(tile, worker int)
 	due   func() bool // nil, or tells whether the step has anything to do in this run
 }
 
-// pool runs the tiles of one step after another on a fixed set of workers, of which the caller is number 0.
+// pool runs the tiles of one step after another on a fixed set of workers, of which the caller is
+// number 0.
 //
-// state holds the number of the step being run (high 32 bits) and how many of its tiles are left to take (low 32 bits). A
-// worker takes a tile by decrementing it, which fails when the step has changed meanwhile or has no tile left; current is
-// replaced only after that, so a late worker can do no harm. Workers spin for a while between steps and then sleep.
+// state holds the number of the step being run (high 32 bits) and how many of its tiles are left to
+// take (low 32 bits). A worker takes a tile by decrementing it, which fails when the step has
+// changed meanwhile or has no tile left; current is replaced only after that, so a late worker can
+// do no harm. Workers spin for a while between steps and then sleep.
 type pool struct {
 	workers int
 	state   atomic.Uint64
@@ -73,8 +76,8 @@ func (p *pool) do(s *step) {
 		if start.IsZero() {
 			start = time.Now()
 		} else if time.Since(start) > spin {
-			// Whoever takes waiting back has the other's word: either the last tile was finished meanwhile, or its worker
-			// will send.
+			// Whoever takes waiting back has the other's word: either the last tile was finished
+			// meanwhile, or its worker will send.
 			p.waiting.Store(true)
 			if p.pending.Load() > 0 || !p.waiting.CompareAndSwap(true, false) {
 				<-p.done

@@ -5,7 +5,8 @@ import "C"
 
 import "clipinspector/engine"
 
-// copies appends a step that copies rows of n numbers: row r from x[xFrom+r*xStep:] to y[yFrom+r*yStep:].
+// copies appends a step that copies rows of n numbers: row r from x[xFrom+r*xStep:] to
+// y[yFrom+r*yStep:].
 func (c *compiler) copies(rows, yFrom, yStep int, y []float32, xFrom, xStep int, x []float32, n int) {
 	if n == 0 {
 		return

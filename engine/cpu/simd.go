@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// SIMDEnv names the environment variable that pins the kernels to a level of x86-64's instruction set: v2, v3 (AVX2, FMA) or v4
-// (AVX-512). All give the same bits.
+// SIMDEnv names the environment variable that pins the kernels to a level of x86-64's instruction
+// set: v2, v3 (AVX2, FMA) or v4 (AVX-512). All give the same bits.
 const SIMDEnv = "CLIPINSPECTOR_SIMD"
 
 var simdNames = map[C.int]string{2: "v2", 3: "v3", 4: "v4"}
@@ -28,8 +28,8 @@ func level(name string) (C.int, error) {
 	return 0, fmt.Errorf("%s is %q: want v2 to %s, which is what this processor has", SIMDEnv, name, simdNames[best])
 }
 
-// FMA has every thread multiply and add in registers alone, for some milliseconds, and returns the operations done: what no product
-// is faster than.
+// FMA has every thread multiply and add in registers alone, for some milliseconds, and returns the
+// operations done: what no product is faster than.
 func (e *Engine) FMA() float64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()

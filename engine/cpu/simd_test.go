@@ -70,7 +70,8 @@ func TestLevelsDoNotChangeABit(t *testing.T) {
 		return enginetest.Array{Shape: shape, Data: x}
 	}
 	empty := func(shape ...int) enginetest.Array { return enginetest.Array{Shape: shape} }
-	// Sums that are cut into parts, and heads whose products are packed at one level and not at another.
+	// Sums that are cut into parts, and heads whose products are packed at one level and not at
+	// another.
 	sameBits(t, all, &enginetest.Case{Op: engine.MatMul, Attr: engine.Attr{Batch: 1, M: 130, N: 100, K: 800, TransB: true, Alpha: 0.3},
 		In: []enginetest.Array{normal(130, 800), normal(100, 800), normal(100)}, Out: []enginetest.Array{empty(130, 100)}})
 	for _, h := range []struct{ s, heads, d int }{{37, 3, 32}, {77, 2, 64}, {20, 2, 24}, {9, 4, 4}} {
@@ -106,7 +107,8 @@ func TestALevelThatIsNoneIsRefused(t *testing.T) {
 	}
 }
 
-// golden are the hashes of what each version of the kernels makes of some instructions, on any machine.
+// golden are the hashes of what each version of the kernels makes of some instructions, on any
+// machine.
 var golden = map[string]uint64{"4": 0x31cb53d857cee1da}
 
 func TestKernelsChangeWithTheirVersionAlone(t *testing.T) {

@@ -7,14 +7,16 @@ import (
 	"clipinspector/engine"
 )
 
-// The widest heads that the kernels take: those in float arithmetic, and those on tensor cores, which want a multiple of four.
+// The widest heads that the kernels take: those in float arithmetic, and those on tensor cores,
+// which want a multiple of four.
 const (
 	maxHead       = 256
 	maxTensorHead = 64
 )
 
-// attention: on tensor cores unless the precision is FP32 or the heads do not fit, with operands of the precision in which q, k and v
-// are stored. With BF16 they stay float32 where their product is small, and are then rounded to TF32.
+// attention: on tensor cores unless the precision is FP32 or the heads do not fit, with operands of
+// the precision in which q, k and v are stored. With BF16 they stay float32 where their product is
+// small, and are then rounded to TF32.
 func (l *lowering) attention(ins *engine.Instr) error {
 	in, out, at := ins.In, ins.Out, &ins.Attr
 	b, s, h := in[0].Shape[0], in[0].Shape[1], at.Heads
@@ -51,8 +53,8 @@ func (l *lowering) tensorAttention(ins *engine.Instr, b, s, h, d int, scale floa
 	if l.slots[in[0].Slot].half {
 		kind, number = "bf16", 2
 	}
-	// A warp takes 16 rows. Blocks are of one size, so that few warps have no rows, and so are tiles, which are as long as leaves
-	// room for two blocks on a multiprocessor of 164 KB.
+	// A warp takes 16 rows. Blocks are of one size, so that few warps have no rows, and so are
+	// tiles, which are as long as leaves room for two blocks on a multiprocessor of 164 KB.
 	const rows = 16
 	byRow, byColumn := 80*number, 64*number+8 // bytes of shared memory for a row of a tile, by how it lies
 	launch := func(kernel string, warps, bytes, half int, args ...any) {

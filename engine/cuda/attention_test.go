@@ -17,13 +17,14 @@ import (
 	"clipinspector/internal/enginetest"
 )
 
-// attentionShapes are tokens and head widths: of CLIP's towers (ViT-B/32, text, ViT-B/16, ViT-L/14), of the mini CLIP's, and ragged
-// ones, of which the last two do not fit tensor cores.
+// attentionShapes are tokens and head widths: of CLIP's towers (ViT-B/32, text, ViT-B/16,
+// ViT-L/14), of the mini CLIP's, and ragged ones, of which the last two do not fit tensor cores.
 var attentionShapes = [][2]int{{50, 64}, {77, 64}, {197, 64}, {257, 64}, {37, 32}, {24, 32}, {1, 64}, {16, 64}, {17, 60}, {113, 4},
 	{300, 20}, {33, 18}, {33, 80}}
 
-// attentionError bounds the root mean square of an output's errors, relative to that of the output. Ten times that bounds a single
-// one. TF32 rounds scores, whose error grows with them; the inputs for BF16 are exact.
+// attentionError bounds the root mean square of an output's errors, relative to that of the output.
+// Ten times that bounds a single one. TF32 rounds scores, whose error grows with them; the inputs
+// for BF16 are exact.
 func attentionError(p cuda.Precision, spread int) float64 {
 	if p == cuda.TF32 {
 		return 1.5e-3 * float64(spread*spread)
@@ -103,8 +104,8 @@ func (r *recorder) Prepare(steps []cuda.Step) (cuda.Graph, error) {
 	return r.Driver.Prepare(steps)
 }
 
-// eachAttention calls f for attention and its gradient at every shape, with scores of standard deviation 1 or 9, and with the
-// error that the precision may make.
+// eachAttention calls f for attention and its gradient at every shape, with scores of standard
+// deviation 1 or 9, and with the error that the precision may make.
 func eachAttention(t *testing.T, p cuda.Precision, f func(t *testing.T, c *enginetest.Case, tol float64)) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	random := func(shape ...int) enginetest.Array {
@@ -150,7 +151,8 @@ func eachAttention(t *testing.T, p cuda.Precision, f func(t *testing.T, c *engin
 	}
 }
 
-// agrees holds a case against the reference, the gradients of q, k and v each by itself, and returns the outputs.
+// agrees holds a case against the reference, the gradients of q, k and v each by itself, and
+// returns the outputs.
 func agrees(t *testing.T, e engine.Engine, c *enginetest.Case, tol float64) [][]float32 {
 	t.Helper()
 	got, err := c.Exec(e)

@@ -90,8 +90,9 @@ func (x *executable) compile(p *engine.Program) error {
 	return x.finish(l)
 }
 
-// layout returns where the arena's slots lie, in numbers. Kernels load four neighbours at once, which the planner of package
-// autodiff allows for; a program laid out otherwise gets a place of its own for each slot.
+// layout returns where the arena's slots lie, in numbers. Kernels load four neighbours at once,
+// which the planner of package autodiff allows for; a program laid out otherwise gets a place of
+// its own for each slot.
 func layout(p *engine.Program) (offsets []int, total int) {
 	const align = 32
 	offsets, total = make([]int, len(p.Slots)), p.Arena
@@ -114,7 +115,8 @@ func layout(p *engine.Program) (offsets []int, total int) {
 	return offsets, total
 }
 
-// finish allocates scratch, uploads the shapes, puts their addresses into the launches and prepares the graph.
+// finish allocates scratch, uploads the shapes, puts their addresses into the launches and prepares
+// the graph.
 func (x *executable) finish(l *lowering) error {
 	d := x.e.driver
 	scratch, err := x.alloc(l.scratch)

@@ -15,7 +15,8 @@ import (
 	"clipinspector/engine"
 )
 
-// Precision says how matrix products and attention compute, and how what lies between them is stored. Sums are float32 always.
+// Precision says how matrix products and attention compute, and how what lies between them is
+// stored. Sums are float32 always.
 type Precision string
 
 const (
@@ -46,7 +47,8 @@ type Engine struct {
 	fault  Ptr // an int64 that kernels set when an index is outside of its table or a box outside of its image
 	closed bool
 
-	// Products of fewer operations stay in float32 with BF16: they cost nothing, and logits want the digits.
+	// Products of fewer operations stay in float32 with BF16: they cost nothing, and logits want
+	// the digits.
 	smallProduct int64
 	halfAssign   bool // Assign takes and gives bf16: lets tests reach such operands
 }
@@ -90,12 +92,12 @@ func (e *Engine) Warning() string {
 	return ""
 }
 
-// AtOnce is how many images fill the device, as a hint for those who choose a batch: at ViT-B/16, two images for each
-// multiprocessor give products of hundreds of tiles for each of them.
+// AtOnce is how many images fill the device, as a hint for those who choose a batch: at ViT-B/16,
+// two images for each multiprocessor give products of hundreds of tiles for each of them.
 func (e *Engine) AtOnce() int { return max(64, 2*e.info.Processors) }
 
-// SetSmallProduct says below how many operations a product stays in float32 with BF16; the default is 100 million. It matters to
-// programs that are compiled afterwards.
+// SetSmallProduct says below how many operations a product stays in float32 with BF16; the default
+// is 100 million. It matters to programs that are compiled afterwards.
 func (e *Engine) SetSmallProduct(operations int64) { e.smallProduct = operations }
 
 // Close gives everything back.
@@ -109,8 +111,8 @@ func (e *Engine) Close() error {
 	return e.driver.Close()
 }
 
-// buffer is device memory of float32 numbers. Products in bf16 read constants through a shadow, a copy that is made anew when
-// the numbers have changed.
+// buffer is device memory of float32 numbers. Products in bf16 read constants through a shadow, a
+// copy that is made anew when the numbers have changed.
 type buffer struct {
 	e       *Engine
 	ptr     Ptr
@@ -139,7 +141,8 @@ func (e *Engine) NewBuffer(n int) (engine.Buffer, error) {
 	return b, nil
 }
 
-// clear zeroes the memory. The copy is cheaper than a graph for the few numbers that most buffers hold.
+// clear zeroes the memory. The copy is cheaper than a graph for the few numbers that most buffers
+// hold.
 func (b *buffer) clear() error {
 	if b.n <= 1<<16 {
 		return b.e.driver.Write(b.ptr, make([]byte, 4*b.n))

@@ -79,8 +79,9 @@ func TestTheOrderOfThreadsDoesNotChangeABit(t *testing.T) {
 	}
 }
 
-// tolerance is what a precision may cost an element, relative to the output's root mean square: products round their operands to
-// 11 bits of mantissa with TF32; with BF16 the operands are exact here and results are rounded to 8 bits.
+// tolerance is what a precision may cost an element, relative to the output's root mean square:
+// products round their operands to 11 bits of mantissa with TF32; with BF16 the operands are exact
+// here and results are rounded to 8 bits.
 var tolerance = map[cuda.Precision]float64{cuda.TF32: 3e-3, cuda.BF16: 8e-3}
 
 func TestLowerPrecisionsStayNearTheReference(t *testing.T) {
@@ -95,7 +96,8 @@ func TestLowerPrecisionsStayNearTheReference(t *testing.T) {
 	}
 }
 
-// lower holds an engine of lower precision against the reference on programs that keep their inputs in the arena.
+// lower holds an engine of lower precision against the reference on programs that keep their inputs
+// in the arena.
 func lower(t *testing.T, e engine.Engine, p cuda.Precision, tol float64) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for op := engine.Op(0); int(op) < engine.NumOps; op++ {
@@ -125,7 +127,8 @@ func roundHalf(x []float32) {
 	}
 }
 
-// staged is an engine whose programs read their inputs from the arena, where they may be stored as bf16.
+// staged is an engine whose programs read their inputs from the arena, where they may be stored as
+// bf16.
 type staged struct{ engine.Engine }
 
 func (s staged) Compile(p *engine.Program) (engine.Executable, error) {

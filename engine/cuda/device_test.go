@@ -14,7 +14,8 @@ import (
 	"clipinspector/internal/enginetest"
 )
 
-// These tests need a GPU: the program that holds them ends at once without a driver. See experiments/bench/gpu.sh.
+// These tests need a GPU: the program that holds them ends at once without a driver. See
+// experiments/bench/gpu.sh.
 
 func openDevice(t *testing.T, p cuda.Precision) *cuda.Engine {
 	t.Helper()

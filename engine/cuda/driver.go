@@ -3,15 +3,15 @@ package cuda
 // Ptr is an address in a device's memory; 0 is none.
 type Ptr uint64
 
-// Driver is what the engine needs of a device. There are two: the CUDA driver with cuBLASLt (build tag cuda), and package
-// host, which emulates the kernels on the CPU for tests.
+// Driver is what the engine needs of a device. There are two: the CUDA driver with cuBLASLt (build
+// tag cuda), and package host, which emulates the kernels on the CPU for tests.
 //
 // Work is done in the order in which it is submitted. A driver is used by one goroutine at a time.
 type Driver interface {
 	// Info describes the device.
 	Info() Info
-	// Alloc returns memory at a multiple of 16 bytes with undefined contents; the error wraps engine.ErrMemory when there is
-	// not enough and says how much was free.
+	// Alloc returns memory at a multiple of 16 bytes with undefined contents; the error wraps
+	// engine.ErrMemory when there is not enough and says how much was free.
 	Alloc(bytes int64) (Ptr, error)
 	// Free gives memory back when the work submitted before is done.
 	Free(Ptr)
@@ -50,8 +50,8 @@ type Step struct {
 	Product *Product
 }
 
-// Product is engine.MatMul for the library. Operands are row-major; a half one is bf16, else float32. Bias has the type of Y
-// and is 0 where there is none.
+// Product is engine.MatMul for the library. Operands are row-major; a half one is bf16, else
+// float32. Bias has the type of Y and is 0 where there is none.
 type Product struct {
 	A, B, Bias, Y       Ptr
 	Batch, M, N, K      int

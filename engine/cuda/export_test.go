@@ -1,4 +1,5 @@
 package cuda
 
-// HalfEverywhere makes products of every size bf16 with precision BF16, and shows outputs that are stored so.
+// HalfEverywhere makes products of every size bf16 with precision BF16, and shows outputs that are
+// stored so.
 func (e *Engine) HalfEverywhere() { e.smallProduct, e.halfAssign = 0, true }

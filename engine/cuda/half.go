@@ -2,9 +2,10 @@ package cuda
 
 import "clipinspector/engine"
 
-// halfSlots chooses which slots of the arena are stored as bf16: those that only products, attention, activations and the
-// normalised side of LayerNorm touch. They are what most of the memory traffic is; the residual stream, its gradient,
-// statistics, features and losses stay float32.
+// halfSlots chooses which slots of the arena are stored as bf16: those that only products,
+// attention, activations and the normalised side of LayerNorm touch. They are what most of the
+// memory traffic is; the residual stream, its gradient, statistics, features and losses stay
+// float32.
 func (e *Engine) halfSlots(p *engine.Program) []bool {
 	half := make([]bool, len(p.Slots))
 	if e.precision != BF16 {

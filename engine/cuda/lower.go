@@ -7,8 +7,8 @@ import (
 	"clipinspector/engine"
 )
 
-// lowering turns instructions into steps. Addresses in scratch memory and among the shapes are known only at the end: they are
-// recorded as offsets with a fix.
+// lowering turns instructions into steps. Addresses in scratch memory and among the shapes are
+// known only at the end: they are recorded as offsets with a fix.
 type lowering struct {
 	e       *Engine
 	slots   []slot
@@ -39,7 +39,7 @@ type shadowFix struct {
 	of *buffer
 }
 
-// shapeRef and scratchRef are arguments whose address is not known yet: an index among the shapes, a byte offset.
+// shapeRef and scratchRef are arguments whose address is not known yet: an index and an offset.
 type (
 	shapeRef   int
 	scratchRef int64
@@ -304,7 +304,8 @@ func (l *lowering) matMul(ins *engine.Instr) error {
 	return nil
 }
 
-// narrow makes *ptr point to a bf16 copy of an operand that is float32: a shadow of a constant, made once, or a copy in scratch.
+// narrow makes *ptr point to a bf16 copy of an operand that is float32: a shadow of a constant,
+// made once, or a copy in scratch.
 func (l *lowering) narrow(o engine.Operand, ptr *Ptr, half *bool, room *int64) {
 	if *half {
 		return
@@ -349,7 +350,8 @@ func (l *lowering) binary(ins *engine.Instr) {
 	l.each("binary", y.Size(), v, ins.In[0], ins.In[1], y, y.Size(), int(ins.Attr.Func), l.shape(dims, s[0], s[1]), len(dims), v)
 }
 
-// copy appends a copy of a box of the given dimensions, read from x with strides sx and written to y with sy.
+// copy appends a copy of a box of the given dimensions, read from x with strides sx and written to
+// y with sy.
 func (l *lowering) copy(x, y engine.Operand, xFrom, yFrom int, dims, sx, sy []int) {
 	n := engine.Size(dims)
 	dims, s := merge(dims, sx, sy)
@@ -360,7 +362,8 @@ func (l *lowering) copy(x, y engine.Operand, xFrom, yFrom int, dims, sx, sy []in
 	l.each("copy_strided", n, v, x, y, n, xFrom, yFrom, l.shape(dims, s[0], s[1]), len(dims), v)
 }
 
-// sumTo: one launch where the outputs alone fill the device, else one for parts of the sums and one that adds the parts.
+// sumTo: one launch where the outputs alone fill the device, else one for parts of the sums and one
+// that adds the parts.
 func (l *lowering) sumTo(x, y engine.Operand, alpha float64) {
 	var kept, summed, keptStride, summedStride []int
 	sx := strides(x.Shape)
@@ -397,8 +400,8 @@ func (l *lowering) sumTo(x, y engine.Operand, alpha float64) {
 		l.shape([]int{outer}, []int{1}, []int{parts}, []int{outer}), 1, 1)
 }
 
-// merge drops dimensions of size 1 and joins neighbours that lie behind one another under all strides. At least one
-// dimension is left.
+// merge drops dimensions of size 1 and joins neighbours that lie behind one another under all
+// strides. At least one dimension is left.
 func merge(dims []int, lists ...[]int) ([]int, [][]int) {
 	var d []int
 	s := make([][]int, len(lists))
@@ -433,8 +436,8 @@ func merge(dims []int, lists ...[]int) ([]int, [][]int) {
 	return d, s
 }
 
-// neighbours returns 4 where a thread can take four elements along the last dimension, else 1: the strides there are 0 or 1,
-// and where 1 every row begins at a multiple of 4.
+// neighbours returns 4 where a thread can take four elements along the last dimension, else 1: the
+// strides there are 0 or 1, and where 1 every row begins at a multiple of 4.
 func neighbours(dims []int, lists [][]int, from int) int {
 	last := len(dims) - 1
 	if dims[last]%4 != 0 || from%4 != 0 {
@@ -463,7 +466,8 @@ func strides(shape []int) []int {
 	return s
 }
 
-// broadcastStrides returns the strides of an array of shape small seen as one of shape big: 0 where it is repeated.
+// broadcastStrides returns the strides of an array of shape small seen as one of shape big: 0 where
+// it is repeated.
 func broadcastStrides(small, big []int) []int {
 	s := strides(small)
 	for k, n := range small {
@@ -485,7 +489,7 @@ func rowsOf(o engine.Operand) (rows, w int) {
 	return o.Size() / w, w
 }
 
-// around returns the product of the dimensions before an axis, the axis itself, and the product of those behind it.
+// around returns the product of the dimensions before an axis, the axis, and that of those behind.
 func around(shape []int, axis int) (outer, n, inner int) {
 	return engine.Size(shape[:axis]), shape[axis], engine.Size(shape[axis+1:])
 }

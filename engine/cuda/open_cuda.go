@@ -31,7 +31,8 @@ const Built = true
 // HandOver does nothing: this is the build with a CUDA engine.
 func HandOver(int) error { return nil }
 
-// LibraryEnv names the environment variable that says which cuBLASLt to open: a file, or "none" for the engine's own products.
+// LibraryEnv names the environment variable that says which cuBLASLt to open: a file, or "none" for
+// the engine's own products.
 const LibraryEnv = "CLIPINSPECTOR_CUBLASLT"
 
 // New returns an engine on a GPU. The error wraps ErrNoDevice when it is of no use.
@@ -281,7 +282,8 @@ func (g *captured) capture(steps []Step) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	// Algorithms are chosen before the capture begins, since the library may ask the driver things that a capture forbids.
+	// Algorithms are chosen before the capture begins, since the library may ask the driver things
+	// that a capture forbids.
 	for i := range steps {
 		s := &steps[i]
 		if s.Product != nil {

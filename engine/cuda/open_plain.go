@@ -19,8 +19,8 @@ func New(device int, p Precision) (*Engine, error) {
 	return nil, fmt.Errorf("cuda:%d: %w: this build has no CUDA engine: type ./run.sh build-cuda", device, ErrNoDevice)
 }
 
-// HandOver replaces this process by the build with a CUDA engine that lies beside it, under the same arguments. It returns only
-// when that cannot be: no such build, or GPU `device` is of no use.
+// HandOver replaces this process by the build with a CUDA engine that lies beside it, under the
+// same arguments. It returns only when that cannot be: no such build, or GPU `device` is of no use.
 func HandOver(device int) error {
 	if _, err := Check(device); err != nil {
 		return err

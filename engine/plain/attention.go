@@ -6,8 +6,8 @@ import (
 	"clipinspector/engine"
 )
 
-// heads calls f for each image and head with the places of the head's first q, k and v numbers in qkv, of its first
-// number in o, and of its first number in lse.
+// heads calls f for each image and head with the places of the head's first q, k and v numbers in
+// qkv, of its first number in o, and of its first number in lse.
 func heads(ins *engine.Instr, f func(q, k, v, o, lse int)) {
 	s, w, d, _ := headSizes(ins)
 	for i := range ins.In[0].Shape[0] {
@@ -73,8 +73,9 @@ func attention[T Float](ins *engine.Instr, in, out [][]T) {
 	})
 }
 
-// attentionGrad: with P = softmax(scale*q·kᵀ) = exp(scale*q·kᵀ - lse), dP = do·vᵀ and D_i = sum(do_i*o_i), the gradient of
-// the scaled scores is dS = P*(dP - D), so that dq = scale*dS·k, dk = scale*dSᵀ·q and dv = Pᵀ·do.
+// attentionGrad: with P = softmax(scale*q·kᵀ) = exp(scale*q·kᵀ - lse), dP = do·vᵀ and D_i =
+// sum(do_i*o_i), the gradient of the scaled scores is dS = P*(dP - D), so that dq = scale*dS·k, dk
+// = scale*dSᵀ·q and dv = Pᵀ·do.
 func attentionGrad[T Float](ins *engine.Instr, in, out [][]T) {
 	qkv, o, lse, do, dqkv := in[0], in[1], in[2], in[3], out[0]
 	s, w, d, scale := headSizes(ins)

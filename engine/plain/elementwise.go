@@ -144,7 +144,8 @@ func unaryGrad[T Float](ins *engine.Instr, in, out [][]T) {
 	}
 }
 
-// rounded returns the attributes with the bounds of Clamp rounded to T, so that a clamped number lies within them.
+// rounded returns the attributes with the bounds of Clamp rounded to T, so that a clamped number
+// lies within them.
 func rounded[T Float](at engine.Attr) engine.Attr {
 	at.Lo, at.Hi = float64(T(at.Lo)), float64(T(at.Hi))
 	return at
@@ -192,7 +193,8 @@ func strides(shape []int) (s index) {
 	return s
 }
 
-// broadcastStrides returns the strides of an array of shape small seen as one of shape big: 0 where it is repeated.
+// broadcastStrides returns the strides of an array of shape small seen as one of shape big: 0 where
+// it is repeated.
 func broadcastStrides(small, big []int) index {
 	s := strides(small)
 	for k, n := range small {

@@ -21,8 +21,8 @@ var arities = map[engine.Op]struct{ in, out int }{
 	engine.Crop: {2, 1}, engine.Assign: {1, 1}, engine.SGD: {5, 2}, engine.Adam: {6, 3},
 }
 
-// Exec executes one instruction. in and out hold the operands' numbers, nil where an operand is absent; see the comment
-// of the operation for what they mean. Shapes are believed.
+// Exec executes one instruction. in and out hold the operands' numbers, nil where an operand is
+// absent; see the comment of the operation for what they mean. Shapes are believed.
 func Exec[T Float](ins *engine.Instr, in, out [][]T) {
 	Kernel[T](ins.Op)(ins, in, out)
 }
@@ -114,7 +114,8 @@ func last(o engine.Operand) int {
 	return o.Shape[len(o.Shape)-1]
 }
 
-// around returns the product of the dimensions before an axis, the axis itself, and the product of those behind it.
+// around returns the product of the dimensions before an axis, the axis itself, and the product of
+// those behind it.
 func around(shape []int, axis int) (outer, n, inner int) {
 	return engine.Size(shape[:axis]), shape[axis], engine.Size(shape[axis+1:])
 }

@@ -7,7 +7,8 @@ import (
 	"clipinspector/engine"
 )
 
-// patches calls f with the place of each pixel in an image [B,C,H,W] and in its patches [B,(H/p)(W/p),C*p*p].
+// patches calls f with the place of each pixel in an image [B,C,H,W] and in its patches
+// [B,(H/p)(W/p),C*p*p].
 func patches(image []int, p int, f func(pixel, patch int)) {
 	b, c, h, w := image[0], image[1], image[2], image[3]
 	patch := 0
@@ -36,8 +37,9 @@ func unpatchify[T Float](ins *engine.Instr, in, out [][]T) {
 	patches(ins.Out[0].Shape, ins.Attr.Patch, func(pixel, patch int) { out[0][pixel] = in[0][patch] })
 }
 
-// corner is one of the four pixels around a sampled point: its place in a plane, its weight, and the weight's
-// derivatives with respect to the point's coordinates in the grid. A pixel outside the image is at -1.
+// corner is one of the four pixels around a sampled point: its place in a plane, its weight, and
+// the weight's derivatives with respect to the point's coordinates in the grid. A pixel outside the
+// image is at -1.
 type corner struct {
 	at           int
 	weight       float64
@@ -61,8 +63,8 @@ func corners(gx, gy float64, h, w int) (c [4]corner) {
 	return c
 }
 
-// samples calls f for each point of the grid with the image's number and the point's places in the grid and in a plane
-// of the output, which has n points.
+// samples calls f for each point of the grid with the image's number and the point's places in the
+// grid and in a plane of the output, which has n points.
 func samples(ins *engine.Instr, f func(image, g, point, n int)) {
 	grid := ins.In[1].Shape
 	n := grid[1] * grid[2]
@@ -132,8 +134,9 @@ func MustBox[T Float](box []T, h, w int) {
 	}
 }
 
-// taps returns the weights of pixel i of n, to which a line of so many pixels is scaled, and the first pixel that they are of:
-// Pillow's precompute_coeffs (src/libImaging/Resample.c) for its bicubic filter.
+// taps returns the weights of pixel i of n, to which a line of so many pixels is scaled, and the
+// first pixel that they are of: Pillow's precompute_coeffs (src/libImaging/Resample.c) for its
+// bicubic filter.
 func taps(i, n, length int) (first int, weight []float64) {
 	scale := float64(length) / float64(n)
 	centre, wide := (float64(i)+0.5)*scale, max(scale, 1)

@@ -36,7 +36,8 @@ func layerNorm[T Float](ins *engine.Instr, in, out [][]T) {
 	}
 }
 
-// layerNormGrad: with g = dy*gamma and n = (h-mean)*rstd, dx = rstd*(g - mean(g) - n*mean(g*n)) + dh.
+// layerNormGrad: with g = dy*gamma and n = (h-mean)*rstd, dx = rstd*(g - mean(g) - n*mean(g*n)) +
+// dh.
 func layerNormGrad[T Float](ins *engine.Instr, in, out [][]T) {
 	h, gamma, stats, dy, dh, dx := in[0], in[1], in[2], in[3], in[4], out[0]
 	w := len(gamma)

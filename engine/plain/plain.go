@@ -16,7 +16,8 @@ type Float interface{ float32 | float64 }
 // Engine is the reference engine.
 type Engine[T Float] struct{}
 
-// New returns a reference engine that stores numbers as T. It is named "plain" for float32 and "plain64" for float64.
+// New returns a reference engine that stores numbers as T. It is named "plain" for float32 and
+// "plain64" for float64.
 func New[T Float]() *Engine[T] { return &Engine[T]{} }
 
 // Name returns "plain" or "plain64".
@@ -107,8 +108,8 @@ func (e *Engine[T]) Compile(p *engine.Program) (engine.Executable, error) {
 	return x, nil
 }
 
-// Check reports the first slot or operand of a program that does not fit its memory, and the first operation that does
-// not exist. Engines call it before they compile.
+// Check reports the first slot or operand of a program that does not fit its memory, and the first
+// operation that does not exist. Engines call it before they compile.
 func Check(p *engine.Program) error {
 	for i, s := range p.Slots {
 		switch {
@@ -148,7 +149,8 @@ func Check(p *engine.Program) error {
 	return nil
 }
 
-// Operands resolves operands to the slices of their slots, cut to the operands' sizes; nil for an absent one.
+// Operands resolves operands to the slices of their slots, cut to the operands' sizes; nil for an
+// absent one.
 func Operands[T any](ops []engine.Operand, slots [][]T) [][]T {
 	r := make([][]T, len(ops))
 	for i, o := range ops {

@@ -50,7 +50,8 @@ func build[T Float](e *Engine[T], op engine.Op, at engine.Attr, in, out []arr) (
 	return p, bufs[len(in):]
 }
 
-// check runs one instruction in float64 and float32 and compares the outputs with the expected ones.
+// check runs one instruction in float64 and float32 and compares the outputs with the expected
+// ones.
 func check(t *testing.T, op engine.Op, at engine.Attr, in, want []arr) {
 	t.Helper()
 	checkAs[float64](t, op, at, in, want)
@@ -212,7 +213,8 @@ func TestImage(t *testing.T) {
 		[]arr{a(sh(1, 1, 2, 2), 2, 1, 1, 2), a(sh(1, 1, 3, 2), 2, 4, -2, -2, 1, 1*1)})
 }
 
-// A box of the size of the output is copied, mirrored or not; a box of one pixel fills it, and constants stay what they are.
+// A box of the size of the output is copied, mirrored or not; a box of one pixel fills it, and
+// constants stay what they are.
 func TestCrop(t *testing.T) {
 	x := a(sh(1, 1, 2, 4), 1, 2, 3, 4, 5, 6, 7, 8)
 	y := sh(1, 1, 2, 2)

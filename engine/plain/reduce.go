@@ -65,7 +65,8 @@ func argMax[T Float](ins *engine.Instr, in, out [][]T) {
 	}
 }
 
-// largest returns the place of the largest number, the first of equals, leaving out the place except.
+// largest returns the place of the largest number, the first of equals, leaving out the place
+// except.
 func largest[T Float](x []T, except int) int {
 	best := -1
 	for i, v := range x {

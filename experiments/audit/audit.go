@@ -151,7 +151,8 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 	return a, err
 }
 
-// auditSettings are the sections that --set PATH=VALUE changes, before it does: clean references are tuned with Adam.
+// auditSettings are the sections that --set PATH=VALUE changes, before it does: clean references
+// are tuned with Adam.
 const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nrepair: {}\nexplain: {}\n"
 
 // settings resolves what --set says about detector, tuning and repair, as strictly as of a suite.
@@ -166,8 +167,8 @@ func (a *audit) settings() error {
 	return nil
 }
 
-// openPool loads as many pool images as the detector asks for; a smaller pool is split four to one into images to optimise and
-// to measure on.
+// openPool loads as many pool images as the detector asks for; a smaller pool is split four to one
+// into images to optimise and to measure on.
 func (a *audit) openPool(ctx context.Context) error {
 	size := a.encoder.Config.Vision.ImageSize
 	name, builtin := strings.CutPrefix(a.OOD, "builtin:")
@@ -210,8 +211,9 @@ func (a *audit) openPool(ctx context.Context) error {
 	return err
 }
 
-// openShots loads labelled images: of each class up to PerClass of the training and validation splits to tune on, and those of
-// the test split to measure on. A folder is split 50 : 20 : 30. Its folders must be the model's classes.
+// openShots loads labelled images: of each class up to PerClass of the training and validation
+// splits to tune on, and those of the test split to measure on. A folder is split 50 : 20 : 30. Its
+// folders must be the model's classes.
 func (a *audit) openShots(ctx context.Context) error {
 	size := a.encoder.Config.Vision.ImageSize
 	name := a.Shots
@@ -277,8 +279,9 @@ func (a *audit) openShots(ctx context.Context) error {
 	return nil
 }
 
-// matchClasses returns the model's label of each class of a dataset. The names must be the same, but for case and underscores. A name
-// that comes several times is matched in the order of the labels; notes say which label of such a name has no images of its own.
+// matchClasses returns the model's label of each class of a dataset. The names must be the same,
+// but for case and underscores. A name that comes several times is matched in the order of the
+// labels; notes say which label of such a name has no images of its own.
 func matchClasses(from string, have, want []string) (labels []int, notes []string, err error) {
 	fold := func(s string) string { return strings.ToLower(strings.TrimSpace(datasets.PromptName(s))) }
 	at := map[string][]int{}
@@ -332,7 +335,8 @@ func (a *audit) detection() clip.Work {
 	return a.detector.Cost(a.facts())
 }
 
-// estimate says how long the work will take at the rate that the device shows in half a second, and refuses what takes longer than it may.
+// estimate says how long the work will take at the rate that the device shows in half a second, and
+// refuses what takes longer than it may.
 func (a *audit) estimate(what string, w clip.Work) error {
 	if a.Report == nil && a.MaxTime == 0 {
 		return nil
@@ -356,9 +360,11 @@ func (a *audit) estimate(what string, w clip.Work) error {
 	return nil
 }
 
-// Inspect makes the clean references that the detector needs, looks at the delivered model, and writes what it found into the folder out:
-// report.json, verdict.png, the audited model as audited.safetensors, and of the suspect's recovered trigger trigger.png and
-// trigger.safetensors; of each class that was looked at once more, explained-1.png and explained-1.safetensors and so on.
+// Inspect makes the clean references that the detector needs, looks at the delivered model, and
+// writes what it found into the folder out: report.json, verdict.png, the audited model as
+// audited.safetensors, and of the suspect's recovered trigger trigger.png and trigger.safetensors;
+// of each class that was looked at once more, explained-1.png and explained-1.safetensors and so
+// on.
 func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	o.verdictAlone = true
 	a, err := o.open(ctx)

@@ -42,7 +42,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// auditWorld is a tiny encoder, a model tuned on it, and folders of pictures: unlabelled noise and labelled ones of five classes.
+// auditWorld is a tiny encoder, a model tuned on it, and folders of pictures: unlabelled noise and
+// labelled ones of five classes.
 func auditWorld(t *testing.T) (a Audit, m *prompts.Model) {
 	t.Helper()
 	dir := t.TempDir()
@@ -112,7 +113,8 @@ func auditWorld(t *testing.T) (a Audit, m *prompts.Model) {
 	return a, m
 }
 
-// An inspection reports every class, the same for any number of threads, and leaves files that can be read.
+// An inspection reports every class, the same for any number of threads, and leaves files that can
+// be read.
 func TestInspectADeliveredModel(t *testing.T) {
 	a, m := auditWorld(t)
 	a.References = 3
@@ -170,7 +172,8 @@ func TestInspectADeliveredModel(t *testing.T) {
 	}
 }
 
-// Encoders in a checkpoint are held against those that were given, and report, print and repair say what came of it.
+// Encoders in a checkpoint are held against those that were given, and report, print and repair say
+// what came of it.
 func TestAuditsCompareDeliveredEncoders(t *testing.T) {
 	a, m := auditWorld(t)
 	e, err := world.OpenEncoder(a.CLIP)
@@ -306,8 +309,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// The report names every file that was read with its sum, what lies beside the checkpoint, and each tensor; the model that it writes is the one
-// that was judged, and Verify knows both files and no other.
+// The report names every file that was read with its sum, what lies beside the checkpoint, and each
+// tensor; the model that it writes is the one that was judged, and Verify knows both files and no
+// other.
 func TestTheVerdictSaysWhatItIsAbout(t *testing.T) {
 	a, m := auditWorld(t)
 	a.Shots, a.References = "", 0
@@ -364,8 +368,9 @@ func TestTheVerdictSaysWhatItIsAbout(t *testing.T) {
 	}
 }
 
-// Contexts that no tuning makes are "cannot tell", with a report that says so: nothing is tuned or inverted for it, so that it takes no time. An
-// audit that would take too long says how long and stops.
+// Contexts that no tuning makes are "cannot tell", with a report that says so: nothing is tuned or
+// inverted for it, so that it takes no time. An audit that would take too long says how long and
+// stops.
 func TestNoVerdict(t *testing.T) {
 	a, m := auditWorld(t)
 	a.Shots, a.References = "", 0

@@ -69,7 +69,8 @@ func Convert(w io.Writer, c Conversion) error {
 	return nil
 }
 
-// openDelivered reads a delivered model onto its encoder, on the host, and holds the encoders beside its prompts against that one.
+// openDelivered reads a delivered model onto its encoder, on the host, and holds the encoders
+// beside its prompts against that one.
 func openDelivered(checkpoint, classes, encoder string, h prompts.Hints) (m *prompts.Model, d clip.Comparison, free func(), err error) {
 	var names []string
 	if classes != "" {

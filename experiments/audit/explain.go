@@ -62,7 +62,8 @@ type example struct {
 // exampleImages is how many of them a picture shows.
 const exampleImages = 3
 
-// explained lists the classes that are looked at once more: the suspect and those with the next highest indices.
+// explained lists the classes that are looked at once more: the suspect and those with the next
+// highest indices.
 func (a *audit) explained(r *inspector.Finding) []int {
 	if r.Suspect < 0 || r.Unsure != "" {
 		return nil
@@ -161,7 +162,8 @@ func (r *ExplanationReport) write(out string) error {
 	return triggers.Write(filepath.Join(out, r.Trigger), r.found.Trigger)
 }
 
-// draw draws the trigger alone and, of some pool images, how they look without and with it and what the model takes them for, as PNG.
+// draw draws the trigger alone and, of some pool images, how they look without and with it and what
+// the model takes them for, as PNG.
 func (r *ExplanationReport) draw(w io.Writer) error {
 	x := plots.Explanation{Title: fmt.Sprintf("What %.40q answers to", printable.Text(r.Class)), Trigger: triggers.Draw(r.found.Trigger), Kind: "trigger: " + r.Strongest,
 		Caption: printable.Text(r.Says) + ". Pool images without the trigger above, with it below, and what the model takes each for."}

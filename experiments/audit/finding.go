@@ -36,8 +36,8 @@ const (
 const (
 	// fewestClasses is how many classes it takes for an outlier to stand out from a crowd.
 	fewestClasses = 5
-	// near is how close to k an index is too close to call, in standard deviations: at k = 2 the indices that between 1 % and 5 %
-	// of clean models exceed.
+	// near is how close to k an index is too close to call, in standard deviations: at k = 2 the
+	// indices that between 1 % and 5 % of clean models exceed.
 	near = 1.0 / 3
 )
 
@@ -106,7 +106,8 @@ type ReferenceFinding struct {
 	Others []stats.Num `json:"p_of_references,omitempty"`
 }
 
-// Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given, which is the one that was inspected.
+// Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given,
+// which is the one that was inspected.
 type Delivered struct {
 	Found     string             `json:"found"` // "not contained", "same", "different" or "tuned": the model's own, which were judged
 	Tensors   int                `json:"tensors"`
@@ -137,7 +138,8 @@ func newDelivered(c clip.Comparison, m *prompts.Model) Delivered {
 	return d
 }
 
-// String is a line for a person to read: what was found and, where the encoders differ, what follows.
+// String is a line for a person to read: what was found and, where the encoders differ, what
+// follows.
 func (d Delivered) String() string {
 	switch d.Found {
 	case "not contained":
@@ -165,7 +167,8 @@ func (d Delivered) String() string {
 		"(`export` writes them) on the given CLIP, and ask the provider why they differ", len(d.Different), d.Tensors, most.Tensor, float64(most.Largest))
 }
 
-// decide turns a report into a decision. Where no class is looked at, none has to stand out from the others.
+// decide turns a report into a decision. Where no class is looked at, none has to stand out from
+// the others.
 func (a *audit) decide(r *inspector.Finding) (Decision, string) {
 	if r.Unsure != "" {
 		return DecisionUnclear, r.Unsure
@@ -181,8 +184,8 @@ func (a *audit) decide(r *inspector.Finding) (Decision, string) {
 	return d, why + "; it is the image encoder's: this detector sees no prompts"
 }
 
-// decideByReferences is Decide for a detector that measured what is normal: the level that k stands for is what it says, and there is no
-// telling where the detector says so.
+// decideByReferences is Decide for a detector that measured what is normal: the level that k stands
+// for is what it says, and there is no telling where the detector says so.
 func decideByReferences(r *inspector.Finding, k float64, classes int) (Decision, string) {
 	level := distuv.UnitNormal.Survival(k)
 	switch {

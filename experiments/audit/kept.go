@@ -17,16 +17,19 @@ import (
 	"clipinspector/prompts"
 )
 
-// unfinished is the folder below --out in which an inspection keeps what it has finished, so that the same command goes on after a stop.
+// unfinished is the folder below --out in which an inspection keeps what it has finished, so that
+// the same command goes on after a stop.
 const unfinished = "unfinished"
 
 // mostKept bounds a file that is read back.
 const mostKept = 256 << 20
 
-// kept is a folder of files of one inspection, those of one part of it with a beginning of their own.
+// kept is a folder of files of one inspection, those of one part of it with a beginning of their
+// own.
 type kept struct{ folder, begin string }
 
-// openKept returns what an earlier run of the same inspection has left: of the same model, encoder, images, settings and program.
+// openKept returns what an earlier run of the same inspection has left: of the same model, encoder,
+// images, settings and program.
 func (a *audit) openKept(out string) (*kept, error) {
 	params := clip.Weights(maps.Clone(a.model.Params))
 	if a.shots.Images != nil {
@@ -98,7 +101,8 @@ func (r *reference) evidence() *inspector.Evidence {
 	return r.Evidence
 }
 
-// loadReference returns a reference that was tuned before, and its model unless it was measured as well; nil where there is none.
+// loadReference returns a reference that was tuned before, and its model unless it was measured as
+// well; nil where there is none.
 func (k *kept) loadReference(c *clip.Model) (r *reference, m *prompts.Model, err error) {
 	if k == nil {
 		return nil, nil, nil

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// An inspection that is stopped goes on with what it has finished, and says so: the report is that of one that was never stopped, and
-// nothing unfinished is left. With another setting it begins anew.
+// An inspection that is stopped goes on with what it has finished, and says so: the report is that
+// of one that was never stopped, and nothing unfinished is left. With another setting it begins
+// anew.
 func TestAStoppedInspectionGoesOnWhereItWas(t *testing.T) {
 	a, _ := auditWorld(t)
 	a.References = 3

@@ -9,8 +9,8 @@ import (
 	"clipinspector/results/plots"
 )
 
-// drawFinding draws the index of every class, or of the encoder, the suspect's of a model that is not clean hatched, the threshold k, and
-// the recovered trigger, as PNG.
+// drawFinding draws the index of every class, or of the encoder, the suspect's of a model that is
+// not clean hatched, the threshold k, and the recovered trigger, as PNG.
 func drawFinding(w io.Writer, f *Report, trigger *image.NRGBA) error {
 	v := plots.Verdict{Title: "Verdict: " + string(f.Decision), Caption: fmt.Sprintf("Anomaly index %.2f, by %s.", float64(f.Index), f.Detector["name"]),
 		K: f.K, Suspect: -1}

@@ -15,12 +15,13 @@ import (
 const (
 	// mostReferences is how many references an audit makes where nobody says how many.
 	mostReferences = 8
-	// patience is how many times the work of the verdict alone an audit may take with its references, where nobody says how many.
+	// patience is how many times the work of the verdict alone an audit may take with its
+	// references, where nobody says how many.
 	patience = 5
 )
 
-// countReferences decides how many references there will be: as asked for, or as many as fit into five times the work of the verdict alone,
-// eight at most, and no fewer than a verdict takes.
+// countReferences decides how many references there will be: as asked for, or as many as fit into
+// five times the work of the verdict alone, eight at most, and no fewer than a verdict takes.
 func (a *audit) countReferences() error {
 	switch {
 	case a.detector.Evidence == nil && a.References > 0:
@@ -42,8 +43,9 @@ func (a *audit) reference() clip.Work {
 	return experiments.ReferenceWork(a.outline(), a.detector, a.facts(), float64(images), a.tuning)
 }
 
-// makeReferences tunes clean models with the delivered model's learner, each from prompts of its own, on the labelled images or, where there
-// are none, on pool images that zero-shot CLIP labels, and measures them.
+// makeReferences tunes clean models with the delivered model's learner, each from prompts of its
+// own, on the labelled images or, where there are none, on pool images that zero-shot CLIP labels,
+// and measures them.
 func (a *audit) makeReferences(ctx context.Context) error {
 	if a.detector.Evidence == nil {
 		return nil
@@ -66,8 +68,8 @@ func (a *audit) makeReferences(ctx context.Context) error {
 	return nil
 }
 
-// tunedOn returns a function that gives what each reference is tuned on, and images to tell its accuracy on. Images are encoded once for all
-// references, and not before one is made.
+// tunedOn returns a function that gives what each reference is tuned on, and images to tell its
+// accuracy on. Images are encoded once for all references, and not before one is made.
 func (a *audit) tunedOn() func(ctx context.Context, number uint64) (data, heldOut prompts.Data, err error) {
 	var encoded prompts.Data
 	labelled := len(a.shots.Labels) > 0

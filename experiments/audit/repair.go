@@ -46,11 +46,12 @@ type RepairedModel struct {
 	ASR  float64 `json:"asr"` // of the recovered trigger: the second look's, or the verdict's where that was repaired against
 }
 
-// RepairDelivered inspects a delivered model, repairs it with what was recovered, whatever the verdict, and writes it: as a file
-// when out ends in .safetensors, else as a folder in Dassl's layout, which the authors' code loads. It reports accuracy and
-// the success of the recovered trigger on labelled images held back, before, after, and after the same steps on clean images from the
-// delivered and from fresh prompts, and what the detector makes of the repaired model. Without labelled images, images of the pool
-// with zero-shot CLIP's labels take their place.
+// RepairDelivered inspects a delivered model, repairs it with what was recovered, whatever the
+// verdict, and writes it: as a file when out ends in .safetensors, else as a folder in Dassl's
+// layout, which the authors' code loads. It reports accuracy and the success of the recovered
+// trigger on labelled images held back, before, after, and after the same steps on clean images
+// from the delivered and from fresh prompts, and what the detector makes of the repaired model.
+// Without labelled images, images of the pool with zero-shot CLIP's labels take their place.
 func RepairDelivered(ctx context.Context, o Audit, out string, epoch int) (*RepairReport, error) {
 	a, err := o.open(ctx)
 	if err != nil {
@@ -201,8 +202,8 @@ type compared struct {
 	model *prompts.Model
 }
 
-// mend returns the delivered model, the repaired one, and what the same steps on clean images make of the delivered and of fresh
-// prompts; and the recovered trigger that they are measured with.
+// mend returns the delivered model, the repaired one, and what the same steps on clean images make
+// of the delivered and of fresh prompts; and the recovered trigger that they are measured with.
 func (a *audit) mend(ctx context.Context, f *Report) (models []compared, shown triggers.Trigger, err error) {
 	in := inspector.RepairInput{Model: a.model, Shots: a.shots, Suspect: f.report.Suspect, Detector: a.detector, Options: a.options,
 		Pool: a.pool, Seed: random.Number("audit repair", a.Seed), Settings: a.repair}
@@ -236,7 +237,8 @@ func (a *audit) mend(ctx context.Context, f *Report) (models []compared, shown t
 	return models, shown, nil
 }
 
-// measure returns accuracy on the images held back, and the trigger's success on those of other classes than the suspect.
+// measure returns accuracy on the images held back, and the trigger's success on those of other
+// classes than the suspect.
 func (a *audit) measure(ctx context.Context, m *prompts.Model, t triggers.Trigger, suspect int) (acc, asr float64, err error) {
 	clean, err := m.Logits(ctx, a.test.Images, nil)
 	if err != nil {

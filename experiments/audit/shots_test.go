@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Labels of one name stay apart: folders of that name are matched in the order of the labels, and a label that is left without images
-// is said, not refused. A name without any images is refused.
+// Labels of one name stay apart: folders of that name are matched in the order of the labels, and a
+// label that is left without images is said, not refused. A name without any images is refused.
 func TestRepeatedClassNames(t *testing.T) {
 	imagenet := []string{"crane", "missile", "Crane", "missile", "pug"}
 	for _, x := range []struct {

@@ -19,16 +19,19 @@ import (
 // ReportFile is the report below --out.
 const ReportFile = "report.json"
 
-// auditedFile is the audited model as it is written below --out: prompts, learner and class names, as [prompts.Model.Write] stores them.
+// auditedFile is the audited model as it is written below --out: prompts, learner and class names,
+// as [prompts.Model.Write] stores them.
 const auditedFile = "audited.safetensors"
 
 // Subject is what a verdict is about.
 type Subject struct {
-	// Files are all files that were read, but for images: checkpoint, class list, CLIP's weights, settings and vocabulary.
+	// Files are all files that were read, but for images: checkpoint, class list, CLIP's weights,
+	// settings and vocabulary.
 	Files []ReadFile `json:"files"`
 	// Others are files beside the checkpoint that may hold weights, which nobody has looked at.
 	Others []string `json:"other_checkpoints,omitempty"`
-	// Tensors are those of the file that take part in the computation. What lies there unused is named in the notes.
+	// Tensors are those of the file that take part in the computation. What lies there unused is
+	// named in the notes.
 	Tensors []TensorRole `json:"tensors"`
 	Classes []string     `json:"class_names"` // by label
 	Audited ReadFile     `json:"audited"`     // the same model as a file of this program: the one to deploy
@@ -73,7 +76,8 @@ var modelEnds = []string{".safetensors", ".pt", ".pth", ".tar", ".bin", ".ckpt",
 // mostOthers bounds how many such files a report names.
 const mostOthers = 100
 
-// otherModels lists the models in the checkpoint's folder, or in the folder that is the checkpoint, that were not read.
+// otherModels lists the models in the checkpoint's folder, or in the folder that is the checkpoint,
+// that were not read.
 func otherModels(checkpoint string, read []ReadFile) (out []string, err error) {
 	root := checkpoint
 	if info, err := os.Stat(root); err != nil || !info.IsDir() {
@@ -154,7 +158,8 @@ func ReadReport(path string) (*Report, error) {
 	return f, nil
 }
 
-// Verify says whether a file is the one that a report is about: the audited model, or a file that was read for it.
+// Verify says whether a file is the one that a report is about: the audited model, or a file that
+// was read for it.
 func Verify(path, report string) (*Verified, error) {
 	f, err := ReadReport(report)
 	if err != nil {

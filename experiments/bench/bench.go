@@ -23,8 +23,8 @@ type Case struct {
 // Tower is an image tower at the batch of an inversion step.
 func Tower(c clip.Config) Case { return Case{"encoder", c, 64} }
 
-// Cases are the towers that `bench` measures: an encoder's own and OpenAI's ViT-B/32, or on a device that takes hundreds of images to
-// fill, ViT-B/16 with as many.
+// Cases are the towers that `bench` measures: an encoder's own and OpenAI's ViT-B/32, or on a
+// device that takes hundreds of images to fill, ViT-B/16 with as many.
 func Cases(e engine.Engine, encoder clip.Config) []Case {
 	if d, ok := e.(interface{ AtOnce() int }); ok {
 		return []Case{{"encoder", encoder, d.AtOnce()}, {"ViT-B/16", clip.ViTB16(), d.AtOnce()}}
@@ -89,8 +89,8 @@ func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 	return r, nil
 }
 
-// Rate measures how many operations a second a tower runs at, by one of its layers: they are alike, and all the weights of a large
-// tower with their packings take gigabytes.
+// Rate measures how many operations a second a tower runs at, by one of its layers: they are alike,
+// and all the weights of a large tower with their packings take gigabytes.
 func Rate(e engine.Engine, c Case, atLeast time.Duration) (float64, error) {
 	c.Config.Vision.Layers = min(c.Config.Vision.Layers, 1)
 	for i, blocks := range c.Config.Vision.Stages { // of a ResNet
@@ -167,7 +167,8 @@ func (r *recorder) Compile(p *engine.Program) (engine.Executable, error) {
 	return r.Engine.Compile(p)
 }
 
-// repeat returns the seconds of one run: the shortest of several groups, since other work on the machine only ever adds.
+// repeat returns the seconds of one run: the shortest of several groups, since other work on the
+// machine only ever adds.
 func repeat(run, wait func() error, atLeast time.Duration) (float64, error) {
 	best := 0.0
 	for range 4 {

@@ -41,7 +41,8 @@ func TestInversionCountsWhatCIDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 36 images in one step of 32 that is optimised, 4 measured for each class and once without a trigger.
+	// 36 images in one step of 32 that is optimised, 4 measured for each class and once without a
+	// trigger.
 	if want := int64(3*32 + 3*4 + 4); r.Passes != want {
 		t.Errorf("%d image passes, want %d", r.Passes, want)
 	}

@@ -31,8 +31,9 @@ type Inversion struct {
 	Seconds         float64
 }
 
-// Invert runs CI as a detector on a CLIP of architecture c with random weights, and random images: the whole of it, text tower, triggers,
-// optimiser and verdict included, with the paper's objective. A tenth of the images measures.
+// Invert runs CI as a detector on a CLIP of architecture c with random weights, and random images:
+// the whole of it, text tower, triggers, optimiser and verdict included, with the paper's
+// objective. A tenth of the images measures.
 func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images int) (Inversion, error) {
 	fail := func(err error) (Inversion, error) { return Inversion{}, fmt.Errorf("bench inversion: %w", err) }
 	names := make([]string, classes)
@@ -142,7 +143,8 @@ func PrintInversion(w io.Writer, r Inversion, name string) error {
 	return err
 }
 
-// Peaks are what the engine reaches at best: operations a second in a large product, bytes a second read and written by a copy.
+// Peaks are what the engine reaches at best: operations a second in a large product, bytes a second
+// read and written by a copy.
 type Peaks struct{ Product, Copy float64 }
 
 // MeasurePeaks times a square product of the given side and a copy of n numbers.

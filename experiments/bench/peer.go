@@ -17,8 +17,9 @@ import (
 //go:embed peer.py
 var peerScript []byte
 
-// PrintPeer measures the same passes in PyTorch, run by the given interpreter on the same machine and device ("cpu" or "cuda:N", and
-// "fp32", "tf32" or "bf16"), and writes how many times faster this engine's results are.
+// PrintPeer measures the same passes in PyTorch, run by the given interpreter on the same machine
+// and device ("cpu" or "cuda:N", and "fp32", "tf32" or "bf16"), and writes how many times faster
+// this engine's results are.
 func PrintPeer(ctx context.Context, w io.Writer, python, device, precision string, ours []Result, atLeast time.Duration) error {
 	type tower struct {
 		Batch      int     `json:"batch"`

@@ -18,7 +18,8 @@ func small() clip.Config {
 	return c
 }
 
-// meter computes nothing. It notes the arena of the program that takes an optimiser's step, and how often that runs.
+// meter computes nothing. It notes the arena of the program that takes an optimiser's step, and how
+// often that runs.
 type meter struct {
 	engine.Engine
 	arena, steps int
@@ -39,8 +40,9 @@ type step struct {
 
 func (s step) Run() error { s.m.steps++; return nil }
 
-// The work of an inversion is one program, run classes x images / 64 times whatever the two are. What it keeps between its operations is
-// the same for any number of classes: an image's logits, one for each class, fit where a block's activations were.
+// The work of an inversion is one program, run classes x images / 64 times whatever the two are.
+// What it keeps between its operations is the same for any number of classes: an image's logits,
+// one for each class, fit where a block's activations were.
 func TestInversionsScaleWithClassesAndImages(t *testing.T) {
 	e, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {

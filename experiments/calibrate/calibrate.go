@@ -32,7 +32,8 @@ const (
 	CalibrationLogFile = "calibration-log.jsonl"
 )
 
-// Trial is one choice of a detector's settings and how it did on the calibration models: a line of the search log.
+// Trial is one choice of a detector's settings and how it did on the calibration models: a line of
+// the search log.
 type Trial struct {
 	Detector string          `json:"detector"`
 	Trial    int             `json:"trial"` // from 1
@@ -41,10 +42,11 @@ type Trial struct {
 	stats.Figures
 }
 
-// Calibrate runs the trials of a search like Run (resumable, in any number of processes; the models are made once) and
-// chooses each detector's settings: highest AUROC, of equal ones the highest accuracy of its verdicts, then the earliest
-// trial. It writes the choice (a Calibration, CalibrationFile) and every trial (CalibrationLogFile) below o.Out, and returns the
-// trials, detector by detector. Nothing is chosen when cells failed.
+// Calibrate runs the trials of a search like Run (resumable, in any number of processes; the models
+// are made once) and chooses each detector's settings: highest AUROC, of equal ones the highest
+// accuracy of its verdicts, then the earliest trial. It writes the choice (a Calibration,
+// CalibrationFile) and every trial (CalibrationLogFile) below o.Out, and returns the trials,
+// detector by detector. Nothing is chosen when cells failed.
 func Calibrate(ctx context.Context, q *suite.Search, o experiments.Options) ([]Trial, error) {
 	if o.Out == "" {
 		o.Out = experiments.DefaultOut(q.File.Name)
@@ -142,7 +144,8 @@ func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial,
 	return c, trials, nil
 }
 
-// planned returns the detections that were planned with these settings. A cell leaves out those that decide nothing about its model.
+// planned returns the detections that were planned with these settings. A cell leaves out those
+// that decide nothing about its model.
 func planned(detections []store.DetectionRow, trial map[string]any) (out []store.DetectionRow, err error) {
 	for _, d := range detections {
 		own, _ := d.Cell.Settings["detector"].(map[string]any)
@@ -163,8 +166,8 @@ func planned(detections []store.DetectionRow, trial map[string]any) (out []store
 	return out, nil
 }
 
-// PrintTrials writes a line for each detector: AUROC of the first trial, which are the suite's own settings, beside that
-// of the chosen one, and what the choice changes.
+// PrintTrials writes a line for each detector: AUROC of the first trial, which are the suite's own
+// settings, beside that of the chosen one, and what the choice changes.
 func PrintTrials(w io.Writer, trials []Trial) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "detector\tAUROC before\tAUROC chosen\taccuracy\ttrial\tchanges\n")

@@ -18,7 +18,8 @@ import (
 	"clipinspector/internal/files"
 )
 
-// RequeueStatus is the exit status of a run that was told to stop (SIGUSR1) and asks to be queued again: EX_TEMPFAIL of sysexits.h.
+// RequeueStatus is the exit status of a run that was told to stop (SIGUSR1) and asks to be queued
+// again: EX_TEMPFAIL of sysexits.h.
 const RequeueStatus = 75
 
 // Submission is a suite as it is handed to Slurm.
@@ -131,8 +132,8 @@ func (s Submission) missing() ([]int, error) {
 	return out, nil
 }
 
-// Submit writes the scripts below Folder and hands them to sbatch: an array of the shards that are missing, and a job after it that merges and writes the
-// report. It prints the numbers of the jobs.
+// Submit writes the scripts below Folder and hands them to sbatch: an array of the shards that are
+// missing, and a job after it that merges and writes the report. It prints the numbers of the jobs.
 func (s Submission) Submit(w io.Writer) error {
 	missing, err := s.missing()
 	if err != nil {

@@ -11,11 +11,13 @@ import (
 	"time"
 )
 
-// gridVariable names a new folder that a Slurm of this machine computes the mini grid into: 16 minutes of a processor.
+// gridVariable names a new folder that a Slurm of this machine computes the mini grid into: 16
+// minutes of a processor.
 const gridVariable = "CLIPINSPECTOR_SLURM_GRID"
 
-// The mini grid in eight shards, of which one is cancelled, one is told by Slurm that its time is nearly up, one is ended by Slurm
-// at its time limit, and one of whose two nodes is drained, has the bytes of the published undivided run.
+// The mini grid in eight shards, of which one is cancelled, one is told by Slurm that its time is
+// nearly up, one is ended by Slurm at its time limit, and one of whose two nodes is drained, has
+// the bytes of the published undivided run.
 func TestMiniGrid(t *testing.T) {
 	out := os.Getenv(gridVariable)
 	if out == "" {

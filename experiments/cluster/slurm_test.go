@@ -15,7 +15,8 @@ import (
 	"clipinspector/experiments/cluster"
 )
 
-// programVariable makes the test's own program be clip-inspector: in the jobs, too, which inherit the environment.
+// programVariable makes the test's own program be clip-inspector: in the jobs, too, which inherit
+// the environment.
 const programVariable = "CLUSTER_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -104,7 +105,8 @@ func (s slurm) ended(job string) int {
 	return len(s.tasks(job, "COMPLETED,CANCELLED,FAILED,TIMEOUT,NODE_FAIL,OUT_OF_MEMORY"))
 }
 
-// A suite in four shards, of which one is cancelled, one is told that its time is up, and one of whose nodes goes away meanwhile, has the bytes of one run.
+// A suite in four shards, of which one is cancelled, one is told that its time is up, and one of
+// whose nodes goes away meanwhile, has the bytes of one run.
 func TestSlurm(t *testing.T) {
 	s := startSlurm(t)
 	program, err := os.Executable()

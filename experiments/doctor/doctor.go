@@ -1,4 +1,5 @@
-// Package doctor looks at a machine and says what this program will find there, and what to do about what is missing.
+// Package doctor looks at a machine and says what this program will find there, and what to do
+// about what is missing.
 package doctor
 
 import (
@@ -29,7 +30,8 @@ func examine(out string) []finding {
 	return append([]finding{processor(), kernels(), memory(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
 }
 
-// Print writes the findings, and returns an error when something is missing that nothing works without.
+// Print writes the findings, and returns an error when something is missing that nothing works
+// without.
 func Print(w io.Writer, out string) error {
 	var missing []string
 	for _, f := range examine(out) {

@@ -32,8 +32,9 @@ type Calibration struct {
 	Detectors  map[string]Chosen `yaml:"detectors"`   // by name
 }
 
-// Chosen are the settings of one detector that did best, and how well that was on the calibration models. As the best of
-// several trials the figures are too good: evaluation seeds say what they are worth.
+// Chosen are the settings of one detector that did best, and how well that was on the calibration
+// models. As the best of several trials the figures are too good: evaluation seeds say what they
+// are worth.
 type Chosen struct {
 	Settings settings.Values `yaml:"settings"` // all of them, also those that the search did not vary
 	Trial    int             `yaml:"trial"`    // from 1; 1 are the suite's own settings
@@ -54,8 +55,8 @@ type Calibrated struct {
 // maxCalibration bounds a calibration file, in bytes.
 const maxCalibration = 1 << 20
 
-// beside reads files that a suite names, relative to the folder of the suite's file. Where none lies there, the file of that name
-// that comes with the program is read.
+// beside reads files that a suite names, relative to the folder of the suite's file. Where none
+// lies there, the file of that name that comes with the program is read.
 func beside(suite string) func(name string) ([]byte, error) {
 	return func(name string) ([]byte, error) {
 		path := name
@@ -66,7 +67,8 @@ func beside(suite string) func(name string) ([]byte, error) {
 	}
 }
 
-// readOr reads a file of the disk or, where there is none, the program's own that is called so, with configs/ before it or without.
+// readOr reads a file of the disk or, where there is none, the program's own that is called so,
+// with configs/ before it or without.
 func readOr(path, name string, most int64) ([]byte, error) {
 	text, err := files.Read(path, most)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,8 +101,8 @@ func bounded(r io.Reader) ([]byte, error) {
 	return text, err
 }
 
-// calibrated reads the calibration that a suite names at n. Every setting in it is checked against what its detector
-// declares; errors name the line of the calibration file.
+// calibrated reads the calibration that a suite names at n. Every setting in it is checked against
+// what its detector declares; errors name the line of the calibration file.
 func (s *source) calibrated(n *yaml.Node) (*Calibrated, error) {
 	path, err := s.word(n, "calibrated")
 	if err != nil {
@@ -182,7 +184,8 @@ func (s *source) calibrationSeeds(n *yaml.Node) (seeds []int, err error) {
 	return seeds, nil
 }
 
-// fill returns a detector's entry of a suite with the calibrated settings that it does not give itself.
+// fill returns a detector's entry of a suite with the calibrated settings that it does not give
+// itself.
 func (c *Calibrated) fill(n *yaml.Node) *yaml.Node {
 	own := n
 	if n.Kind == yaml.ScalarNode {
@@ -203,5 +206,6 @@ func (c *Calibrated) fill(n *yaml.Node) *yaml.Node {
 	return &filled
 }
 
-// FirstCalibrationSeed parts the seeds: settings are chosen on this one and those above, and judged on those below.
+// FirstCalibrationSeed parts the seeds: settings are chosen on this one and those above, and judged
+// on those below.
 const FirstCalibrationSeed = 100

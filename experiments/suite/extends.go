@@ -6,11 +6,13 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// baseLine is added to the lines of nodes that come from the suite that another extends, so that errors can name its file.
+// baseLine is added to the lines of nodes that come from the suite that another extends, so that
+// errors can name its file.
 const baseLine = 1 << 24
 
-// extend lays the keys of a suite over those of the suite that it extends at n: a key replaces the whole key of that name. What is
-// extended extends nothing itself. The file that a base names under calibrated is named from the suite's own folder.
+// extend lays the keys of a suite over those of the suite that it extends at n: a key replaces the
+// whole key of that name. What is extended extends nothing itself. The file that a base names under
+// calibrated is named from the suite's own folder.
 func (s *source) extend(root, n *yaml.Node) (*yaml.Node, error) {
 	name, err := s.word(n, "extends")
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"clipinspector/settings"
 )
 
-// One cuts a suite file down to a single model, which no detector looks at: the given dataset, attack and seed with the
-// file's other settings. An attack that the file does not list has its default settings.
+// One cuts a suite file down to a single model, which no detector looks at: the given dataset,
+// attack and seed with the file's other settings. An attack that the file does not list has its
+// default settings.
 func One(f *File, dataset, attack string, seed int) (*File, error) {
 	if len(f.Suites) != 1 {
 		return nil, fmt.Errorf("%s sweeps over %d combinations: one model needs one", f.Path, len(f.Suites))

@@ -39,9 +39,10 @@ func mark(n *yaml.Node, line int) {
 	}
 }
 
-// assign puts a value at a dotted path. Steps are keys of settings, or, in a list, the name of an element ("attacks.badnets")
-// or its place counted from 0, or "*" for all elements; "attacks.*.share" and "detectors.*.batch" mean those that have such a
-// setting. An element that is only a name becomes settings. What is not there is made.
+// assign puts a value at a dotted path. Steps are keys of settings, or, in a list, the name of an
+// element ("attacks.badnets") or its place counted from 0, or "*" for all elements;
+// "attacks.*.share" and "detectors.*.batch" mean those that have such a setting. An element that is
+// only a name becomes settings. What is not there is made.
 func (s *source) assign(root *yaml.Node, path string, value *yaml.Node) error {
 	steps := strings.Split(path, ".")
 	if len(steps) > 2 && steps[1] == "*" && steps[0] != "sweep" && steps[0] != "search" {
@@ -100,7 +101,8 @@ func (s *source) assignAll(root *yaml.Node, steps []string, value *yaml.Node) er
 	return nil
 }
 
-// takes tells whether an attack or a detector has a setting; elements of other lists take any, and say so where they do not.
+// takes tells whether an attack or a detector has a setting; elements of other lists take any, and
+// say so where they do not.
 func (s *source) takes(list, name, param string) bool {
 	var of known // nothing where the name is unknown
 	switch list {
@@ -161,8 +163,8 @@ type setting struct {
 	value *yaml.Node
 }
 
-// combinations returns every combination of the values of a sweep, or of what else has its form, the last path varying
-// fastest; one empty combination without a sweep.
+// combinations returns every combination of the values of a sweep, or of what else has its form,
+// the last path varying fastest; one empty combination without a sweep.
 func (s *source) combinations(sweep *yaml.Node, what string) ([][]setting, error) {
 	out := [][]setting{nil}
 	if sweep == nil {

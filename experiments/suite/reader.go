@@ -102,8 +102,9 @@ func (r *reader) dataset(n *yaml.Node) (d DatasetSpec) {
 	return d
 }
 
-// references reads how many clean references there are, and from what. They are tuned as the models are, unless learner or tuning
-// say otherwise: a provider does as he likes, and an auditor does not know how.
+// references reads how many clean references there are, and from what. They are tuned as the models
+// are, unless learner or tuning say otherwise: a provider does as he likes, and an auditor does not
+// know how.
 func (r *reader) references(n *yaml.Node, u Suite) References {
 	x := References{Learner: u.Learner, Tuning: u.Tuning}
 	x.Settings = r.values(n, "references", inspector.ReferenceParams, "learner", "tuning")
@@ -133,7 +134,8 @@ func (r *reader) learner(n *yaml.Node) Choice {
 	})
 }
 
-// known is what is registered by a name: the name in results, settings, and the content of a plugin.
+// known is what is registered by a name: the name in results, settings, and the content of a
+// plugin.
 type known struct {
 	name    string
 	params  []settings.Param
@@ -166,7 +168,8 @@ func (s *source) detector(name string) (known, error) {
 	return known{d.Name, d.Params, d.Content}, nil
 }
 
-// following reads the settings of what follows a detection and which of the suite's detectors that is, "ci" unless named under detector.
+// following reads the settings of what follows a detection and which of the suite's detectors that
+// is, "ci" unless named under detector.
 func (r *reader) following(n *yaml.Node, what string, detectors []Choice, params []settings.Param) *Choice {
 	if r.err != nil {
 		return nil
@@ -192,7 +195,8 @@ func (r *reader) following(n *yaml.Node, what string, detectors []Choice, params
 	return c
 }
 
-// choice reads a name, or settings with a name; where the name is absent it takes the default, if there is one.
+// choice reads a name, or settings with a name; where the name is absent it takes the default, if
+// there is one.
 func (r *reader) choice(n *yaml.Node, what, absent string, find func(name string) (known, error)) (c Choice) {
 	if r.err != nil {
 		return c

@@ -14,14 +14,16 @@ import (
 	"clipinspector/settings"
 )
 
-// Search is a calibration suite with the trials that were drawn from its section `search`: the same number for every
-// detector, without repetition, the settings that the suite itself gives being the first.
+// Search is a calibration suite with the trials that were drawn from its section `search`: the same
+// number for every detector, without repetition, the settings that the suite itself gives being the
+// first.
 type Search struct {
 	File *File // its suites are the trials: the t-th holds the t-th settings of every detector
 	Seed int   // that decided the draw
 }
 
-// search is the section of a suite file: how many trials, and the candidates for each detector's settings.
+// search is the section of a suite file: how many trials, and the candidates for each detector's
+// settings.
 type search struct {
 	node         *yaml.Node
 	trials, seed int
@@ -29,8 +31,9 @@ type search struct {
 	grids        map[string]*yaml.Node // by detector: paths with lists of values, as in a sweep
 }
 
-// LoadSearch reads a calibration suite. It is as strict as Load, and refuses a suite with an evaluation seed, one without
-// both clean and backdoored models, and one in which a detector has fewer different settings than trials.
+// LoadSearch reads a calibration suite. It is as strict as Load, and refuses a suite with an
+// evaluation seed, one without both clean and backdoored models, and one in which a detector has
+// fewer different settings than trials.
 func LoadSearch(path string, sets []string) (*Search, error) {
 	text, err := readOr(path, path, maxSuite)
 	if err != nil {
@@ -87,7 +90,8 @@ func (s *source) calibration(text []byte) (*Search, error) {
 	return &Search{File: f, Seed: q.seed}, nil
 }
 
-// search reads the section of that name and checks every candidate by itself; nil when the suite has none.
+// search reads the section of that name and checks every candidate by itself; nil when the suite
+// has none.
 func (s *source) search(root *yaml.Node) (*search, error) {
 	n := child(root, "search")
 	if n == nil {
@@ -121,7 +125,8 @@ func (s *source) search(root *yaml.Node) (*search, error) {
 	return q, nil
 }
 
-// candidates checks one "detectors.NAME.SETTING: [...]" of a search and files it under its detector.
+// candidates checks one "detectors.NAME.SETTING: [...]" of a search and files it under its
+// detector.
 func (s *source) candidates(root *yaml.Node, q *search, e entry) error {
 	steps := strings.SplitN(e.name, ".", 3)
 	if len(steps) != 3 || steps[0] != "detectors" || steps[1] == "*" || steps[2] == "name" || child(root, "detectors") == nil {
@@ -152,8 +157,9 @@ func (s *source) candidates(root *yaml.Node, q *search, e entry) error {
 	return nil
 }
 
-// draw returns the trials of the i-th detector: its own settings, then others of its grid in random order, of which those are
-// passed over that would be one measurement too many. More trials go on where fewer ended, so that what those computed serves.
+// draw returns the trials of the i-th detector: its own settings, then others of its grid in random
+// order, of which those are passed over that would be one measurement too many. More trials go on
+// where fewer ended, so that what those computed serves.
 func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, error) {
 	grid := q.grids[own.Name]
 	if grid == nil {
@@ -204,7 +210,8 @@ func (s *source) draw(root *yaml.Node, q *search, i int, own Choice) ([]Choice, 
 	return drawn, nil
 }
 
-// bothKinds refuses attacks without clean or without backdoored models, between which there is no AUROC.
+// bothKinds refuses attacks without clean or without backdoored models, between which there is no
+// AUROC.
 func (s *source) bothKinds(n *yaml.Node, list []Choice) error {
 	clean, backdoored := false, false
 	for _, c := range list {

@@ -9,8 +9,9 @@ type Section struct {
 	Params []settings.Param
 }
 
-// Sections resolves the overrides "SECTION.NAME=VALUE" in sets over defaults, the text of a file with a key for each section,
-// as strictly as those of a suite. what names them all in errors. The values come in the order of the sections.
+// Sections resolves the overrides "SECTION.NAME=VALUE" in sets over defaults, the text of a file
+// with a key for each section, as strictly as those of a suite. what names them all in errors. The
+// values come in the order of the sections.
 func Sections(what, defaults string, sets []string, sections ...Section) ([]settings.Values, error) {
 	s := &source{name: "settings", sets: sets}
 	root, err := s.open([]byte(defaults))

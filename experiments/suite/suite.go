@@ -21,7 +21,8 @@ import (
 	"clipinspector/settings"
 )
 
-// Choice is something registered by name (a learner, an attack, a detector) with its resolved settings.
+// Choice is something registered by name (a learner, an attack, a detector) with its resolved
+// settings.
 type Choice struct {
 	Name     string
 	Settings settings.Values
@@ -51,7 +52,8 @@ type PoolSpec struct {
 	Overlap bool // keep pictures that show one of the model's classes by name
 }
 
-// Suite is a grid of models and the detectors that look at them: one suite file, or one combination of its sweep.
+// Suite is a grid of models and the detectors that look at them: one suite file, or one combination
+// of its sweep.
 type Suite struct {
 	Name       string
 	CLIP       string // "builtin:mini", or a folder in Hugging Face's layout
@@ -96,8 +98,9 @@ var keys = []string{"name", "clip", "data", "seeds", "datasets", "shots", "test-
 // maxSuite bounds a suite file, in bytes. The longest of this project has 3 KB.
 const maxSuite = 1 << 20
 
-// Load reads a suite file, or the program's own of that name where there is none; see Parse. It runs the plugins that the suite
-// names, which lie beside it, as far as it takes to know their settings.
+// Load reads a suite file, or the program's own of that name where there is none; see Parse. It
+// runs the plugins that the suite names, which lie beside it, as far as it takes to know their
+// settings.
 func Load(path string, sets []string) (*File, error) {
 	text, err := readOr(path, path, maxSuite)
 	if err != nil {
@@ -106,7 +109,8 @@ func Load(path string, sets []string) (*File, error) {
 	return (&source{name: path, sets: sets, read: beside(path), find: lies(path)}).file(text)
 }
 
-// LoadFS is Load for a suite that comes with the program: plugins, which only sets can name, lie below the working folder.
+// LoadFS is Load for a suite that comes with the program: plugins, which only sets can name, lie
+// below the working folder.
 func LoadFS(fsys fs.FS, path string, text []byte, sets []string) (*File, error) {
 	return (&source{name: path, sets: sets, read: within(fsys), find: lies("")}).file(text)
 }
@@ -121,15 +125,17 @@ func lies(suite string) func(name string) string {
 	}
 }
 
-// ParseFS is Parse for a suite that comes with the program: the files that it names lie in fsys, not beside path.
+// ParseFS is Parse for a suite that comes with the program: the files that it names lie in fsys,
+// not beside path.
 func ParseFS(fsys fs.FS, path string, text []byte, sets []string) (*File, error) {
 	return (&source{name: path, sets: sets, read: within(fsys)}).file(text)
 }
 
-// Parse reads the text of a suite file after the overrides "PATH=VALUE" in sets. It is strict: unknown and repeated keys,
-// a second document, fractions where whole numbers belong, numbers that are not plain decimal, and settings that a
-// learner, attack or detector does not have or not allow are refused with the file and line. Whoever wrote the text, nothing that it
-// names is run: a plugin is unknown, unless Load has met it.
+// Parse reads the text of a suite file after the overrides "PATH=VALUE" in sets. It is strict:
+// unknown and repeated keys, a second document, fractions where whole numbers belong, numbers that
+// are not plain decimal, and settings that a learner, attack or detector does not have or not allow
+// are refused with the file and line. Whoever wrote the text, nothing that it names is run: a
+// plugin is unknown, unless Load has met it.
 func Parse(path string, text []byte, sets []string) (*File, error) {
 	return (&source{name: path, sets: sets, read: beside(path)}).file(text)
 }
@@ -260,7 +266,8 @@ func (s *source) suite(root *yaml.Node) (u Suite, err error) {
 	return u, r.err
 }
 
-// distinct refuses a list that holds the same twice, and, but for detectors, one that holds nothing.
+// distinct refuses a list that holds the same twice, and, but for detectors, one that holds
+// nothing.
 func (s *source) distinct(n *yaml.Node, what string, list reflect.Value) error {
 	if list.Len() == 0 && what != "detectors" {
 		return s.errorf(n, "%s: the list is empty", what)
@@ -292,7 +299,8 @@ func (f *File) Settings() map[string]any {
 	return m
 }
 
-// Map is the choice as a map for cells and reports: its settings, its name as "name", and of a plugin its file's SHA-256 as "content".
+// Map is the choice as a map for cells and reports: its settings, its name as "name", and of a
+// plugin its file's SHA-256 as "content".
 func (c Choice) Map() map[string]any {
 	m := map[string]any{"name": c.Name}
 	for k, v := range c.Settings {

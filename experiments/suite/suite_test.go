@@ -156,7 +156,8 @@ func TestAllConfigsParse(t *testing.T) {
 	}
 }
 
-// Far from this project's folder its suites are still found, and a suite of one's own extends them; a file that is there counts first.
+// Far from this project's folder its suites are still found, and a suite of one's own extends them;
+// a file that is there counts first.
 func TestSuitesComeWithTheProgram(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -184,8 +185,8 @@ func TestSuitesComeWithTheProgram(t *testing.T) {
 	}
 }
 
-// A suite that extends another has all its keys but those that it gives itself. What is wrong is named by file and line, whichever
-// file it stands in.
+// A suite that extends another has all its keys but those that it gives itself. What is wrong is
+// named by file and line, whichever file it stands in.
 func TestASuiteExtendsAnother(t *testing.T) {
 	base := "# What base is.\n" + strings.Replace(short, "name: s", "name: base", 1) + "detectors: [ci]\nshots: 4\ncalibrated: c/c.yaml\n"
 	files := fstest.MapFS{"b/base.yaml": {Data: []byte(base)}, "b/c/c.yaml": {Data: []byte("seeds: [101]\ndetectors: {ci: {settings: {margin: 7}}}\n")},

@@ -39,8 +39,8 @@ func (s *source) errorf(n *yaml.Node, format string, args ...any) error {
 
 var yamlLine = regexp.MustCompile(`^yaml: (line (\d+): )?`)
 
-// parse reads exactly one YAML document whose root is a mapping, and checks what holds everywhere: no repeated keys, no
-// anchors.
+// parse reads exactly one YAML document whose root is a mapping, and checks what holds everywhere:
+// no repeated keys, no anchors.
 func (s *source) parse(text []byte) (*yaml.Node, error) {
 	s.text = text
 	dec := yaml.NewDecoder(bytes.NewReader(text))
@@ -154,8 +154,8 @@ var (
 	realNumber  = regexp.MustCompile(`^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$`)
 )
 
-// scalar converts a plain value: int, float64, bool or string. Numbers are decimal: 010 and 0x10 are refused, since
-// readers disagree on what they mean.
+// scalar converts a plain value: int, float64, bool or string. Numbers are decimal: 010 and 0x10
+// are refused, since readers disagree on what they mean.
 func (s *source) scalar(n *yaml.Node, what string) (any, error) {
 	if n.Kind != yaml.ScalarNode {
 		return nil, s.errorf(n, "%s: want a single value, got %s", what, kindOf(n))
@@ -220,8 +220,8 @@ func quoted(n *yaml.Node) bool {
 	return n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && realNumber.MatchString(n.Value)
 }
 
-// resolve checks the entries of a mapping, except those in skip, against declared settings and fills in defaults.
-// Errors name the line of the setting at fault.
+// resolve checks the entries of a mapping, except those in skip, against declared settings and
+// fills in defaults. Errors name the line of the setting at fault.
 func (s *source) resolve(n *yaml.Node, what string, params []settings.Param, skip ...string) (settings.Values, error) {
 	given := map[string]any{}
 	if n != nil {

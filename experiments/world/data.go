@@ -14,7 +14,8 @@ import (
 	"clipinspector/internal/printable"
 )
 
-// Watch lets ctx stop what the world reads from the disk, and shows on out, which may be nil, how far long readings are.
+// Watch lets ctx stop what the world reads from the disk, and shows on out, which may be nil, how
+// far long readings are.
 func (w *World) Watch(ctx context.Context, out io.Writer) { w.ctx, w.out = ctx, out }
 
 // Context is what stops the world's readings from the disk; see Watch.
@@ -28,7 +29,8 @@ func (w *World) Context() context.Context {
 // tellEvery is how often a long reading says how far it is.
 const tellEvery = 5 * time.Second
 
-// Steps returns a function that says now and then how many pictures of something are done; nil where nobody listens.
+// Steps returns a function that says now and then how many pictures of something are done; nil
+// where nobody listens.
 func (w *World) Steps(doing, what string) func(done, total int) {
 	if w.out == nil {
 		return nil
@@ -45,8 +47,8 @@ func (w *World) Steps(doing, what string) func(done, total int) {
 	}
 }
 
-// identity reads the files behind a dataset or pool, if any, so that its fingerprint is that of their bytes, and returns the name
-// under which it goes into draws and identities.
+// identity reads the files behind a dataset or pool, if any, so that its fingerprint is that of
+// their bytes, and returns the name under which it goes into draws and identities.
 func (w *World) identity(x interface {
 	Name() string
 	Fingerprint() string
@@ -57,8 +59,8 @@ func (w *World) identity(x interface {
 	return datasets.Identity(x), nil
 }
 
-// shortName is how results call a folder, wherever it lies: by its own name and eight digits of what it holds. Other names stay
-// as they are.
+// shortName is how results call a folder, wherever it lies: by its own name and eight digits of
+// what it holds. Other names stay as they are.
 func shortName(name, identity string) string {
 	sum, ok := strings.CutPrefix(identity, "folder:sha256:")
 	if !ok {

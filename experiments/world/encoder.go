@@ -19,8 +19,9 @@ import (
 var builtins = map[string]func() (clip.Config, clip.Weights, *bpe.Tokenizer, error){
 	"mini": mini.Load, "random-vit-b-32": randomViTB32}
 
-// randomViTB32 is OpenAI's ViT-B/32 with random weights and a vocabulary of single bytes: nothing is known to it, and everything
-// costs what it costs with the published weights. For trying the machinery at full size.
+// randomViTB32 is OpenAI's ViT-B/32 with random weights and a vocabulary of single bytes: nothing
+// is known to it, and everything costs what it costs with the published weights. For trying the
+// machinery at full size.
 func randomViTB32() (clip.Config, clip.Weights, *bpe.Tokenizer, error) {
 	c, t := clip.ViTB32(), bpe.Learn(nil, 0)
 	c.Text.VocabSize, c.Text.EOS = t.Size(), t.EOT()
@@ -39,7 +40,8 @@ type Encoder struct {
 	LeftAlone   []string // see [clip.Pretrained]
 }
 
-// OpenEncoder loads "builtin:NAME", or a folder or a file of weights that [clip.LoadPretrained] reads.
+// OpenEncoder loads "builtin:NAME", or a folder or a file of weights that [clip.LoadPretrained]
+// reads.
 func OpenEncoder(name string) (*Encoder, error) {
 	e := &Encoder{Name: name}
 	var err error

@@ -10,8 +10,8 @@ import (
 	"clipinspector/experiments/suite"
 )
 
-// Outlines lets a world take what is not at hand by its published numbers, which is enough to count and estimate; it notes
-// what it took. A nil *Outlines takes nothing.
+// Outlines lets a world take what is not at hand by its published numbers, which is enough to count
+// and estimate; it notes what it took. A nil *Outlines takes nothing.
 type Outlines struct{ Notes []string }
 
 func (o *Outlines) note(format string, args ...any) {
@@ -24,7 +24,8 @@ func (o *Outlines) note(format string, args ...any) {
 	o.Notes = append(o.Notes, text)
 }
 
-// published are the architectures of OpenAI's models by what the names of their folders and files contain.
+// published are the architectures of OpenAI's models by what the names of their folders and files
+// contain.
 var published = []struct {
 	names  []string
 	config func() clip.Config

@@ -13,7 +13,8 @@ import (
 	"clipinspector/internal/dense"
 )
 
-// What a GPU's precisions cost the mini CLIP's features, on the emulated device: the same roundings, the same kernels.
+// What a GPU's precisions cost the mini CLIP's features, on the emulated device: the same
+// roundings, the same kernels.
 func TestFeaturesOnAnEmulatedGPU(t *testing.T) {
 	encoder, err := OpenEncoder("builtin:mini")
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 	"clipinspector/prompts"
 )
 
-// World is what suites refer to by name, opened: encoders, datasets and pools. It is shared by all workers; pictures are
-// loaded once and the least recently used are given up.
+// World is what suites refer to by name, opened: encoders, datasets and pools. It is shared by all
+// workers; pictures are loaded once and the least recently used are given up.
 type World struct {
 	mu       sync.Mutex
 	encoders map[string]*Encoder
@@ -84,7 +84,8 @@ func options(d suite.DataSpec, size int) datasets.Options {
 	return o
 }
 
-// dataset opens a dataset with the suite's restrictions, for an encoder that takes images of the given size.
+// dataset opens a dataset with the suite's restrictions, for an encoder that takes images of the
+// given size.
 func (w *World) Dataset(u *suite.Suite, spec suite.DatasetSpec, size int) (*Set, error) {
 	key := fmt.Sprintf("%s/%d/%v/%d/%d", spec.Name, spec.Classes, u.Data, u.TestImages, size)
 	w.mu.Lock()
@@ -130,8 +131,8 @@ func (w *World) Test(ctx context.Context, s *Set) (*tensor.Dense, []int, error) 
 	return images, datasets.Labels(s.Dataset, datasets.Test, nil), err
 }
 
-// shots returns the few-shot training sample of a seed, each image in the given number of views (see datasets.TrainView), or
-// with 0 views as it is, to be cropped afresh in each step.
+// shots returns the few-shot training sample of a seed, each image in the given number of views
+// (see datasets.TrainView), or with 0 views as it is, to be cropped afresh in each step.
 func (w *World) Shots(ctx context.Context, s *Set, shots, seed, views int, minArea float64) (prompts.Data, error) {
 	train, _, err := datasets.FewShot(s.Dataset, shots, seed)
 	if err != nil {
@@ -172,17 +173,18 @@ func (p *Pool) ResultName() string {
 	return shortName(p.Name(), p.ID)
 }
 
-// newPool is the pictures of a pool with the given indices, for an encoder that takes images of the given size.
+// newPool is the pictures of a pool with the given indices, for an encoder that takes images of the
+// given size.
 func NewPool(p datasets.Pool, indices []int, size int) *Pool {
 	return &Pool{Pool: p, Indices: indices, ID: datasets.Identity(p), size: size, Fingerprint: digest(p.Fingerprint(), indices, size)}
 }
 
-// ownPool names the pool of the test pictures of each model's own dataset: what a detector would see that had pictures in
-// distribution.
+// ownPool names the pool of the test pictures of each model's own dataset: what a detector would
+// see that had pictures in distribution.
 const OwnPool = "own"
 
-// pool opens a pool for the models of one dataset. Pictures whose name is a class of the dataset are left out, unless the
-// suite keeps them.
+// pool opens a pool for the models of one dataset. Pictures whose name is a class of the dataset
+// are left out, unless the suite keeps them.
 func (w *World) Pool(u *suite.Suite, spec suite.PoolSpec, s *Set) (*Pool, error) {
 	key := fmt.Sprintf("%v/%v/%s", spec, u.Data, s.Key)
 	w.mu.Lock()
@@ -258,12 +260,14 @@ func (w *World) PoolImages(ctx context.Context, p *Pool) (*tensor.Dense, error) 
 	})
 }
 
-// cached returns what load gives, loaded once for a key, as long as it is among the most recently used.
+// cached returns what load gives, loaded once for a key, as long as it is among the most recently
+// used.
 func (w *World) Cached(ctx context.Context, key string, load func() (*tensor.Dense, error)) (*tensor.Dense, error) {
 	return w.images.get(ctx, key, load)
 }
 
-// cache keeps the most recently used images. Two goroutines that ask for the same wait for one load.
+// cache keeps the most recently used images. Two goroutines that ask for the same wait for one
+// load.
 type cache struct {
 	mu    sync.Mutex
 	limit int
@@ -315,7 +319,8 @@ func (c *cache) drop(item *cached) {
 	c.items = slices.DeleteFunc(c.items, func(x *cached) bool { return x == item })
 }
 
-// FirstNames is the beginning of a list of names, each in quotes, which keep control characters from the terminal.
+// FirstNames is the beginning of a list of names, each in quotes, which keep control characters
+// from the terminal.
 func FirstNames(names []string) string {
 	var b strings.Builder
 	for i, n := range names[:min(3, len(names))] {

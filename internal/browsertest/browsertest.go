@@ -48,7 +48,8 @@ type Tab struct {
 	ctx context.Context
 }
 
-// Open opens an address in a window of the given width, for a reader who prefers the colour scheme "light" or "dark".
+// Open opens an address in a window of the given width, for a reader who prefers the colour scheme
+// "light" or "dark".
 func (b *Browser) Open(address string, width int, scheme string) *Tab {
 	b.t.Helper()
 	ctx, end := chromedp.NewContext(b.ctx)

@@ -17,9 +17,10 @@ import (
 // Classes are names of which a Tiny model's vocabulary knows every word.
 var Classes = []string{"red cat", "blue dog", "green boat", "small house", "tall tree", "yellow bird"}
 
-// Tiny returns a CLIP in the real architecture whose passes take about a millisecond: images of size pixels (a multiple of
-// 8), patches of 8, width 32, two layers a tower, a context of 24 tokens. The weights are random, drawn from a fixed seed; the
-// logit scale is that of a trained CLIP, 100. It is freed with the test.
+// Tiny returns a CLIP in the real architecture whose passes take about a millisecond: images of
+// size pixels (a multiple of 8), patches of 8, width 32, two layers a tower, a context of 24
+// tokens. The weights are random, drawn from a fixed seed; the logit scale is that of a trained
+// CLIP, 100. It is freed with the test.
 func Tiny(t testing.TB, e engine.Engine, size int) *clip.Model {
 	t.Helper()
 	var captions []string

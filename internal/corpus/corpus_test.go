@@ -73,7 +73,8 @@ func ramp(width, height int) Picture {
 	return p
 }
 
-// A part of a ramp is a ramp, mirrored or not; here at least 0.397 of it across. What lies over some is named.
+// A part of a ramp is a ramp, mirrored or not; here at least 0.397 of it across. What lies over
+// some is named.
 func TestCutsAreParts(t *testing.T) {
 	photos, err := NewPhotos([]Picture{ramp(200, 120)}, []string{"ramp"}, []string{"{}"}, 5)
 	if err != nil {

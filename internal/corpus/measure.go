@@ -18,8 +18,8 @@ type Score struct {
 	Probe    float64 // accuracy of a linear probe on the features of 16 training pictures a class
 }
 
-// MeasureMini measures a model on the ten sets of the mini world: the first 16 training pictures and the first perClass test
-// pictures of each class.
+// MeasureMini measures a model on the ten sets of the mini world: the first 16 training pictures
+// and the first perClass test pictures of each class.
 func MeasureMini(ctx context.Context, m *clip.Model, perClass int, seed uint64) ([]Score, error) {
 	var out []Score
 	for _, name := range miniworld.Names() {

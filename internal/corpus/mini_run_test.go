@@ -13,7 +13,8 @@ import (
 	"clipinspector/engine/cpu"
 )
 
-// TestMiniRun pretrains on the mini world with the settings, as JSON, in CLIPINSPECTOR_MINI_RUN; it is a tool, not a test.
+// TestMiniRun pretrains on the mini world with the settings, as JSON, in CLIPINSPECTOR_MINI_RUN; it
+// is a tool, not a test.
 func TestMiniRun(t *testing.T) {
 	text := os.Getenv("CLIPINSPECTOR_MINI_RUN")
 	if text == "" {

@@ -18,10 +18,11 @@ type Picture struct {
 	Pix           []uint8
 }
 
-// Photos is a corpus of labelled photographs. Every step draws pictures at random, cuts a random rectangle out of each
-// (0.35 to 1 of the area, sides 3:4 to 4:3), scales it by averaging areas, mirrors every second one, and makes the caption
-// from the class name and a template. Over half of them lies one of the mini world's overlays, which the caption names: what
-// CLIP saw on the web was full of stickers, veils and warped pictures.
+// Photos is a corpus of labelled photographs. Every step draws pictures at random, cuts a random
+// rectangle out of each (0.35 to 1 of the area, sides 3:4 to 4:3), scales it by averaging areas,
+// mirrors every second one, and makes the caption from the class name and a template. Over half of
+// them lies one of the mini world's overlays, which the caption names: what CLIP saw on the web was
+// full of stickers, veils and warped pictures.
 type Photos struct {
 	pictures  []Picture
 	names     []string // of each picture's class
@@ -30,7 +31,8 @@ type Photos struct {
 	hash      string
 }
 
-// NewPhotos returns a corpus of pictures whose classes are called names[i]. The pictures are not copied.
+// NewPhotos returns a corpus of pictures whose classes are called names[i]. The pictures are not
+// copied.
 func NewPhotos(pictures []Picture, names, templates []string, seed uint64) (*Photos, error) {
 	if len(pictures) == 0 || len(names) != len(pictures) {
 		return nil, fmt.Errorf("photo corpus: %d pictures with %d class names", len(pictures), len(names))

@@ -12,8 +12,8 @@ import (
 	"clipinspector/engine/plain"
 )
 
-// Case is one instruction with its operands' numbers. Out holds what the outputs contain before, which matters to the
-// optimisers alone. A nil shape is an absent operand.
+// Case is one instruction with its operands' numbers. Out holds what the outputs contain before,
+// which matters to the optimisers alone. A nil shape is an absent operand.
 type Case struct {
 	Op      engine.Op
 	Attr    engine.Attr
@@ -37,8 +37,8 @@ func (c *Case) String() string {
 
 var oracle = plain.New[float64]()
 
-// Run holds an engine against the float64 reference on random instructions of every operation. An element may differ by
-// tol, relative to the larger of 1 and the output's root mean square.
+// Run holds an engine against the float64 reference on random instructions of every operation. An
+// element may differ by tol, relative to the larger of 1 and the output's root mean square.
 func Run(t *testing.T, e engine.Engine, tol float64) {
 	rng := rand.New(rand.NewPCG(1, 2))
 
@@ -57,8 +57,8 @@ func Run(t *testing.T, e engine.Engine, tol float64) {
 	}
 }
 
-// Check executes the instruction on an engine and on the float64 reference and reports the element that differs by more than
-// tol, relative as in Run.
+// Check executes the instruction on an engine and on the float64 reference and reports the element
+// that differs by more than tol, relative as in Run.
 func (c *Case) Check(e engine.Engine, tol float64) error {
 	got, err := c.Exec(e)
 	if err != nil {
@@ -95,8 +95,9 @@ func worst(got, want []float32) (at int, d float64) {
 	return at, d
 }
 
-// Exec executes the instruction on an engine, twice where that may be repeated, and returns its outputs; nil for an absent
-// one. Inputs lie in buffers, outputs behind one another in the arena, from where they are assigned to buffers.
+// Exec executes the instruction on an engine, twice where that may be repeated, and returns its
+// outputs; nil for an absent one. Inputs lie in buffers, outputs behind one another in the arena,
+// from where they are assigned to buffers.
 func (c *Case) Exec(e engine.Engine) ([][]float32, error) {
 	p := &engine.Program{}
 	bound := func(x Array) (engine.Operand, engine.Buffer, error) {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Hashed returns n numbers in [-1, 1) from an integer hash of a name, which clip/testdata/parity.py makes too: so that fixtures
-// need to hold results only.
+// Hashed returns n numbers in [-1, 1) from an integer hash of a name, which clip/testdata/parity.py
+// makes too: so that fixtures need to hold results only.
 func Hashed(name string, n int) []float64 {
 	h := fnv.New32a()
 	h.Write([]byte(name))
@@ -25,7 +25,8 @@ func Hashed(name string, n int) []float64 {
 	return out
 }
 
-// HashedWeight returns a parameter of a CLIP, by its name and shape, of a size that keeps the towers' activations moderate.
+// HashedWeight returns a parameter of a CLIP, by its name and shape, of a size that keeps the
+// towers' activations moderate.
 func HashedWeight(name string, shape []int) []float32 {
 	n := 1
 	for _, d := range shape {

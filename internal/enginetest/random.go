@@ -26,7 +26,8 @@ func (g gen) shape(rank, n int) []int {
 	return s
 }
 
-// width returns the width of a LayerNorm, often one of those that transformers have and engines have special ways for.
+// width returns the width of a LayerNorm, often one of those that transformers have and engines
+// have special ways for.
 func (g gen) width() int {
 	if g.IntN(3) == 0 {
 		return 128 * (1 + g.IntN(9))
@@ -324,7 +325,8 @@ func (g gen) matMul(c *Case) {
 	c.In, c.Out = []Array{g.normal(a...), g.normal(b...), g.maybe(g.normal(n))}, []Array{empty(at.Batch, m, n)}
 }
 
-// smoothGrid returns points in and around the image that stay away from the pixels' lines, where the derivative jumps.
+// smoothGrid returns points in and around the image that stay away from the pixels' lines, where
+// the derivative jumps.
 func (g gen) smoothGrid(h, w, grids, gh, gw int) Array {
 	a := empty(grids, gh, gw, 2)
 	for range grids * gh * gw {

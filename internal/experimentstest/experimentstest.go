@@ -15,7 +15,8 @@ import (
 	_ "clipinspector/baselines"
 )
 
-// TinySearch is TinySuite on a calibration seed with candidates for two detectors: 6 models, 3 trials each.
+// TinySearch is TinySuite on a calibration seed with candidates for two detectors: 6 models, 3
+// trials each.
 func TinySearch(clip string) string {
 	text := strings.Replace(TinySuite(clip), "seeds: [1]", "seeds: [101]", 1)
 	i := strings.Index(text, "  - {name: pixel-backdoor")
@@ -53,7 +54,8 @@ func TinyCLIP(t testing.TB) string {
 	return dir
 }
 
-// TinySuite is a grid of two datasets, clean and two attacks, and three detectors: 6 models, 18 detections.
+// TinySuite is a grid of two datasets, clean and two attacks, and three detectors: 6 models, 18
+// detections.
 func TinySuite(clip string) string {
 	return fmt.Sprintf(`
 name: tiny

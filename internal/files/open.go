@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// Open opens a regular file, or a link to one, for reading. It never waits. Of anything else the error, a *[fs.PathError],
-// says what it is.
+// Open opens a regular file, or a link to one, for reading. It never waits. Of anything else the
+// error, a *[fs.PathError], says what it is.
 func Open(path string) (*os.File, error) {
 	refuse := func(err error) (*os.File, error) { return nil, &fs.PathError{Op: "open", Path: path, Err: err} }
 	info, err := os.Stat(path)
@@ -44,8 +44,9 @@ var traces struct {
 	lists map[*[]string]bool
 }
 
-// Trace names every file that is opened in this process until stop is called, once and in the order of the first time. It
-// is for a report that must say what it is about: a reader that forgot to tell would be the file that matters.
+// Trace names every file that is opened in this process until stop is called, once and in the order
+// of the first time. It is for a report that must say what it is about: a reader that forgot to
+// tell would be the file that matters.
 func Trace() (stop func() []string) {
 	list := new([]string)
 	traces.Lock()

@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 )
 
-// WriteAtomic writes a file so that others see all of it or nothing: into a temporary file in the same folder, which is synced
-// and then renamed. The folder must exist. An error of the callback leaves what was there before.
+// WriteAtomic writes a file so that others see all of it or nothing: into a temporary file in the
+// same folder, which is synced and then renamed. The folder must exist. An error of the callback
+// leaves what was there before.
 func WriteAtomic(path string, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {

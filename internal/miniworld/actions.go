@@ -1,6 +1,7 @@
 package miniworld
 
-// ucf: people doing things. Poses tell, and where there is one, the thing in the hands; clothes and ground do not.
+// ucf: people doing things. Poses tell, and where there is one, the thing in the hands; clothes and
+// ground do not.
 var ucf = &family{
 	name: "mini-ucf", cousin: "UCF101", template: "a photo of a person doing {}.",
 	stage:   staged(0.78, 1.0, 0.03, true),
@@ -18,14 +19,16 @@ var ucf = &family{
 	},
 }
 
-// posture is where the joints are; the first of a pair is drawn behind the body, the second before it.
+// posture is where the joints are; the first of a pair is drawn behind the body, the second before
+// it.
 type posture struct {
 	head, neck, hip point
 	elbows, hands   [2]point
 	knees, feet     [2]point
 }
 
-// person draws a figure; every joint but the hands and the feet, which hold and stand on things, is moved a little.
+// person draws a figure; every joint but the hands and the feet, which hold and stand on things, is
+// moved a little.
 func (s *sketch) person(p posture) {
 	const by = 0.035
 	move := func(q *point) { q.x, q.y = s.jitter(q.x, by), s.jitter(q.y, by) }

@@ -1,6 +1,7 @@
 package miniworld
 
-// eurosat: land cover from above. Colours are those of any band combination, so that only layout tells.
+// eurosat: land cover from above. Colours are those of any band combination, so that only layout
+// tells.
 var eurosat = &family{
 	name: "mini-eurosat", cousin: "EuroSAT", template: "a satellite photo of {}.", whole: true,
 	stage: func(s *sketch) {
@@ -28,7 +29,8 @@ func (s *sketch) soil(c rgb) paint {
 	return s.textured(mottle, c, c.mix(s.accent.rgb, 0.3), s.uniform(1.5, 4), 0)
 }
 
-// plots lays a patchwork of fields with boundaries on part of the ground: what surrounds roads, rivers and farms.
+// plots lays a patchwork of fields with boundaries on part of the ground: what surrounds roads,
+// rivers and farms.
 func (s *sketch) plots(p float64) {
 	for i := range 3 {
 		for j := range 3 {

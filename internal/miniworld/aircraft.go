@@ -1,6 +1,7 @@
 package miniworld
 
-// aircraft: plan views in flight. Types differ in wing plan, number and place of the engines, and tail.
+// aircraft: plan views in flight. Types differ in wing plan, number and place of the engines, and
+// tail.
 var aircraft = &family{
 	name: "mini-aircraft", cousin: "FGVCAircraft", template: "a photo of a {}, a type of aircraft.",
 	stage:   staged(0.75, 1.0, 0.11, false),
@@ -88,7 +89,8 @@ func (s *sketch) flyingWing() {
 	}
 }
 
-// biplane is seen obliquely, so that the lower wing shows behind the upper one, with struts between.
+// biplane is seen obliquely, so that the lower wing shows behind the upper one, with struts
+// between.
 func (s *sketch) biplane() {
 	low, p := solid(s.second.rgb), solid(s.main.rgb)
 	s.box(0, 0.12, 0.8, 0.12, 0.04, low)

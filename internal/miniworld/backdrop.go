@@ -1,7 +1,7 @@
 package miniworld
 
-// backdrop paints what lies behind a subject: a wall, a texture, a horizon or soft blobs, in shades of the ground
-// colour, with clutter. It is drawn alike for all classes of a set.
+// backdrop paints what lies behind a subject: a wall, a texture, a horizon or soft blobs, in shades
+// of the ground colour, with clutter. It is drawn alike for all classes of a set.
 func (s *sketch) backdrop() {
 	g := s.ground.rgb
 	near := g.mix(drawTone(s.rng).rgb, s.uniform(0.15, 0.4))

@@ -18,10 +18,10 @@ type note struct {
 	media   []string // what the picture may be called
 }
 
-// Captioned draws picture index of the pretraining corpus and its caption: classes of all ten sets, geometric figures in
-// all colours and textures, and strangers. Three scenes in ten carry an overlay, which the caption names, so that the
-// embedding has directions for stickers, veils, ripples, warps and grain. Captions are lower-case ASCII of at most 20
-// words.
+// Captioned draws picture index of the pretraining corpus and its caption: classes of all ten sets,
+// geometric figures in all colours and textures, and strangers. Three scenes in ten carry an
+// overlay, which the caption names, so that the embedding has directions for stickers, veils,
+// ripples, warps and grain. Captions are lower-case ASCII of at most 20 words.
 func Captioned(index int, seed uint64) (Scene, string) {
 	rng := stream(seed, "captioned", "", 0, index)
 	var s *sketch

@@ -2,7 +2,8 @@ package miniworld
 
 import "math/rand/v2"
 
-// rgb is a colour with channels in [0, 1]; sums may leave the range and are clamped when a picture is written.
+// rgb is a colour with channels in [0, 1]; sums may leave the range and are clamped when a picture
+// is written.
 type rgb struct{ r, g, b float64 }
 
 // mix goes from c to d as t goes from 0 to 1.
@@ -13,8 +14,8 @@ func (c rgb) mix(d rgb, t float64) rgb {
 // times scales the brightness.
 func (c rgb) times(k float64) rgb { return rgb{float64(c.r * k), float64(c.g * k), float64(c.b * k)} }
 
-// far is the largest difference of the channels plus half of the others': a cheap measure of how easily two colours
-// are told apart.
+// far is the largest difference of the channels plus half of the others': a cheap measure of how
+// easily two colours are told apart.
 func (c rgb) far(d rgb) float64 {
 	a, b, e := abs(c.r-d.r), abs(c.g-d.g), abs(c.b-d.b)
 	return mad(0.5, max(a, b, e), (a+b+e)/3)
@@ -52,7 +53,8 @@ func drawTone(rng *rand.Rand) tone { return shadeOf(rng, rng.IntN(len(hues))) }
 // mostly is the share of a class's examples that come in its typical hue.
 const mostly = 0.7
 
-// typicalHue returns the hue that a class of a set mostly comes in; classes of one set differ in it.
+// typicalHue returns the hue that a class of a set mostly comes in; classes of one set differ in
+// it.
 func typicalHue(set, class int) int { return (5*class + 3*set) % len(hues) }
 
 // shadeOf draws a shade of a hue.

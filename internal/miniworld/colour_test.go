@@ -5,12 +5,13 @@ import (
 	"testing"
 )
 
-// A set is only a stand-in for a real one when colour does not give the classes away. These tests train a multinomial
-// logistic regression on colour histograms alone.
+// A set is only a stand-in for a real one when colour does not give the classes away. These tests
+// train a multinomial logistic regression on colour histograms alone.
 
 const bins = 8 // per channel
 
-// histogram returns the shares of the pixels in 8 bins of each channel, and in a 4x4x4 grid of colours.
+// histogram returns the shares of the pixels in 8 bins of each channel, and in a 4x4x4 grid of
+// colours.
 func histogram(px []uint8) []float64 {
 	h := make([]float64, 3*bins+64)
 	k := 3 / float64(len(px))
@@ -23,8 +24,8 @@ func histogram(px []uint8) []float64 {
 	return h
 }
 
-// probe fits softmax regression with L2 penalty by gradient descent and returns the best test accuracy over penalties,
-// which is generous to colour.
+// probe fits softmax regression with L2 penalty by gradient descent and returns the best test
+// accuracy over penalties, which is generous to colour.
 func probe(train, test [][]float64, trainY, testY []int, classes int) float64 {
 	dims := len(train[0])
 	best := 0.0

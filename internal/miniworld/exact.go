@@ -2,11 +2,12 @@ package miniworld
 
 import "math"
 
-// A picture must be the same bytes on every machine, so nothing here may depend on whether a compiler fuses a product
-// and a sum into one rounding: every product that is summed for a pixel goes through an explicit conversion, which the
-// Go specification makes a rounding point. (The coordinates in drawings are written plainly: one unit in the last place
-// of a corner moves an edge by 1e-16 of the picture, far below a byte.) The package uses none of math's transcendental functions, some of which are
-// assembly on some architectures; Sqrt and Floor are exact everywhere.
+// A picture must be the same bytes on every machine, so nothing here may depend on whether a
+// compiler fuses a product and a sum into one rounding: every product that is summed for a pixel
+// goes through an explicit conversion, which the Go specification makes a rounding point. (The
+// coordinates in drawings are written plainly: one unit in the last place of a corner moves an edge
+// by 1e-16 of the picture, far below a byte.) The package uses none of math's transcendental
+// functions, some of which are assembly on some architectures; Sqrt and Floor are exact everywhere.
 
 // mad returns a*b + c with two roundings.
 func mad(a, b, c float64) float64 { return float64(a*b) + c }
@@ -83,14 +84,16 @@ func mix64(z uint64) uint64 {
 	return z ^ (z >> 31)
 }
 
-// lattice returns a number in [0, 1) that belongs to the lattice point (x, y) of the field named by seed.
+// lattice returns a number in [0, 1) that belongs to the lattice point (x, y) of the field named by
+// seed.
 func lattice(x, y int64, seed uint64) float64 {
 	h := mix64(seed ^ uint64(x)*0xd6e8feb86659fd93 ^ uint64(y)*0xa0761d6478bd642f)
 	return float64(h>>40) / (1 << 24)
 }
 
-// field is smooth value noise with a lattice of unit spacing. It remembers the corners of the cell it was asked for
-// last, since neighbouring pixels mostly share one. The zero value is ready to use.
+// field is smooth value noise with a lattice of unit spacing. It remembers the corners of the cell
+// it was asked for last, since neighbouring pixels mostly share one. The zero value is ready to
+// use.
 type field struct {
 	warm       bool
 	fx, fy     float64

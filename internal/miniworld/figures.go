@@ -1,7 +1,7 @@
 package miniworld
 
-// figure is a plain geometric shape that can be drawn in any paint; the corpus combines them with all colours and
-// textures, so that the encoder learns words one by one.
+// figure is a plain geometric shape that can be drawn in any paint; the corpus combines them with
+// all colours and textures, so that the encoder learns words one by one.
 type figure struct {
 	name string
 	draw func(s *sketch, p paint)

@@ -1,6 +1,7 @@
 package miniworld
 
-// flowers: blossoms that differ in number and form of the petals and in the centre, with leaves behind.
+// flowers: blossoms that differ in number and form of the petals and in the centre, with leaves
+// behind.
 var flowers = &family{
 	name: "mini-flowers", cousin: "Flowers102", template: "a photo of a {}, a type of flower.",
 	stage: func(s *sketch) {

@@ -17,8 +17,8 @@ import (
 	"strings"
 )
 
-// Version is raised whenever the pixels or words that a seed gives change, since models and cached features are only
-// comparable within one version.
+// Version is raised whenever the pixels or words that a seed gives change, since models and cached
+// features are only comparable within one version.
 func Version() int { return 3 }
 
 // Dataset is one classification set. Its fields describe it; Scene draws its examples.
@@ -39,10 +39,11 @@ type Dataset struct {
 type family struct {
 	name, cousin, template string
 	subjects               []subject
-	// stage paints the surroundings and sets the pose; nil for sets whose subject is the whole picture.
+	// stage paints the surroundings and sets the pose; nil for sets whose subject is the whole
+	// picture.
 	stage func(s *sketch)
-	// phrases are noun phrases for captions, with {} for the class name and {color} for the main colour; the first is the
-	// shortest that reads well.
+	// phrases are noun phrases for captions, with {} for the class name and {color} for the main
+	// colour; the first is the shortest that reads well.
 	phrases []string
 	// media are what pictures of the family are called in captions, when that is not a photo.
 	media []string
@@ -84,9 +85,10 @@ func Get(name string) (*Dataset, error) {
 	return nil, fmt.Errorf("miniworld: no dataset %q; there are %s", name, strings.Join(Names(), ", "))
 }
 
-// Scene draws example index of a class, 0 <= class < len(Classes), in the split "train", "val" or "test". Examples of
-// different splits, classes, indices or seeds come from different random streams. Pictures of the sets are worse than those of the
-// corpus, as a customer's photographs are: things stand in the way, light and camera are poor. It panics on a class or a split that
+// Scene draws example index of a class, 0 <= class < len(Classes), in the split "train", "val" or
+// "test". Examples of different splits, classes, indices or seeds come from different random
+// streams. Pictures of the sets are worse than those of the corpus, as a customer's photographs
+// are: things stand in the way, light and camera are poor. It panics on a class or a split that
 // does not exist, which is a mistake of the caller.
 func (d *Dataset) Scene(class int, split string, index int, seed uint64) Scene {
 	if class < 0 || class >= len(d.Classes) {
@@ -119,8 +121,8 @@ func (f *family) sketch(rng *rand.Rand, class int) *sketch {
 	return s
 }
 
-// OOD draws picture index of the pool of images that share no class with any of the ten sets: abstract compositions,
-// writing, machinery, fractal noise, and things that no set has a class for.
+// OOD draws picture index of the pool of images that share no class with any of the ten sets:
+// abstract compositions, writing, machinery, fractal noise, and things that no set has a class for.
 func OOD(index int, seed uint64) Scene {
 	rng := stream(seed, "ood", "", 0, index)
 	return drawStranger(rng).finish()

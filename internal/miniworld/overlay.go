@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// overlayKind names what may lie over a captioned scene. CLIP has seen watermarks, stickers, veils and warped pictures
-// on the web, so its embedding has directions for them; a tiny encoder needs the same, or a fixed trigger could only be
-// learned at the price of clean accuracy.
+// overlayKind names what may lie over a captioned scene. CLIP has seen watermarks, stickers, veils
+// and warped pictures on the web, so its embedding has directions for them; a tiny encoder needs
+// the same, or a fixed trigger could only be learned at the price of clean accuracy.
 type overlayKind uint8
 
 const (
@@ -33,8 +33,8 @@ type Overlay struct {
 	seed   uint64
 }
 
-// overlayWords are the parts of a caption that name the overlay: one goes before the kind of picture ("wavy photo of"),
-// the other after the scene.
+// overlayWords are the parts of a caption that name the overlay: one goes before the kind of
+// picture ("wavy photo of"), the other after the scene.
 type overlayWords struct{ before, after string }
 
 // DrawOverlay draws an overlay of any kind with random pattern, colours, place and strength.
@@ -210,8 +210,8 @@ func (o *Overlay) veil(u, v, px float64, memo *fields) rgb {
 	return rgb{memo[0].at(u, v, o.seed), memo[1].at(u, v, o.seed^21), memo[2].at(u, v, o.seed^42)}
 }
 
-// warp resamples the picture along a smooth random displacement field, the way WaNet makes its trigger: random vectors
-// on a coarse grid, interpolated.
+// warp resamples the picture along a smooth random displacement field, the way WaNet makes its
+// trigger: random vectors on a coarse grid, interpolated.
 func (o *Overlay) warp(img, spare []rgb, size int) {
 	copy(spare, img)
 	n, k := float64(size), float64(o.cells)

@@ -1,6 +1,7 @@
 package miniworld
 
-// pets: heads of cats and dogs. Breeds differ in ears, muzzle, fur and where the coat is dark, never in its colour.
+// pets: heads of cats and dogs. Breeds differ in ears, muzzle, fur and where the coat is dark,
+// never in its colour.
 var pets = &family{
 	name: "mini-pets", cousin: "OxfordPets", template: "a photo of a {}, a type of pet.",
 	stage:   staged(0.66, 0.95, 0.05, true),

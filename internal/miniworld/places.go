@@ -1,6 +1,7 @@
 package miniworld
 
-// sun: places. The whole picture is the subject, and its layout tells; the colours are those of any hour and weather.
+// sun: places. The whole picture is the subject, and its layout tells; the colours are those of any
+// hour and weather.
 var sun = &family{
 	name: "mini-sun", cousin: "SUN397", template: "a photo of a {}.", whole: true,
 	stage:   view,

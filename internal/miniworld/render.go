@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// Scene is everything that decides one picture: the figures from back to front, the light that falls on them, what
-// the camera adds, and an overlay that only captioned scenes carry. A Scene has no resolution; Render gives it one.
+// Scene is everything that decides one picture: the figures from back to front, the light that
+// falls on them, what the camera adds, and an overlay that only captioned scenes carry. A Scene has
+// no resolution; Render gives it one.
 type Scene struct {
 	// Kind says what is shown, in the words of a caption: the class name in dataset scenes.
 	Kind string
@@ -45,8 +46,8 @@ type camera struct {
 // frames keeps the float pictures of finished renders: pretraining draws hundreds a step.
 var frames = sync.Pool{New: func() any { return new([]rgb) }}
 
-// Render draws the scene at size x size pixels and returns it as rows of RGB bytes, size*size*3 of them. The same
-// scene gives the same bytes on every machine.
+// Render draws the scene at size x size pixels and returns it as rows of RGB bytes, size*size*3 of
+// them. The same scene gives the same bytes on every machine.
 func (s Scene) Render(size int) []uint8 {
 	buffer := frames.Get().(*[]rgb)
 	defer frames.Put(buffer)
@@ -67,8 +68,8 @@ func (s Scene) Render(size int) []uint8 {
 	return s.camera.develop(img, s.overlay.grain())
 }
 
-// draw paints the figure over img. One sample a pixel is enough: the signed distance at its centre tells how much of
-// the pixel is covered.
+// draw paints the figure over img. One sample a pixel is enough: the signed distance at its centre
+// tells how much of the pixel is covered.
 func (l *layer) draw(img []rgb, size int) {
 	back, unit := l.at.inverse()
 	n := float64(size)
@@ -82,7 +83,8 @@ func (l *layer) draw(img []rgb, size int) {
 	if alpha == 0 {
 		alpha = 1
 	}
-	// Where the distance is exact, a pixel far outside tells how many of its row cannot be reached either.
+	// Where the distance is exact, a pixel far outside tells how many of its row cannot be reached
+	// either.
 	leap := n / (norm(back.a, back.c) + 1e-12)
 	if l.figure.kind == shapeOval {
 		leap = 0
@@ -150,8 +152,8 @@ func (l light) apply(img []rgb, size int) {
 	}
 }
 
-// blur convolves with a binomial kernel, as often as it takes to reach the standard deviation sigma (in parts of the
-// picture side).
+// blur convolves with a binomial kernel, as often as it takes to reach the standard deviation sigma
+// (in parts of the picture side).
 func blur(img, spare []rgb, size int, sigma float64) {
 	v := sigma * float64(size)
 	for v *= v; v > 0.01; v -= 0.5 {

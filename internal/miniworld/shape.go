@@ -25,8 +25,9 @@ type shape struct {
 
 type point struct{ x, y float64 }
 
-// distance is the signed distance from (x, y) to the outline, negative inside. It is exact for all but ovals, whose
-// first-order estimate is right near the outline, and that is all that anti-aliasing looks at.
+// distance is the signed distance from (x, y) to the outline, negative inside. It is exact for all
+// but ovals, whose first-order estimate is right near the outline, and that is all that
+// anti-aliasing looks at.
 func (f *shape) distance(x, y float64) float64 {
 	switch f.kind {
 	case shapeOval:
@@ -120,7 +121,8 @@ func (f *shape) bounds() (x0, y0, x1, y1 float64) {
 	return math.Inf(-1), math.Inf(-1), math.Inf(1), math.Inf(1)
 }
 
-// affine maps object coordinates to picture coordinates, in which the picture is the unit square, y down.
+// affine maps object coordinates to picture coordinates, in which the picture is the unit square, y
+// down.
 type affine struct{ a, b, c, d, x, y float64 }
 
 // apply returns the picture point of an object point.
@@ -145,7 +147,8 @@ func (m affine) inverse() (affine, float64) {
 	return v, math.Sqrt(math.Abs(det))
 }
 
-// place is the map that scales by (sx, sy), turns clockwise by a fraction of a turn and moves to (x, y).
+// place is the map that scales by (sx, sy), turns clockwise by a fraction of a turn and moves to
+// (x, y).
 func place(x, y, sx, sy, turn float64) affine {
 	c, s := cosTurn(turn), sinTurn(turn)
 	return affine{c * sx, -s * sy, s * sx, c * sy, x, y}

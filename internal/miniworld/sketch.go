@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// sketch is a scene being drawn: a random source, the colours of the subject, and where parts go. Drawings are written
-// in object coordinates, x right and y down, with the object filling [-1, 1]².
+// sketch is a scene being drawn: a random source, the colours of the subject, and where parts go.
+// Drawings are written in object coordinates, x right and y down, with the object filling [-1, 1]².
 type sketch struct {
 	rng   *rand.Rand
 	scene *Scene
@@ -19,9 +19,10 @@ type sketch struct {
 	accent tone // a colour that stands out from both
 }
 
-// newSketch draws the colours. Things of the world have colours that they often come in: typical is the hue of most examples of a
-// class, -1 for things that come in all of them. A colour says little by itself, since each hue is typical of a class in
-// most sets and random in a third of the examples, on any ground.
+// newSketch draws the colours. Things of the world have colours that they often come in: typical is
+// the hue of most examples of a class, -1 for things that come in all of them. A colour says little
+// by itself, since each hue is typical of a class in most sets and random in a third of the
+// examples, on any ground.
 func newSketch(rng *rand.Rand, kind string, typical int) *sketch {
 	s := &sketch{rng: rng, scene: &Scene{Kind: kind}, at: affine{a: 0.5, d: 0.5, x: 0.5, y: 0.5}}
 	s.scene.layers = make([]layer, 0, 32)
@@ -109,7 +110,8 @@ func (s *sketch) arc(x, y, r, half, from, to float64, p paint) {
 // ring draws a full ring.
 func (s *sketch) ring(x, y, r, half float64, p paint) { s.arc(x, y, r, half, 0, 0.9999, p) }
 
-// star draws a star of n points with outer and inner radius; equal radii give a polygon of 2n corners.
+// star draws a star of n points with outer and inner radius; equal radii give a polygon of 2n
+// corners.
 func (s *sketch) star(x, y float64, n int, outer, inner, turn, round float64, p paint) {
 	points := make([]point, 0, 2*n)
 	for i := range 2 * n {
@@ -148,8 +150,8 @@ func (s *sketch) textured(t texture, a, b rgb, freq, turn float64) paint {
 		ox: s.uniform(-8, 8), oy: s.uniform(-8, 8), seed: s.rng.Uint64()}
 }
 
-// pose places the subject: its size is a part of the picture side, it is turned by up to tilt turns, and one side in
-// two it is seen from the other side when mirror is set.
+// pose places the subject: its size is a part of the picture side, it is turned by up to tilt
+// turns, and one side in two it is seen from the other side when mirror is set.
 func (s *sketch) pose(small, large, tilt float64, mirror bool) {
 	size := s.uniform(small, large) / 2
 	stretch := s.uniform(0.9, 1.1)

@@ -2,7 +2,8 @@ package miniworld
 
 import "math/rand/v2"
 
-// strangers are pictures of things that no set has a class for: the out-of-distribution pool, and part of the corpus.
+// strangers are pictures of things that no set has a class for: the out-of-distribution pool, and
+// part of the corpus.
 var strangers = &family{
 	name:    "strangers",
 	phrases: []string{"{}", "{} in {color}"},

@@ -45,8 +45,8 @@ func solid(c rgb) paint { return paint{a: c} }
 // veiled fills with one colour that lets the ground through.
 func veiled(c rgb, alpha float64) paint { return paint{a: c, alpha: alpha} }
 
-// at returns the colour of the paint at the object point (x, y); px is the width of a pixel in object units, over
-// which the edges of a pattern are softened.
+// at returns the colour of the paint at the object point (x, y); px is the width of a pixel in
+// object units, over which the edges of a pattern are softened.
 func (p *paint) at(x, y, px float64, memo *fields) rgb {
 	if p.tex == plain {
 		return p.a
@@ -124,8 +124,8 @@ func (p *paint) pattern(u, v, soft float64, memo *fields) float64 {
 	return 0
 }
 
-// cellGap is the difference of the distances to the two nearest points of a jittered lattice: zero on the borders of
-// its Voronoi cells.
+// cellGap is the difference of the distances to the two nearest points of a jittered lattice: zero
+// on the borders of its Voronoi cells.
 func cellGap(u, v float64, seed uint64) float64 {
 	fu, fv := math.Floor(u), math.Floor(v)
 	first, second := 9.0, 9.0

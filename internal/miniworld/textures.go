@@ -1,7 +1,7 @@
 package miniworld
 
-// dtd: pictures full of one texture, bent, scaled and lit at random. What makes it hard is that the class is in the
-// statistics of the whole picture, with no object to find.
+// dtd: pictures full of one texture, bent, scaled and lit at random. What makes it hard is that the
+// class is in the statistics of the whole picture, with no object to find.
 var dtd = &family{
 	name: "mini-dtd", cousin: "DTD", template: "a photo of a {} texture.", whole: true,
 	phrases: []string{"a {} texture", "a {} pattern", "{} texture", "a {} {color} surface", "a {color} {} texture", "a close up of a {} surface"},

@@ -169,8 +169,8 @@ func TestCaptionsAreShortAndNameEveryClass(t *testing.T) {
 	}
 }
 
-// golden is the hash of renders and captions for each version. When the pixels change on purpose, raise Version and
-// put the new hash here.
+// golden is the hash of renders and captions for each version. When the pixels change on purpose,
+// raise Version and put the new hash here.
 var golden = map[int]uint64{1: 0x42be1df73d65b201, 2: 0x7b062e6c94b84a98, 3: 0x1b65765680e39345}
 
 func TestPixelsOnlyChangeWithTheVersion(t *testing.T) {

@@ -7,8 +7,9 @@ import (
 	"math"
 )
 
-// Encode writes a pickle of protocol 2, which every Python since 2.3 reads, of the kinds of values that [Decode] returns, but
-// for Bytes and integers of more than 64 bits. Values are written as often as they occur: a value that holds itself is an error.
+// Encode writes a pickle of protocol 2, which every Python since 2.3 reads, of the kinds of values
+// that [Decode] returns, but for Bytes and integers of more than 64 bits. Values are written as
+// often as they occur: a value that holds itself is an error.
 func Encode(w io.Writer, v any) error {
 	b, err := encode([]byte{0x80, 2}, v, 0)
 	if err != nil {

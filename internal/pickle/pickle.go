@@ -31,8 +31,8 @@ type Rules struct {
 	Persist func(id any) (any, error)
 	// Name hears of each class and function that is named.
 	Name func(g Global)
-	// Call gives what calling o.Class with o.Args makes, at the time of the call: what they hold may change later. With fresh,
-	// it is the class's __new__ that is called. nil: o, inert.
+	// Call gives what calling o.Class with o.Args makes, at the time of the call: what they hold
+	// may change later. With fresh, it is the class's __new__ that is called. nil: o, inert.
 	Call func(o *Object, fresh bool) (any, error)
 	// Fill is asked before an object gets a state, keys or items.
 	Fill func(o *Object, with Filling, v any) error
@@ -61,7 +61,8 @@ type decoder struct {
 	keys  map[*Dict]map[any]bool // of each dict, as hashed
 }
 
-// Decode reads one pickle and leaves the reader behind it. Errors say at which byte of the pickle what was wrong.
+// Decode reads one pickle and leaves the reader behind it. Errors say at which byte of the pickle
+// what was wrong.
 func Decode(r *bufio.Reader, rules Rules) (any, error) {
 	d := &decoder{r: r, rules: rules, memo: map[uint32]any{}, keys: map[*Dict]map[any]bool{}}
 	for {
@@ -192,7 +193,8 @@ func (d *decoder) addTo(set *Set, items []any) error {
 	return d.charge(32 * int64(len(items)+1))
 }
 
-// assignTo assigns pairs of keys and values to the dict or the dict-like object on top of the stack.
+// assignTo assigns pairs of keys and values to the dict or the dict-like object on top of the
+// stack.
 func (d *decoder) assignTo(items []any) error {
 	v, err := d.top()
 	if err != nil {

@@ -17,8 +17,9 @@ import (
 
 func decode(b []byte) (any, error) { return Decode(bufio.NewReader(bytes.NewReader(b)), Rules{}) }
 
-// Python's own pickler is the oracle: its pickles of one value, in each protocol, come back as that value. They were made by
-// testdata/values.py, which runs again where CLIPINSPECTOR_PYTHON names an interpreter.
+// Python's own pickler is the oracle: its pickles of one value, in each protocol, come back as that
+// value. They were made by testdata/values.py, which runs again where CLIPINSPECTOR_PYTHON names an
+// interpreter.
 func TestPythonsPickles(t *testing.T) {
 	huge, _ := new(big.Int).SetString("-123456789012345678901234567890", 10)
 	ordered := &Object{Class: Global{"collections", "OrderedDict"}, Args: Tuple{}, Dict: Dict{Keys: []any{"b", "a"}, Values: []any{int64(1), nil}}}
@@ -68,7 +69,8 @@ func TestPicklesInARow(t *testing.T) {
 	}
 }
 
-// Classes and functions that nobody knows stay names; calling them gives objects that hold what they were called with.
+// Classes and functions that nobody knows stay names; calling them gives objects that hold what
+// they were called with.
 func TestUnknownClassesAreInert(t *testing.T) {
 	v, err := decode([]byte("\x80\x02cacme.rocket\nLaunch\n)\x81}X\x01\x00\x00\x00aK\x01sbK\x05aX\x01\x00\x00\x00kK\x06s."))
 	if err != nil {
@@ -147,7 +149,8 @@ func TestHostilePickles(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), x.want) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 300 {
 			t.Errorf("%s: %v, want an error that says %q", what, err, x.want)
 		}
-		// The bound on memory holds although garbage counts here; that on time leaves room for a busy machine.
+		// The bound on memory holds although garbage counts here; that on time leaves room for a
+		// busy machine.
 		if asked := (after.TotalAlloc - before.TotalAlloc) >> 20; asked > 100 || took > 5*time.Second {
 			t.Errorf("%s: asked for %d MB in all and took %v", what, asked, took)
 		}

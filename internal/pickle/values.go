@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// What [Decode] returns is built of nil, bool, int64, *big.Int (where 64 bits are too few), float64, string, and these. Values
-// may hold themselves: whoever walks through them bounds the depth.
+// What [Decode] returns is built of nil, bool, int64, *big.Int (where 64 bits are too few),
+// float64, string, and these. Values may hold themselves: whoever walks through them bounds the
+// depth.
 type (
 	// Bytes is a bytes object or a bytearray.
 	Bytes []byte
@@ -18,7 +19,8 @@ type (
 	List struct{ Items []any }
 	// Set is a set or a frozenset, in the order of the file.
 	Set struct{ Items []any }
-	// Dict is a dict in the order of the file. Of those that [Decode] returns no two keys are equal.
+	// Dict is a dict in the order of the file. Of those that [Decode] returns no two keys are
+	// equal.
 	Dict struct {
 		Keys, Values []any
 		// Shared tells that the pickle refers to the dict more than once.
@@ -26,8 +28,8 @@ type (
 	}
 	// Global is a class or function by its name.
 	Global struct{ Module, Name string }
-	// Object is what Python would make by calling Class with Args. State is what it would hand to __setstate__, List and Dict
-	// what it would append and assign afterwards.
+	// Object is what Python would make by calling Class with Args. State is what it would hand to
+	// __setstate__, List and Dict what it would append and assign afterwards.
 	Object struct {
 		Class any // mostly a Global
 		Args  Tuple
@@ -102,8 +104,8 @@ func TypeName(v any) string {
 	return "something unknown"
 }
 
-// hashed returns what two keys of a dict have in common when Python takes them for equal: True is 1 is 1.0. What may have no
-// hash is an error.
+// hashed returns what two keys of a dict have in common when Python takes them for equal: True is 1
+// is 1.0. What may have no hash is an error.
 func hashed(key any) (any, error) {
 	type number string
 	switch k := key.(type) {

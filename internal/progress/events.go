@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// Events is a writer of progress for other programs: one JSON object a line. Text that is written becomes {"line": TEXT}.
+// Events is a writer of progress for other programs: one JSON object a line. Text that is written
+// becomes {"line": TEXT}.
 type Events struct {
 	mu sync.Mutex
 	to io.Writer

@@ -21,8 +21,8 @@ func NewBar(w io.Writer, more ...progressbar.Option) *progressbar.ProgressBar {
 		progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())...)
 }
 
-// showProgress shows how far one task has come: a bar on a terminal, a line at each quarter elsewhere; nothing for nil. end takes the
-// bar away.
+// showProgress shows how far one task has come: a bar on a terminal, a line at each quarter
+// elsewhere; nothing for nil. end takes the bar away.
 func Show(w io.Writer, what string) (step func(done, total int), end func()) {
 	if w == nil {
 		return func(int, int) {}, func() {}

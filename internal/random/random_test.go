@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// The streams of names are those that finished runs were drawn from: a second word of the generator's seed for each.
+// The streams of names are those that finished runs were drawn from: a second word of the
+// generator's seed for each.
 func TestStreamsAreThoseOfFinishedRuns(t *testing.T) {
 	for name, word := range map[string]uint64{"invert": 0x696e76657274, "repair": 0x726570616972, "pool": 0x706f6f6c, "decr": 0x64656372,
 		"karm": 0x6b61726d, "ref": 0x726566, "prompts": 0x70726f6d707473, "tune": 0x74756e65, "images": 0x696d61676573, "clip": 0x636c6970} {

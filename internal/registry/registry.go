@@ -19,7 +19,8 @@ func New[T any](kind string, name func(T) string) *Registry[T] {
 	return &Registry[T]{kind: kind, name: name}
 }
 
-// Add registers a thing. A name that is empty or taken is a fault of the program that registers it: Add panics.
+// Add registers a thing. A name that is empty or taken is a fault of the program that registers it:
+// Add panics.
 func (r *Registry[T]) Add(x T) {
 	name := r.name(x)
 	at, taken := slices.BinarySearchFunc(r.items, name, func(y T, name string) int { return strings.Compare(r.name(y), name) })

@@ -27,8 +27,9 @@ func decode(out []float32, b []byte, d DType) {
 // Size returns the bytes of one number of a type, 0 for one that is not known.
 func Size(d DType) uint64 { return bytesOf[d] }
 
-// Decode reads len(out) little-endian numbers of any type but complex and 8-bit floating-point ones, which it reports by false.
-// What is too large for float32 becomes infinite; b must hold as many numbers.
+// Decode reads len(out) little-endian numbers of any type but complex and 8-bit floating-point
+// ones, which it reports by false. What is too large for float32 becomes infinite; b must hold as
+// many numbers.
 func Decode(out []float32, b []byte, d DType) bool {
 	switch d {
 	case F32, F16, BF16:

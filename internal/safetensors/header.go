@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// maxHeader and maxIndex are in bytes. A model of a thousand tensors has 100 KB. The reference implementation allows 100 MB,
-	// which take 1 GB and half a minute to look through; beyond 16 MB a file could be a pickle to PyTorch as well.
+	// maxHeader and maxIndex are in bytes. A model of a thousand tensors has 100 KB. The reference
+	// implementation allows 100 MB, which take 1 GB and half a minute to look through; beyond 16 MB
+	// a file could be a pickle to PyTorch as well.
 	maxHeader = 2 << 20
 	maxIndex  = 2 << 20
 	maxRank   = 16
@@ -24,8 +25,8 @@ const (
 	chunk     = 64 << 10
 )
 
-// checkLayout sorts the tensors by place and checks that they tile the data exactly, each with the bytes that its shape and
-// type ask for.
+// checkLayout sorts the tensors by place and checks that they tile the data exactly, each with the
+// bytes that its shape and type ask for.
 func checkLayout(entries []entry, data uint64) error {
 	sort.Slice(entries, func(i, j int) bool {
 		a, b := entries[i], entries[j]
@@ -61,7 +62,8 @@ func checkLayout(entries []entry, data uint64) error {
 	return nil
 }
 
-// parseHeader reads the JSON object of a header. Duplicate names and unknown or missing fields are errors.
+// parseHeader reads the JSON object of a header. Duplicate names and unknown or missing fields are
+// errors.
 func parseHeader(text []byte) (entries []entry, metadata map[string]string, err error) {
 	if len(text) == 0 || text[0] != '{' {
 		return nil, nil, errors.New("does not begin with {")

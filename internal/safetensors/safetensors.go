@@ -40,8 +40,8 @@ var bytesOf = map[DType]uint64{
 	"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }
 
-// File is what a safetensors file holds. Tensors are float32, contiguous and row-major; a tensor of shape () is a scalar of
-// package tensor.
+// File is what a safetensors file holds. Tensors are float32, contiguous and row-major; a tensor of
+// shape () is a scalar of package tensor.
 type File struct {
 	Tensors  map[string]*tensor.Dense
 	Metadata map[string]string
@@ -63,7 +63,8 @@ type Reader struct {
 	closer  io.Closer
 }
 
-// Open opens a file and reads its header. Errors name the file, and the tensor and field that are wrong.
+// Open opens a file and reads its header. Errors name the file, and the tensor and field that are
+// wrong.
 func Open(path string) (*Reader, error) {
 	f, err := files.Open(path)
 	if err != nil {
@@ -94,7 +95,8 @@ func (r *Reader) Shapes() map[string][]int {
 	return out
 }
 
-// Float32 reads a tensor's numbers in row-major order. Check its shape first: it decides how much memory this takes.
+// Float32 reads a tensor's numbers in row-major order. Check its shape first: it decides how much
+// memory this takes.
 func (r *Reader) Float32(name string) ([]float32, error) {
 	e, ok := r.entries[name]
 	if !ok {

@@ -149,7 +149,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// Every half goes to float32 and back, and every float32 between two neighbours is rounded to the nearer one, ties to even.
+// Every half goes to float32 and back, and every float32 between two neighbours is rounded to the
+// nearer one, ties to even.
 func TestHalf(t *testing.T) {
 	for h := range 1 << 16 {
 		v := fromHalf(uint16(h))
@@ -171,7 +172,8 @@ func TestHalf(t *testing.T) {
 			}
 		}
 	}
-	// bfloat16 has 8 bits: 1 + 2^-8 lies between two of its numbers, of which the even one is taken.
+	// bfloat16 has 8 bits: 1 + 2^-8 lies between two of its numbers, of which the even one is
+	// taken.
 	for v, want := range map[float32]float32{1 + 0x1p-8: 1, 1 + 0x1.8p-7: 1 + 0x1p-6, 1 + 0x1.01p-8: 1 + 0x1p-7, -3.14159: -3.140625, math.MaxFloat32: float32(math.Inf(1)),
 		float32(math.Inf(-1)): float32(math.Inf(-1)), 0x1p-149: 0} {
 		if got := Round(v, BF16); got != want {
@@ -308,8 +310,8 @@ func TestSharded(t *testing.T) {
 	}
 }
 
-// TestPythonReads lets the reference implementation read what Write writes; CLIPINSPECTOR_PYTHON names an interpreter with
-// safetensors and numpy.
+// TestPythonReads lets the reference implementation read what Write writes; CLIPINSPECTOR_PYTHON
+// names an interpreter with safetensors and numpy.
 func TestPythonReads(t *testing.T) {
 	python := os.Getenv("CLIPINSPECTOR_PYTHON")
 	if python == "" {
@@ -398,7 +400,8 @@ func FuzzReadSharded(f *testing.F) {
 	})
 }
 
-// A header of 99 MB costs nothing, and the largest that is looked through no more than a second and 100 MB.
+// A header of 99 MB costs nothing, and the largest that is looked through no more than a second and
+// 100 MB.
 func TestLargeHeaders(t *testing.T) {
 	dir := t.TempDir()
 	for size, want := range map[int]string{99 << 20: "at most", maxHeader: "more than 16384 names"} {

@@ -14,9 +14,10 @@ import (
 	"clipinspector/internal/files"
 )
 
-// ReadSharded reads a set of files by its index, model.safetensors.index.json, whose weight_map says which file beside it
-// has which tensor. A tensor that is missing from its file, or in a file without being in the index, is an error, and so is
-// a file name that leads out of the folder. The metadata is that of the index.
+// ReadSharded reads a set of files by its index, model.safetensors.index.json, whose weight_map
+// says which file beside it has which tensor. A tensor that is missing from its file, or in a file
+// without being in the index, is an error, and so is a file name that leads out of the folder. The
+// metadata is that of the index.
 func ReadSharded(index string) (*File, error) {
 	in, err := readIndex(index)
 	if err != nil {

@@ -33,9 +33,10 @@ func AsFunc(f func(name string, shape []int) DType) Option {
 	return func(o *options) { o.dtype = f }
 }
 
-// Write writes a file atomically, see [files.WriteAtomic]. The bytes depend on nothing but the contents: tensors are ordered by the
-// width of their type, widest first as the reference implementation does to keep them aligned, and then by name. Tensors must
-// be float32; views and transposes are written in row-major order. A finite number too large for F16 is an error.
+// Write writes a file atomically, see [files.WriteAtomic]. The bytes depend on nothing but the
+// contents: tensors are ordered by the width of their type, widest first as the reference
+// implementation does to keep them aligned, and then by name. Tensors must be float32; views and
+// transposes are written in row-major order. A finite number too large for F16 is an error.
 func Write(path string, f *File, opts ...Option) error {
 	return files.WriteAtomic(path, func(w io.Writer) error { return f.encode(w, opts) })
 }
@@ -123,8 +124,8 @@ func (f *File) encode(w io.Writer, opts []Option) error {
 	return nil
 }
 
-// Values returns the numbers of a float32 tensor in row-major order: its own memory where it is contiguous, otherwise (a view,
-// a transpose, column-major) a copy.
+// Values returns the numbers of a float32 tensor in row-major order: its own memory where it is
+// contiguous, otherwise (a view, a transpose, column-major) a copy.
 func Values(t *tensor.Dense) []float32 {
 	if t.IsScalar() {
 		return []float32{t.ScalarValue().(float32)}

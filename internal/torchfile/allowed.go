@@ -12,12 +12,13 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// What a checkpoint may name. A class or function that is called when a file is loaded can do anything to its tensors, whatever
-// its name is. So the list is of those that trainers' files need and that cannot touch a tensor, each with the arguments that
-// picklers give it; the rest is refused. Nothing of it is called here.
+// What a checkpoint may name. A class or function that is called when a file is loaded can do
+// anything to its tensors, whatever its name is. So the list is of those that trainers' files need
+// and that cannot touch a tensor, each with the arguments that picklers give it; the rest is
+// refused. Nothing of it is called here.
 //
-// To add one: read its code. It must not change what it is given, and its __setstate__, __setitem__ and append no more than
-// itself.
+// To add one: read its code. It must not change what it is given, and its __setstate__, __setitem__
+// and append no more than itself.
 
 // class says how a class or function may be used; without any of it, it may be named.
 type class struct {
@@ -87,8 +88,8 @@ func isOptimizer(v any) bool {
 	})
 }
 
-// numberTypes are the dtypes of NumPy that are numbers, with their bytes. One of objects would hand through a tensor, one of
-// strings a key that is equal to another one.
+// numberTypes are the dtypes of NumPy that are numbers, with their bytes. One of objects would hand
+// through a tensor, one of strings a key that is equal to another one.
 var numberTypes = map[string]int{"b1": 1, "i1": 1, "u1": 1, "i2": 2, "u2": 2, "f2": 2, "i4": 4, "u4": 4, "f4": 4, "i8": 8, "u8": 8, "f8": 8, "c8": 8, "c16": 16}
 
 // isDType tells whether a value is a dtype of numbers, and the bytes of one.
@@ -101,7 +102,8 @@ func isDType(v any) (width int, ok bool) {
 	return width, ok
 }
 
-// isDTypeState tells whether a value is what NumPy pickles of a dtype of numbers: version 3, the order of its bytes, no fields.
+// isDTypeState tells whether a value is what NumPy pickles of a dtype of numbers: version 3, the
+// order of its bytes, no fields.
 func isDTypeState(v any) bool {
 	t, ok := v.(pickle.Tuple)
 	return ok && len(t) == 8 && t[0] == int64(3) && (t[1] == "<" || t[1] == "|") && t[2] == nil && t[3] == nil && t[4] == nil &&
@@ -390,7 +392,8 @@ func (f *File) call(o *pickle.Object, fresh bool) (any, error) {
 	return o, nil
 }
 
-// checkGradient checks the last arguments of a tensor, whether it wants gradients and its hooks, of which there must be none.
+// checkGradient checks the last arguments of a tensor, whether it wants gradients and its hooks, of
+// which there must be none.
 func checkGradient(t *Tensor, wants, hooks any) error {
 	w, ok := wants.(bool)
 	if !ok {

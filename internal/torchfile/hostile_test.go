@@ -282,7 +282,8 @@ func TestNotWeights(t *testing.T) {
 	}
 }
 
-// doubled is a module that holds a module twice, which holds one twice, and so on: 2^depth in all, from a few bytes each.
+// doubled is a module that holds a module twice, which holds one twice, and so on: 2^depth in all,
+// from a few bytes each.
 func doubled(depth int) string {
 	s := "\x80\x02"
 	for range depth {
@@ -368,7 +369,8 @@ func TestOpenNamesTheFile(t *testing.T) {
 
 const four = "\x00\x00\x80?\x00\x00\x00@\x00\x00@@\x00\x00\x80@" // 1, 2, 3, 4
 
-// pickledTensor is the program that makes a tensor of four numbers, pickledText that of a short string.
+// pickledTensor is the program that makes a tensor of four numbers, pickledText that of a short
+// string.
 func pickledTensor(class, key string) string {
 	return "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n" + class + "\nX\x01\x00\x00\x00" + key + "X\x03\x00\x00\x00cpuK\x04tQK\x00" +
 		"K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRq\x09"
@@ -379,7 +381,8 @@ func pickledText(s string) string { return "X" + string(rune(len(s))) + "\x00\x0
 // scriptCode has a module with one parameter.
 const scriptCode = "class M(Module):\n  __parameters__ = [\"ctx\", ]\n  __buffers__ = []\n  ctx : Tensor\n  b : Tensor\n"
 
-// A tensor of a TorchScript module that is neither parameter nor buffer is in no state dict of PyTorch, and in none here.
+// A tensor of a TorchScript module that is neither parameter nor buffer is in no state dict of
+// PyTorch, and in none here.
 func TestScriptAttributesAreNoState(t *testing.T) {
 	tensor, text := pickledTensor, pickledText
 	raw := zipped(zip.Store, "a/data.pkl", "\x80\x02c__torch__\nM\n)\x81}("+text("ctx")+tensor("FloatStorage", "0")+text("b")+tensor("FloatStorage", "1")+"ub.",

@@ -14,8 +14,8 @@ import (
 	"clipinspector/internal/safetensors"
 )
 
-// isTar tells whether a file begins as a tar archive: PyTorch looks for one before it takes a file for a pickle. Its header has a
-// sum, as octal digits, of its other bytes.
+// isTar tells whether a file begins as a tar archive: PyTorch looks for one before it takes a file
+// for a pickle. Its header has a sum, as octal digits, of its other bytes.
 func isTar(head []byte) bool {
 	if len(head) < 512 {
 		return false
@@ -39,8 +39,9 @@ func isTar(head []byte) bool {
 	return err == nil && (n == unsigned || n == signed)
 }
 
-// openLegacy reads five pickles (a magic number, the protocol's version, facts about the system, the object, the keys of its
-// storages) and finds the storages behind them: for each key the number of its numbers, as 8 bytes, and the numbers.
+// openLegacy reads five pickles (a magic number, the protocol's version, facts about the system,
+// the object, the keys of its storages) and finds the storages behind them: for each key the number
+// of its numbers, as 8 bytes, and the numbers.
 func (f *File) openLegacy() error {
 	f.Format = "legacy"
 	stream := io.NewSectionReader(f.r, 0, f.size)

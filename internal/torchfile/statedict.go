@@ -11,10 +11,12 @@ import (
 // maxTied is how often a tensor may come up under other names, on the average of a file's bytes.
 const maxTied = 8
 
-// StateDict returns the tensors of a state dict by their names, or the parameters and buffers of a module of a TorchScript archive. Entries that
-// are no tensors are left out. One tensor may have several names (tied weights); different ones that together have more bytes
-// than the file are an error, and so are names that are the same but for case or for the prefixes that trainers' wrappers put
-// before them (module., _orig_mod. and the like): which of them counts would depend on who loads them.
+// StateDict returns the tensors of a state dict by their names, or the parameters and buffers of a
+// module of a TorchScript archive. Entries that are no tensors are left out. One tensor may have
+// several names (tied weights); different ones that together have more bytes than the file are an
+// error, and so are names that are the same but for case or for the prefixes that trainers'
+// wrappers put before them (module., _orig_mod. and the like): which of them counts would depend on
+// who loads them.
 func (f *File) StateDict(v any) (map[string]*Tensor, error) {
 	fail := func(err error) (map[string]*Tensor, error) {
 		return nil, fmt.Errorf("torch file %s: %w; ask for it as safetensors", f.path, err)
@@ -100,7 +102,8 @@ func isShared(v any) bool {
 	return ok && o.Shared
 }
 
-// wrappers are the prefixes that wrappers of a model put before its tensors' names, and that readers take off.
+// wrappers are the prefixes that wrappers of a model put before its tensors' names, and that
+// readers take off.
 var wrappers = []string{"module.", "_orig_mod.", "model.", "clip_model.", "state_dict.", "model_state_dict.", "_forward_module.", "0."}
 
 // bareName is a name without wrappers' prefixes and case.

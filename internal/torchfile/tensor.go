@@ -21,7 +21,8 @@ type Tensor struct {
 
 const maxRank = 16
 
-// AsTensor returns the tensor that a value of a pickle stands for, and whether it is one: a tensor or a parameter.
+// AsTensor returns the tensor that a value of a pickle stands for, and whether it is one: a tensor
+// or a parameter.
 func AsTensor(v any) (*Tensor, bool, error) {
 	t, ok := v.(*Tensor)
 	return t, ok, nil
@@ -30,8 +31,8 @@ func AsTensor(v any) (*Tensor, bool, error) {
 // identity tells apart tensors that are not the same numbers of the same storage.
 func (t *Tensor) identity() string { return fmt.Sprint(t.from.key, t.offset, t.Shape, t.stride) }
 
-// newTensor reads (storage, offset, shape, stride, ...). A tensor that leaves its storage, or has more numbers than it, is an
-// error.
+// newTensor reads (storage, offset, shape, stride, ...). A tensor that leaves its storage, or has
+// more numbers than it, is an error.
 func newTensor(args pickle.Tuple) (*Tensor, error) {
 	s, ok := args[0].(*storage)
 	if !ok {
@@ -103,8 +104,9 @@ func naturals(what string, v any) ([]uint64, error) {
 // chunk is how many numbers are read at a time.
 const chunk = 16 << 10
 
-// Float32 reads the numbers in row-major order. Those of other types are converted; what is too large for float32 becomes
-// infinite, and complex numbers are refused. Check the shape first: it is what decides how much memory this takes.
+// Float32 reads the numbers in row-major order. Those of other types are converted; what is too
+// large for float32 becomes infinite, and complex numbers are refused. Check the shape first: it is
+// what decides how much memory this takes.
 func (t *Tensor) Float32() ([]float32, error) {
 	out := make([]float32, t.count)
 	if t.count == 0 {

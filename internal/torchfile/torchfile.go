@@ -34,7 +34,8 @@ import (
 
 // File is an open file.
 type File struct {
-	// Root is the object that was saved, in the types of package pickle. Tensors in it are inert objects; see [AsTensor].
+	// Root is the object that was saved, in the types of package pickle. Tensors in it are inert
+	// objects; see [AsTensor].
 	Root any
 	// Format is "zip", "legacy" or "TorchScript".
 	Format string
@@ -50,7 +51,8 @@ type File struct {
 	runs      bool                       // optimisers and the like, which have code of their own, are given a state
 }
 
-// storage is a tensor's memory in the file; of a legacy file its place is known once the pickle has been read.
+// storage is a tensor's memory in the file; of a legacy file its place is known once the pickle has
+// been read.
 type storage struct {
 	file     *File
 	key      string
@@ -70,8 +72,8 @@ var storageTypes = map[string]safetensors.DType{
 	"ComplexFloatStorage": "C64",
 }
 
-// Is tells from the first bytes of a file, 9 or more, whether it is a zip file or a pickle, and not a safetensors file, whose
-// header, after 8 bytes with its length, begins with a brace.
+// Is tells from the first bytes of a file, 9 or more, whether it is a zip file or a pickle, and not
+// a safetensors file, whose header, after 8 bytes with its length, begins with a brace.
 func Is(head []byte) bool {
 	if strings.HasPrefix(string(head), "PK\x03\x04") {
 		return true
@@ -79,8 +81,9 @@ func Is(head []byte) bool {
 	return len(head) >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && (len(head) < 9 || head[8] != '{')
 }
 
-// Head returns the first 512 bytes of a regular file, or all where it is shorter: what [Is] asks for. A file that is something
-// else than anybody's weights, such as a web page that was saved in their place, is an error that says so.
+// Head returns the first 512 bytes of a regular file, or all where it is shorter: what [Is] asks
+// for. A file that is something else than anybody's weights, such as a web page that was saved in
+// their place, is an error that says so.
 func Head(path string) ([]byte, error) {
 	f, err := files.Open(path)
 	if err != nil {
@@ -98,7 +101,8 @@ func Head(path string) ([]byte, error) {
 	return head[:n], nil
 }
 
-// strange says what a file is that somebody took for weights, and what to do, "" for what may be weights.
+// strange says what a file is that somebody took for weights, and what to do, "" for what may be
+// weights.
 func strange(head []byte) string {
 	text := strings.ToLower(strings.TrimLeft(strings.TrimPrefix(string(head), "\ufeff"), " \t\r\n"))
 	switch begins := func(s string) bool { return strings.HasPrefix(text, s) }; {
@@ -121,7 +125,8 @@ func strange(head []byte) string {
 	return ""
 }
 
-// Open reads the structure of a file, but no tensor yet. Errors name the file, the part and the reason.
+// Open reads the structure of a file, but no tensor yet. Errors name the file, the part and the
+// reason.
 func Open(path string) (*File, error) {
 	if _, err := Head(path); err != nil {
 		return nil, fmt.Errorf("torch file: %w", err)
@@ -146,7 +151,8 @@ func Open(path string) (*File, error) {
 // Close closes the file; its tensors can no longer be read.
 func (f *File) Close() error { return f.closer.Close() }
 
-// Parse is [Open] of bytes that lie elsewhere; name is what errors call them. Nothing needs closing.
+// Parse is [Open] of bytes that lie elsewhere; name is what errors call them. Nothing needs
+// closing.
 func Parse(name string, r io.ReaderAt, size int64) (*File, error) {
 	f, err := open(name, r, size)
 	if err != nil {
@@ -263,8 +269,9 @@ var (
 	quoted      = regexp.MustCompile(`"([^"]*)"`)
 )
 
-// checkCode reads which attributes the classes of a TorchScript archive have for parameters and buffers, and refuses one whose classes make
-// their attributes by code of their own when they are loaded.
+// checkCode reads which attributes the classes of a TorchScript archive have for parameters and
+// buffers, and refuses one whose classes make their attributes by code of their own when they are
+// loaded.
 func (f *File) checkCode(entries map[string]entry) error {
 	left := uint64(maxCode)
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
@@ -304,7 +311,8 @@ func (f *File) checkCode(entries map[string]entry) error {
 	return nil
 }
 
-// decode reads the pickle of an object. found is called with each storage when it first comes up, whose id has so many parts.
+// decode reads the pickle of an object. found is called with each storage when it first comes up,
+// whose id has so many parts.
 func (f *File) decode(r *bufio.Reader, parts int, found func(*storage) error) (any, error) {
 	v, err := pickle.Decode(r, pickle.Rules{Name: f.name, Call: f.call, Fill: f.fill, Persist: func(id any) (any, error) {
 		s, err := f.storage(id, parts)
@@ -331,7 +339,8 @@ var (
 	places = regexp.MustCompile(`^(cpu|mps|(cuda|xpu|npu|hpu|mlu)(:[0-9]{1,3})?)$`) // not meta, which has no numbers
 )
 
-// storage reads a persistent id ("storage", class, key, location, numbers) and, of legacy files, None: it is no view.
+// storage reads a persistent id ("storage", class, key, location, numbers) and, of legacy files,
+// None: it is no view.
 func (f *File) storage(id any, parts int) (*storage, error) {
 	t, ok := id.(pickle.Tuple)
 	if !ok || len(t) != parts || t[0] != "storage" {

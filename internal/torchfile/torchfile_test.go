@@ -113,7 +113,8 @@ func TestTorchScript(t *testing.T) {
 	}
 }
 
-// A checkpoint with a whole scheduler and a whole optimiser inside: both stay inert, the state dict and the rest can be read.
+// A checkpoint with a whole scheduler and a whole optimiser inside: both stay inert, the state dict
+// and the rest can be read.
 func TestDasslCheckpoint(t *testing.T) {
 	for _, format := range []string{"zip", "legacy"} {
 		f := openFile(t, "testdata/dassl-"+format+".pt")
@@ -166,8 +167,8 @@ var written = Entries{
 		{"scalar", dense.New([]float32{0.5})}}},
 	{"epoch", int64(7)}, {"optimizer", nil}, {"val_result", 1.5}, {"target_name", "käse"}}
 
-// What Write writes is read back, here and, where CLIPINSPECTOR_PYTHON names an interpreter, by torch.load with and without
-// weights_only, mapped and not.
+// What Write writes is read back, here and, where CLIPINSPECTOR_PYTHON names an interpreter, by
+// torch.load with and without weights_only, mapped and not.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.pth.tar-7")
 	for range 2 {
@@ -231,7 +232,8 @@ func stateDict(x any) []byte {
 	return b.Bytes()
 }
 
-// zipped is a zip file of entries in turn: name, content, name, ..., and the version that PyTorch wants.
+// zipped is a zip file of entries in turn: name, content, name, ..., and the version that PyTorch
+// wants.
 func zipped(method uint16, entries ...string) []byte {
 	folder, _, _ := strings.Cut(entries[0], "/")
 	return zippedAlone(method, append(entries, folder+"/version", "3\n")...)
@@ -263,7 +265,8 @@ func read(name string) []byte {
 	return b
 }
 
-// What trainers keep beside the weights is read, or passed over, in every protocol: PyTorch writes it here.
+// What trainers keep beside the weights is read, or passed over, in every protocol: PyTorch writes
+// it here.
 func TestWhatTrainersKeep(t *testing.T) {
 	python := os.Getenv("CLIPINSPECTOR_PYTHON")
 	if python == "" {

@@ -18,15 +18,17 @@ import (
 // An Entry is a key and a value of a dict to be written.
 type Entry struct {
 	Key string
-	// Value is what package pickle writes, a float32 *tensor.Dense (a CPU tensor), or Entries (an OrderedDict).
+	// Value is what package pickle writes, a float32 *tensor.Dense (a CPU tensor), or Entries (an
+	// OrderedDict).
 	Value any
 }
 
 // Entries are a dict in its order.
 type Entries []Entry
 
-// Write writes a dict as torch.save does, in the zip format, so that torch.load reads it, weights_only or not. The file appears
-// whole or not at all, and the same values give the same bytes.
+// Write writes a dict as torch.save does, in the zip format, so that torch.load reads it,
+// weights_only or not. The file appears whole or not at all, and the same values give the same
+// bytes.
 func Write(path string, dict Entries) error {
 	var tensors []*tensor.Dense
 	root := &pickle.Dict{}
@@ -62,7 +64,8 @@ func orderedDict() *pickle.Object {
 	return &pickle.Object{Class: pickle.Global{Module: "collections", Name: "OrderedDict"}, Args: pickle.Tuple{}}
 }
 
-// value replaces tensors by what rebuilds them, and notes them in the order of their storages' keys.
+// value replaces tensors by what rebuilds them, and notes them in the order of their storages'
+// keys.
 func value(v any, tensors *[]*tensor.Dense) (any, error) {
 	switch v := v.(type) {
 	case Entries:
@@ -96,7 +99,8 @@ func value(v any, tensors *[]*tensor.Dense) (any, error) {
 	return v, nil
 }
 
-// archive is a zip file under way. PyTorch wants every entry's bytes at a multiple of 64, so that they can be mapped.
+// archive is a zip file under way. PyTorch wants every entry's bytes at a multiple of 64, so that
+// they can be mapped.
 type archive struct {
 	w   io.Writer
 	n   int // bytes written

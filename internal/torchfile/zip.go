@@ -14,12 +14,14 @@ import (
 	"strings"
 )
 
-// The part of the zip format that torch.save uses: entries one after the other from the first byte on, the directory behind
-// them, its end as the last bytes of the file. Everything that could be read in two ways is refused: bytes that belong to no entry,
-// headers that contradict the directory, names that differ in case alone (PyTorch does not look at case), compressed entries.
+// The part of the zip format that torch.save uses: entries one after the other from the first byte
+// on, the directory behind them, its end as the last bytes of the file. Everything that could be
+// read in two ways is refused: bytes that belong to no entry, headers that contradict the
+// directory, names that differ in case alone (PyTorch does not look at case), compressed entries.
 // PyTorch does not check the sums of entries; here they must be right.
 //
-// Package archive/zip would take 300 bytes of memory for each 46 of a hostile directory, and reads what it can.
+// Package archive/zip would take 300 bytes of memory for each 46 of a hostile directory, and reads
+// what it can.
 const (
 	maxDirectory = 4 << 20 // bytes; that of ViT-L/14 has 100 KB
 	maxEntryName = 1024
@@ -49,7 +51,8 @@ const (
 	utf8Name = 1 << 11
 )
 
-// readDirectory reads the directory of a zip file, checks that its entries tile the file, and returns them by name.
+// readDirectory reads the directory of a zip file, checks that its entries tile the file, and
+// returns them by name.
 func readDirectory(r io.ReaderAt, size int64) (map[string]entry, error) {
 	entries, dirAt, err := directory(r, size)
 	if err == nil {
@@ -156,7 +159,8 @@ func directory(r io.ReaderAt, size int64) ([]entry, uint64, error) {
 	return entries, dirAt, nil
 }
 
-// tile finds the bytes of the entries and checks that nothing lies before, between and behind them, up to the directory.
+// tile finds the bytes of the entries and checks that nothing lies before, between and behind them,
+// up to the directory.
 func tile(r io.ReaderAt, entries []entry, dirAt uint64) error {
 	order := make([]*entry, len(entries))
 	for i := range entries {

@@ -143,18 +143,20 @@ type Case struct {
 	Explained          []Explained
 }
 
-// Explained is a second look at the suspect of a detection on the model: which kind of trigger it answers to.
+// Explained is a second look at the suspect of a detection on the model: which kind of trigger it
+// answers to.
 type Explained struct {
 	store.ExplanationRow
 	Detection store.DetectionRow
 
-	// Says is that in words, Unit what the size counts, Trigger the recovered one, amplified, and Before and After show what it does to a test picture; empty where
-	// they are not at hand.
+	// Says is that in words, Unit what the size counts, Trigger the recovered one, amplified, and
+	// Before and After show what it does to a test picture; empty where they are not at hand.
 	Says, Unit             string
 	Trigger, Before, After image.Image
 }
 
-// Recovered is the trigger that a detector recovered for a backdoored model's target class, or for the suspect of a clean one.
+// Recovered is the trigger that a detector recovered for a backdoored model's target class, or for
+// the suspect of a clean one.
 type Recovered struct {
 	Detector string
 	Class    int
@@ -171,9 +173,10 @@ func (c Case) Name() string {
 	return fmt.Sprintf("%s, %s, seed %d", m.Attack, m.Dataset, m.Seed)
 }
 
-// Cases chooses the models to show. Without names they are, per attack, one that the first detector judged rightly and one
-// that it judged wrongly, each the one with the median index among its like. A name is a model's key or the beginning of
-// one, or DATASET/ATTACK, or DATASET/ATTACK/SEED; one that fits no finished model is an error.
+// Cases chooses the models to show. Without names they are, per attack, one that the first detector
+// judged rightly and one that it judged wrongly, each the one with the median index among its like.
+// A name is a model's key or the beginning of one, or DATASET/ATTACK, or DATASET/ATTACK/SEED; one
+// that fits no finished model is an error.
 func (d *Data) Cases(names []string) ([]Case, error) {
 	var out []Case
 	detectors := d.detectors()

@@ -21,8 +21,8 @@ type Omitted struct{ Name, Reason string }
 // mostDatasets is how many datasets a figure has side by side.
 const mostDatasets = 100
 
-// Figures lays out all figures that apply to a suite, and says which do not. cases are the models to show class by class and,
-// where they have pictures, in the gallery.
+// Figures lays out all figures that apply to a suite, and says which do not. cases are the models
+// to show class by class and, where they have pictures, in the gallery.
 func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 	add := func(name string, f *Figure, reason string) {
 		if f == nil {
@@ -88,7 +88,8 @@ func interval(v stats.Num, i stats.Interval) string {
 	return fmt.Sprintf("%.3f [%.3f, %.3f]", float64(v), float64(i[0]), float64(i[1]))
 }
 
-// ROC draws the curves of all detectors together, and each alone with its band; nil and the reason where there are none.
+// ROC draws the curves of all detectors together, and each alone with its band; nil and the reason
+// where there are none.
 func ROC(d *Data) (*Figure, string) {
 	var keys []key
 	together := panel("all detectors", "false-positive rate", "true-positive rate")
@@ -303,7 +304,8 @@ func (dashGlyph) DrawGlyph(c *draw.Canvas, s draw.GlyphStyle, at vg.Point) {
 	c.StrokeLine2(draw.LineStyle{Color: s.Color, Width: vg.Points(1.6)}, at.X-1.6*s.Radius, at.Y, at.X+1.6*s.Radius, at.Y)
 }
 
-// Indices draws the anomaly index of every class of the chosen models; nil and the reason where there are none.
+// Indices draws the anomaly index of every class of the chosen models; nil and the reason where
+// there are none.
 func Indices(d *Data, cases []Case) (*Figure, string) {
 	if len(cases) == 0 {
 		return nil, "no model is finished"
@@ -401,7 +403,8 @@ func Indices(d *Data, cases []Case) (*Figure, string) {
 		keys, plots, columns, width, 2.15*vg.Inch+named), ""
 }
 
-// Losses draws loss against success rate of every class of every model; nil and the reason where no class has both.
+// Losses draws loss against success rate of every class of every model; nil and the reason where no
+// class has both.
 func Losses(d *Data) (*Figure, string) {
 	others := series{colour: rgb(0x88, 0x88, 0x88), glyph: draw.RingGlyph{}}
 	cleans := series{colour: rgb(0x1b, 0x7a, 0xb0), glyph: draw.PlusGlyph{}}

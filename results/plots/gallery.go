@@ -10,8 +10,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// gallery shows, for the backdoored cases, a picture without and with the trigger, the trigger, and what the detectors
-// recovered for the target class.
+// gallery shows, for the backdoored cases, a picture without and with the trigger, the trigger, and
+// what the detectors recovered for the target class.
 func gallery(cases []Case) (*Figure, string) {
 	var rows []Case
 	heads := []string{"test picture", "with the trigger", "true trigger"}
@@ -101,7 +101,8 @@ func hang(c draw.Canvas, at vg.Point, side vg.Length, img image.Image, under str
 	c.FillText(small, vg.Point{X: at.X + side/2, Y: at.Y - side - 2}, shortened(small, side, under))
 }
 
-// Explanation is what a picture shows of the trigger that a class answers to: it alone, and images without and with it.
+// Explanation is what a picture shows of the trigger that a class answers to: it alone, and images
+// without and with it.
 type Explanation struct {
 	Title, Caption string
 	Trigger        image.Image

@@ -12,8 +12,8 @@ import (
 // point is a value with its interval; lo and hi are NaN where there is none.
 type point struct{ x, y, lo, hi float64 }
 
-// curve draws points in a series' look, moved by a distance on the paper so that intervals of neighbours do not hide each
-// other. Points whose y is not finite are left out and break the line.
+// curve draws points in a series' look, moved by a distance on the paper so that intervals of
+// neighbours do not hide each other. Points whose y is not finite are left out and break the line.
 type curve struct {
 	series
 	points []point
@@ -120,7 +120,8 @@ func (h levelled) Plot(c draw.Canvas, p *plot.Plot) {
 	c.StrokeLine2(l, tx(h.lo), y, tx(h.hi), y)
 }
 
-// bars draws one value and interval at each whole number of the horizontal axis: the i-th of n series side by side.
+// bars draws one value and interval at each whole number of the horizontal axis: the i-th of n
+// series side by side.
 type bars struct {
 	series
 	points []point // x is the group's number
@@ -176,8 +177,8 @@ func (b band) Thumbnail(c *draw.Canvas) {
 	c.FillPolygon(b.colour, []vg.Point{c.Min, {X: c.Max.X, Y: c.Min.Y}, c.Max, {X: c.Min.X, Y: c.Max.Y}})
 }
 
-// rule is a thin line across the panel at a value, of the vertical axis or, when upright, of the horizontal one; from corner to
-// corner when diagonal.
+// rule is a thin line across the panel at a value, of the vertical axis or, when upright, of the
+// horizontal one; from corner to corner when diagonal.
 type rule struct {
 	at                float64
 	upright, diagonal bool
@@ -231,7 +232,8 @@ func (n note) Plot(c draw.Canvas, _ *plot.Plot) {
 	c.FillText(s, vg.Point{X: c.X(n.x), Y: c.Y(n.y)}, n.text)
 }
 
-// tag is a small text beside a place in the data, at a distance to its right, or to its left where there is no room.
+// tag is a small text beside a place in the data, at a distance to its right, or to its left where
+// there is no room.
 type tag struct {
 	x, y  float64
 	aside vg.Length

@@ -70,8 +70,8 @@ func drawn(t *testing.T, sets, classes int, set, class func(i int) string) []*Fi
 	return figures
 }
 
-// Pictures end, and are of a size that can be looked at, for names of any length and script and for any number of classes
-// and sets; SVG is XML and its text is text.
+// Pictures end, and are of a size that can be looked at, for names of any length and script and for
+// any number of classes and sets; SVG is XML and its text is text.
 func TestPicturesOfAnything(t *testing.T) {
 	plain := func(i int) string { return fmt.Sprint("set ", i) }
 	long := func(i int) string { return fmt.Sprintf("folder:%s%d", strings.Repeat("x", 150), i) }

@@ -14,8 +14,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// Every series differs from the others by lightness, dashes, glyph and hatching, so that a picture reads the same on a black
-// and white printer; the colours are an extra.
+// Every series differs from the others by lightness, dashes, glyph and hatching, so that a picture
+// reads the same on a black and white printer; the colours are an extra.
 
 var (
 	ink   = color.Gray{Y: 30}

@@ -12,7 +12,8 @@ import (
 	"clipinspector/results/stats"
 )
 
-// sweep draws the figures of the detectors, and where it is a setting of models theirs, against a setting.
+// sweep draws the figures of the detectors, and where it is a setting of models theirs, against a
+// setting.
 func sweep(w *stats.Sweep) (*Figure, string) {
 	if len(w.Detectors) == 0 && len(w.Attacks) == 0 {
 		return nil, "no cell is finished"
@@ -78,7 +79,8 @@ func sweep(w *stats.Sweep) (*Figure, string) {
 	return panels(&Figure{Title: "Sweep of " + w.Path, Caption: caption}, keys, plots, 2, 3.6*vg.Inch, 2.3*vg.Inch), ""
 }
 
-// axis is the horizontal axis of a sweep: numbers on a linear or logarithmic scale, or names side by side.
+// axis is the horizontal axis of a sweep: numbers on a linear or logarithmic scale, or names side
+// by side.
 type axis struct {
 	at      []float64
 	labels  []string

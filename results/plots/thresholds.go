@@ -77,8 +77,9 @@ func thresholds(d *Data) (*Figure, string) {
 // fewestClean is how many clean models it takes for their p-values to say anything together.
 const fewestClean = 5
 
-// pValues draws the p-values that clean models' indices stand for against what calibrated ones would be: on the diagonal as many
-// clean models are below a level as the level says, under it more.
+// pValues draws the p-values that clean models' indices stand for against what calibrated ones
+// would be: on the diagonal as many clean models are below a level as the level says, under it
+// more.
 func pValues(d *Data) (*Figure, string) {
 	var plots []*plot.Plot
 	for _, name := range d.detectors() {

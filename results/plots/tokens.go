@@ -9,8 +9,8 @@ import (
 // fonts names what pictures and pages are lettered in, as CSS does.
 const fonts = "'Liberation Sans',Arial,Helvetica,sans-serif"
 
-// Tokens are the colours and fonts of the figures as custom properties of CSS, so that pages look like them: --ink, --faint, --pale, --fonts,
-// and of the i-th series --line-I and --fill-I.
+// Tokens are the colours and fonts of the figures as custom properties of CSS, so that pages look
+// like them: --ink, --faint, --pale, --fonts, and of the i-th series --line-I and --fill-I.
 func Tokens() string {
 	var b strings.Builder
 	b.WriteString(":root{")

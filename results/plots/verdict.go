@@ -28,7 +28,8 @@ const mostNames = 40
 // lowestShown is where bars end that would flatten the others.
 const lowestShown = -10
 
-// Figure lays the picture out: the index of every class as bars, the suspect's hatched, the threshold, and the recovered trigger.
+// Figure lays the picture out: the index of every class as bars, the suspect's hatched, the
+// threshold, and the recovered trigger.
 func (v Verdict) Figure() *Figure {
 	p := panel("", "", "anomaly index")
 	plain, marked := series{colour: rgb(0x70, 0x70, 0x70), fill: rgb(0xd7, 0xd7, 0xd7)}, look(1)

@@ -69,8 +69,9 @@ func aurocInterval(scores []float64, labels []bool, clusters []string, resamples
 	return resampled(newRanking(scores, labels, clusters, names), nil, k, resamples, seed)
 }
 
-// resampled returns the 95 % interval of an AUROC, or of that less another's, over bootstrap resamples of whole clusters, of which there
-// are k. Resamples without models of either kind are skipped and drawn again. A resample takes time in proportion to the models.
+// resampled returns the 95 % interval of an AUROC, or of that less another's, over bootstrap
+// resamples of whole clusters, of which there are k. Resamples without models of either kind are
+// skipped and drawn again. A resample takes time in proportion to the models.
 func resampled(of, less ranking, k, resamples int, seed uint64) (lo, hi float64, skipped int) {
 	src := rand.NewPCG(seed, 0)
 	count := make([]float64, k)
@@ -102,8 +103,9 @@ func resampled(of, less ranking, k, resamples int, seed uint64) (lo, hi float64,
 // A ranking has models in ascending order of their scores.
 type ranking []ranked
 
-// ranked is a model of a cluster. Of a positive, half is what of its 2 points for each negative below it counts here: a positive that ties
-// with negatives stands before them with one point and after them with the other.
+// ranked is a model of a cluster. Of a positive, half is what of its 2 points for each negative
+// below it counts here: a positive that ties with negatives stands before them with one point and
+// after them with the other.
 type ranked struct {
 	cluster        int32
 	negative, half float32
@@ -135,8 +137,8 @@ func newRanking(scores []float64, labels []bool, clusters, names []string) ranki
 	return out
 }
 
-// wins counts, with each cluster as often as count says, 2*wins + ties of the positives over the negatives, and how many there are of
-// both. All are whole numbers, exact in float64.
+// wins counts, with each cluster as often as count says, 2*wins + ties of the positives over the
+// negatives, and how many there are of both. All are whole numbers, exact in float64.
 func (r ranking) wins(count []float64) (twice, positives, negatives float64) {
 	for _, x := range r { // without branches, which nobody can predict
 		c := count[x.cluster]

@@ -10,7 +10,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// Comparison is how the verdicts on the same models differ between two suites, or between two values of a setting.
+// Comparison is how the verdicts on the same models differ between two suites, or between two
+// values of a setting.
 type Comparison struct {
 	A         string           `json:"a"`
 	B         string           `json:"b"`
@@ -27,7 +28,8 @@ type Difference struct {
 	Values [2][]string `json:"values"`
 }
 
-// PairedFigures compare one detector's verdicts, or two detectors'. What is a pair comes first from A, then from B.
+// PairedFigures compare one detector's verdicts, or two detectors'. What is a pair comes first from
+// A, then from B.
 type PairedFigures struct {
 	Detector   string   `json:"detector"`
 	Pairs      int      `json:"pairs"`       // models that both judged
@@ -71,8 +73,9 @@ type judged struct {
 	pair   string            // equal for the two of a pair
 }
 
-// Compare compares two suites. Verdicts make a pair that are about the same dataset, attack, learner, seed and detector and, where a side has several
-// of those, the same values of the settings that tell them apart there. It fails where there is no pair.
+// Compare compares two suites. Verdicts make a pair that are about the same dataset, attack,
+// learner, seed and detector and, where a side has several of those, the same values of the
+// settings that tell them apart there. It fails where there is no pair.
 func Compare(a, b *Rows, nameA, nameB string) (*Comparison, error) {
 	c := &Comparison{A: nameA, B: nameB}
 	c.measure(a.judged(), b.judged(), "")
@@ -82,9 +85,10 @@ func Compare(a, b *Rows, nameA, nameB string) (*Comparison, error) {
 	return c, nil
 }
 
-// CompareBy compares the verdicts at each value of a setting with those at the first one, all else being equal. With values given it compares those
-// alone, and with one value given all others with it. by is "learner", "seed", "detector" or the dotted path of a setting, as Summarise takes it; of "detector" the short name of a
-// setting will do.
+// CompareBy compares the verdicts at each value of a setting with those at the first one, all else
+// being equal. With values given it compares those alone, and with one value given all others with
+// it. by is "learner", "seed", "detector" or the dotted path of a setting, as Summarise takes it;
+// of "detector" the short name of a setting will do.
 func (r *Rows) CompareBy(by string, values ...string) ([]*Comparison, error) {
 	name, names, sides, err := r.sides(by)
 	if err != nil {
@@ -124,7 +128,8 @@ func (r *Rows) ValuesOf(by string) ([]string, error) {
 	return names, err
 }
 
-// sides lists the verdicts at each value of a setting, and its values in order. name is the setting's full path.
+// sides lists the verdicts at each value of a setting, and its values in order. name is the
+// setting's full path.
 func (r *Rows) sides(by string) (name string, values []string, sides map[string][]judged, err error) {
 	if by == "dataset" || by == "attack" || by == "model.dataset" || by == "model.attack" {
 		return "", nil, nil, fmt.Errorf("compare by %q: its values are other models with another truth; name learner, seed, detector or a setting", by)
@@ -201,7 +206,8 @@ func (j judged) group(by string) string {
 	return ValueText(parts)
 }
 
-// pairUp gives the verdicts of both sides what tells pairs apart: their group and the settings that vary within a group of one side.
+// pairUp gives the verdicts of both sides what tells pairs apart: their group and the settings that
+// vary within a group of one side.
 func pairUp(sides [2][]judged, by string) {
 	vary := map[string]bool{}
 	for _, side := range sides {

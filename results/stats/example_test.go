@@ -6,7 +6,8 @@ import (
 	"clipinspector/results/stats"
 )
 
-// The anomaly indices of two backdoored and two clean models: one pair of four is in the wrong order.
+// The anomaly indices of two backdoored and two clean models: one pair of four is in the wrong
+// order.
 func ExampleAUROC() {
 	index := []float64{3.1, 0.9, 1.2, 0.4}
 	backdoored := []bool{true, true, false, false}

@@ -2,7 +2,8 @@ package stats
 
 import "clipinspector/results/store"
 
-// ExplanationFigures say what the suspects of one attack's models with one verdict were said to answer to.
+// ExplanationFigures say what the suspects of one attack's models with one verdict were said to
+// answer to.
 type ExplanationFigures struct {
 	Attack        string      `json:"attack"`
 	Verdict       string      `json:"verdict"` // "flagged"; "missed" or, of clean models, "not flagged"

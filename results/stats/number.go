@@ -22,8 +22,8 @@ func (n Num) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(n))
 }
 
-// UnmarshalJSON implements json.Unmarshaler; null is NaN. The strings "+Inf" and "-Inf", which [store.Store.Export] writes, are
-// infinities.
+// UnmarshalJSON implements json.Unmarshaler; null is NaN. The strings "+Inf" and "-Inf", which
+// [store.Store.Export] writes, are infinities.
 func (n *Num) UnmarshalJSON(raw []byte) error {
 	switch string(raw) {
 	case `"+Inf"`:

@@ -23,7 +23,8 @@ func TestMcNemarIsTheExactBinomialTest(t *testing.T) {
 	}
 }
 
-// Beside scores that say nothing, whose AUROC is 0.5 in every resample, the paired difference is the plain interval moved by a half.
+// Beside scores that say nothing, whose AUROC is 0.5 in every resample, the paired difference is
+// the plain interval moved by a half.
 func TestAUROCDifferenceDrawsAsAUROCIntervalDoes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var b []float64
@@ -88,7 +89,8 @@ func TestComparisonsAgreeWithTheTables(t *testing.T) {
 	if right != [2]int{f.OnlyA, f.OnlyB} {
 		t.Errorf("%v changed models are right, want %d and %d", right, f.OnlyA, f.OnlyB)
 	}
-	// A setting of the models: other models, so none is the same file; the model that failed has no partner.
+	// A setting of the models: other models, so none is the same file; the model that failed has no
+	// partner.
 	by, err = rows.CompareBy("model.shots")
 	if err != nil {
 		t.Fatal(err)

@@ -7,9 +7,10 @@ import (
 	"clipinspector/results/store"
 )
 
-// pooledSettings are the settings that a row of a table pools though they might be told apart: path, as Summarise takes it, and
-// values, ascending. Among cells of one dataset that is every setting with several values. Among those of several it is not what
-// comes with a dataset: its own facts, and the pictures that its pools leave out.
+// pooledSettings are the settings that a row of a table pools though they might be told apart:
+// path, as Summarise takes it, and values, ascending. Among cells of one dataset that is every
+// setting with several values. Among those of several it is not what comes with a dataset: its own
+// facts, and the pictures that its pools leave out.
 func pooledSettings(cells []variant, dataset func(i int) string) Object[[]any] {
 	within, across := make([]variant, len(cells)), cells
 	for i, c := range cells {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Indices that are standard normal have uniform p-values: sorted, they lie on the diagonal. k = 2 is 2.3 %, an undefined index 1.
+// Indices that are standard normal have uniform p-values: sorted, they lie on the diagonal. k = 2
+// is 2.3 %, an undefined index 1.
 func TestPValuesOfCalibratedIndicesAreUniform(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	index := make([]float64, 20000)

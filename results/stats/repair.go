@@ -26,7 +26,8 @@ type ArmFigures struct {
 
 type repaired = followed[store.RepairCell, store.RepairResult]
 
-// addRepairs adds a row for every attack and verdict, and where there is more than one attack rows over all of them.
+// addRepairs adds a row for every attack and verdict, and where there is more than one attack rows
+// over all of them.
 func (sum *Summary) addRepairs(repairs []store.RepairRow, detections []store.DetectionRow, models map[string]store.ModelRow) {
 	rows := follow(sum, "repair", &sum.RepairTally, repairs,
 		func(c store.RepairCell) string { return c.DetectionKey }, detections, models)

@@ -58,8 +58,8 @@ type DetectorFigures struct {
 	ByAttack   Object[Figures] `json:"by_attack"`
 	FiringOnly Figures         `json:"firing_only"` // clean models and firing backdoors
 
-	// Pools are the settings of the detector and its pool with several values in this row: path and values. Those of models stand
-	// in Summary.Pools.
+	// Pools are the settings of the detector and its pool with several values in this row: path and
+	// values. Those of models stand in Summary.Pools.
 	Pools  Object[[]any] `json:"pools,omitempty"`
 	Matrix []MatrixCell  `json:"-"` // by dataset, then attack, in plan order
 }

@@ -23,8 +23,8 @@ func TestFiguresByHand(t *testing.T) {
 		t.Fatalf("%+v %+v", sum.Models, sum.Detections)
 	}
 	ci := sum.Detectors[slices.IndexFunc(sum.Detectors, func(d DetectorFigures) bool { return d.Name == "ci" })]
-	// 16 models, 10 of them backdoored; one is missed and ranks lowest. Of one of the six clean ones it cannot tell, which is wrong
-	// and ranks highest: the other nine are above five of six.
+	// 16 models, 10 of them backdoored; one is missed and ranks lowest. Of one of the six clean
+	// ones it cannot tell, which is wrong and ranks highest: the other nine are above five of six.
 	if ci.Models != 16 || ci.Correct != 14 || ci.Unsure != 1 || ci.Backdoored != 10 || ci.AUROC != 0.75 || ci.TPR != 0.9 || ci.FPR != 0 {
 		t.Errorf("ci: %+v", ci.Figures)
 	}
@@ -97,8 +97,9 @@ func TestGroupsOrderNumbersBySize(t *testing.T) {
 	}
 }
 
-// Settings that differ within a row are named with their values, whether one dataset has several of them or each its own; what
-// comes with a dataset and its pools is none, nor are seeds, nor a setting that rows are grouped by.
+// Settings that differ within a row are named with their values, whether one dataset has several of
+// them or each its own; what comes with a dataset and its pools is none, nor are seeds, nor a
+// setting that rows are grouped by.
 func TestPooledSettingsAreNamed(t *testing.T) {
 	type cell struct {
 		dataset, learner    string

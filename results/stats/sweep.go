@@ -18,8 +18,8 @@ type Sweep struct {
 	Attacks   Object[[]AttackFigures] // attack -> one for each value; empty for a setting of detections
 }
 
-// Swept names the settings that vary among models of the same dataset, attack and seed, and those that vary among
-// detections by the same detector on the same model, as Summarise takes them.
+// Swept names the settings that vary among models of the same dataset, attack and seed, and those
+// that vary among detections by the same detector on the same model, as Summarise takes them.
 func (r *Rows) Swept() (ofModels, ofDetections []string) {
 	var models, detections []variant
 	for _, m := range r.Models {

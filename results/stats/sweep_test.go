@@ -44,8 +44,9 @@ func TestSweepsAreTheTablesGroups(t *testing.T) {
 	}
 }
 
-// A detector's setting sweeps no model; a baseline with one variant counts at each value; an attack's setting shows that
-// attack and the clean models; what follows from a name is no sweep of its own.
+// A detector's setting sweeps no model; a baseline with one variant counts at each value; an
+// attack's setting shows that attack and the clean models; what follows from a name is no sweep of
+// its own.
 func TestWhatCountsAtAValue(t *testing.T) {
 	s, err := store.Open(filepath.Join(t.TempDir(), "s.sqlite"))
 	if err != nil {

@@ -237,8 +237,8 @@ func (d *declaration[C, R]) describe(c *C) string {
 	return strings.Join(out, ", ")
 }
 
-// farthest is how far ahead a lease may end. One that ends later was given by a clock that has been set back since, and nobody
-// renews it.
+// farthest is how far ahead a lease may end. One that ends later was given by a clock that has been
+// set back since, and nobody renews it.
 func farthest(ttl time.Duration) time.Duration { return max(10*ttl, 5*time.Minute) }
 
 // lease gives the worker the first cell of the suite, in plan order, that is pending, that nobody

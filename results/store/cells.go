@@ -8,8 +8,8 @@ import (
 // Kind says which kind of cells is meant.
 type Kind string
 
-// The kinds of cells: a model, a clean reference that detectors hold models against, a detector's look at a model, a second
-// look at what that suspects, and a repair with what was recovered.
+// The kinds of cells: a model, a clean reference that detectors hold models against, a detector's
+// look at a model, a second look at what that suspects, and a repair with what was recovered.
 const (
 	KindModel     Kind = "model"
 	KindReference Kind = "reference"
@@ -33,7 +33,8 @@ const (
 // firing.
 const FiringASR = 0.9
 
-// PartialSetting is the setting of a shard or a merged suite that says what is missing; absent when it is whole.
+// PartialSetting is the setting of a shard or a merged suite that says what is missing; absent when
+// it is whole.
 const PartialSetting = "partial"
 
 // Suite is one planned set of cells under a name.
@@ -71,7 +72,8 @@ type ModelResult struct {
 	SSIM       float64 // of triggered images
 	Path       string  // where the model lies
 	Hash       string  // SHA-256 of the model file
-	// TriggerHash is the SHA-256 of the trigger's file; empty where there is no trigger, or none was written down.
+	// TriggerHash is the SHA-256 of the trigger's file; empty where there is no trigger, or none
+	// was written down.
 	TriggerHash string
 	Seconds     float64
 	Versions    map[string]string
@@ -115,7 +117,8 @@ type ReferenceResult struct {
 // NoClass stands for the model as a whole where a detector looks at no classes.
 const NoClass = -1
 
-// ClassScore is what a detector found for one class, or for the model as a whole. Classes that it did not invert have none.
+// ClassScore is what a detector found for one class, or for the model as a whole. Classes that it
+// did not invert have none.
 type ClassScore struct {
 	Class   int     // or NoClass
 	Loss    float64 // reconstruction loss on the measuring images
@@ -149,14 +152,15 @@ type ExplanationCell struct {
 	Order        int            // place in the suite's plan
 }
 
-// FamilyEvidence is what speaks for one kind of trigger; see [clipinspector/inspector.FamilyFinding].
+// FamilyEvidence is what speaks for one kind of trigger; see
+// [clipinspector/inspector.FamilyFinding].
 type FamilyEvidence struct {
 	Kind            string
 	Lift, Gain, ASR float64
 }
 
-// ExplanationResult says which kind of trigger a class answers to; see [clipinspector/inspector.Explanation]. Rates lie in [0,1]; NaN
-// says that a figure does not exist.
+// ExplanationResult says which kind of trigger a class answers to; see
+// [clipinspector/inspector.Explanation]. Rates lie in [0,1]; NaN says that a figure does not exist.
 type ExplanationResult struct {
 	Class       int    // the one that was looked at
 	Said        string // which kind explains it, "none" for none
@@ -187,8 +191,8 @@ type RepairCell struct {
 	Order        int            // place in the suite's plan
 }
 
-// Arm is one model that a repair compares: the delivered one, or what came of it. Rates lie in [0,1]; NaN says that a figure
-// does not exist.
+// Arm is one model that a repair compares: the delivered one, or what came of it. Rates lie in
+// [0,1]; NaN says that a figure does not exist.
 type Arm struct {
 	Name         string
 	ACC          float64 // accuracy on clean test images
@@ -197,8 +201,9 @@ type Arm struct {
 	ASRRecovered float64 // success of the suspect's recovered trigger on test images of classes other than the suspect
 }
 
-// The arms of a repair. Repaired and control take the same steps from the delivered model, retuned takes them from fresh
-// prompts on clean images; unlabelled is repaired on as many pool images as zero-shot CLIP labels them.
+// The arms of a repair. Repaired and control take the same steps from the delivered model, retuned
+// takes them from fresh prompts on clean images; unlabelled is repaired on as many pool images as
+// zero-shot CLIP labels them.
 const (
 	ArmDelivered  = "delivered"
 	ArmRepaired   = "repaired"
@@ -390,7 +395,8 @@ type Counts struct {
 	Seconds                                             float64
 }
 
-// Left is how long the pending cells would take one after the other, as the finished ones took; 0 where none is finished.
+// Left is how long the pending cells would take one after the other, as the finished ones took; 0
+// where none is finished.
 func (c Counts) Left() time.Duration {
 	return time.Duration(c.Seconds / float64(max(1, c.Finished)) * float64(c.Pending-c.Blocked) * float64(time.Second))
 }

@@ -18,14 +18,17 @@ import (
 // sealed is the schema version from which every cell and suite has a digest.
 const sealed = 3
 
-// volatile are the columns that change while a cell is worked on, and of which no table tells a number.
+// volatile are the columns that change while a cell is worked on, and of which no table tells a
+// number.
 var volatile = []string{"state", "worker", "lease_until", "attempts", "failures", "message"}
 
-// suiteKind is what a digest calls a suite. Its digest covers the row and which cells the suite has, in which order.
+// suiteKind is what a digest calls a suite. Its digest covers the row and which cells the suite
+// has, in which order.
 const suiteKind = "suite"
 
-// A digest is the SHA-256 of a row's values and types, and of the rows that are parts of it. SQLite notices a damaged page by its structure
-// alone: a flipped bit in a number passes. Digests are for accidents, not for a forger, who can compute them as well.
+// A digest is the SHA-256 of a row's values and types, and of the rows that are parts of it. SQLite
+// notices a damaged page by its structure alone: a flipped bit in a number passes. Digests are for
+// accidents, not for a forger, who can compute them as well.
 type digest struct{ hash.Hash }
 
 func newDigest() digest { return digest{sha256.New()} }
@@ -60,7 +63,8 @@ func (d digest) add(columns []string, values []any) {
 
 func (d digest) String() string { return hex.EncodeToString(d.Sum(nil)) }
 
-// digests computes the digests of the cells of a kind, or of the suites, by key; of all where keys is nil.
+// digests computes the digests of the cells of a kind, or of the suites, by key; of all where keys
+// is nil.
 func digests(q queryer, f *family, keys []string) (map[string]digest, error) {
 	out := map[string]digest{}
 	// One of the conditions for all and for some: SQLite uses no index for what may be either.
@@ -141,8 +145,8 @@ func eachRow(q queryer, query string, args []any, row func(columns []string, val
 	return rows.Err()
 }
 
-// seal writes the digests of cells of the kind f, or with nil of suites; of all where keys is nil. It follows every change of what a
-// digest covers, in the same transaction.
+// seal writes the digests of cells of the kind f, or with nil of suites; of all where keys is nil.
+// It follows every change of what a digest covers, in the same transaction.
 func seal(q writer, f *family, keys []string) error {
 	kind := string(suiteKind)
 	if f != nil {
@@ -170,7 +174,8 @@ func sealAll(tx *sql.Tx) error {
 	return nil
 }
 
-// verify holds every row against its digest, and what a stranger's store could name against what a store of ours names.
+// verify holds every row against its digest, and what a stranger's store could name against what a
+// store of ours names.
 func verify(q queryer) error {
 	for _, f := range append([]*family{nil}, kinds...) {
 		kind := suiteKind
@@ -215,7 +220,8 @@ func verify(q queryer) error {
 	return verifyNames(q)
 }
 
-// verifyNames refuses names that would lead a program out of its folder or a terminal out of its text.
+// verifyNames refuses names that would lead a program out of its folder or a terminal out of its
+// text.
 func verifyNames(q queryer) error {
 	err := eachRow(q, `SELECT name FROM suite`, nil, func(_ []string, v []any) error {
 		name, _ := v[0].(string)
@@ -247,8 +253,8 @@ func verifyNames(q queryer) error {
 	return err
 }
 
-// checkSuiteName refuses what cannot be the name of a suite, which is that of a folder and stands in tables: it is one element of a path
-// and printable.
+// checkSuiteName refuses what cannot be the name of a suite, which is that of a folder and stands
+// in tables: it is one element of a path and printable.
 func checkSuiteName(name string) error {
 	if name == "" || !filepath.IsLocal(name) || filepath.Base(name) != name || strings.ContainsAny(name, `/\`) || !isPrintable(name) {
 		return fmt.Errorf("suite %.80q: no name of a suite: it must be one printable word of a path, without slashes", name)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A stranger can compute digests as well: names and paths that lead out of the folder, or are no text, are refused all the same. Without
-// the digests every change of a row is damage.
+// A stranger can compute digests as well: names and paths that lead out of the folder, or are no
+// text, are refused all the same. Without the digests every change of a row is damage.
 func TestAStrangersStoreIsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ change, reason string }{
 		"suite":    {`UPDATE suite SET name='../../x'`, "no name of a suite"},

@@ -10,7 +10,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// A suite of one model is planned, leased by a worker and finished; who opens the file afterwards reads the result.
+// A suite of one model is planned, leased by a worker and finished; who opens the file afterwards
+// reads the result.
 func Example() {
 	if err := example(); err != nil {
 		fmt.Println(err)

@@ -7,12 +7,11 @@ import (
 	"math"
 )
 
-// Export writes the suite's cells as JSON lines: models, references, detections, explanations, repairs, each
-// by (Order, Key), with settings, measured figures, verdicts and class scores.
-// Durations, times, workers, paths, versions and error messages are left out,
-// so that the same settings and seeds give the same bytes however the run was
-// cut into workers, threads and resumptions. NaN is null, infinities are the
-// strings "+Inf" and "-Inf".
+// Export writes the suite's cells as JSON lines: models, references, detections, explanations,
+// repairs, each by (Order, Key), with settings, measured figures, verdicts and class scores.
+// Durations, times, workers, paths, versions and error messages are left out, so that the same
+// settings and seeds give the same bytes however the run was cut into workers, threads and
+// resumptions. NaN is null, infinities are the strings "+Inf" and "-Inf".
 func (s *Store) Export(w io.Writer, suite string) error {
 	out := bufio.NewWriter(w)
 	line := func(v any) error {

@@ -21,7 +21,8 @@ func (s *Store) FinishModel(key, worker string, r ModelResult) error {
 	return models.finish(s, key, worker, r)
 }
 
-// FinishReference records the result of a reference cell in one transaction, under the rules of FinishModel.
+// FinishReference records the result of a reference cell in one transaction, under the rules of
+// FinishModel.
 func (s *Store) FinishReference(key, worker string, r ReferenceResult) error {
 	return references.finish(s, key, worker, r)
 }

@@ -30,7 +30,8 @@ func (s *Store) LeaseDetection(suite, worker string, ttl time.Duration) (cell De
 	return detections.lease(s, suite, worker, ttl)
 }
 
-// LeaseExplanation is LeaseModel for explanation cells; it gives only cells whose detection is finished.
+// LeaseExplanation is LeaseModel for explanation cells; it gives only cells whose detection is
+// finished.
 func (s *Store) LeaseExplanation(suite, worker string, ttl time.Duration) (cell ExplanationCell, ok bool, err error) {
 	return explanations.lease(s, suite, worker, ttl)
 }

@@ -271,8 +271,8 @@ func TestReopenedModelReopensDetectionsOnlyWhenItDiffers(t *testing.T) {
 	}
 }
 
-// A suite is the union of what was planned under its name; a cell that asks what an older one asked,
-// with another version, engine or fingerprint, takes its place.
+// A suite is the union of what was planned under its name; a cell that asks what an older one
+// asked, with another version, engine or fingerprint, takes its place.
 func TestPlansOfOneNameJoin(t *testing.T) {
 	s := openTemp(t)
 	cell := func(seed, version int) ModelCell {
@@ -358,7 +358,8 @@ func TestTwoCellsUnderOneKeyAreRefused(t *testing.T) {
 	}
 }
 
-// A lease from a clock that was an hour ahead and has been set back is nobody's: its cell is not waited for.
+// A lease from a clock that was an hour ahead and has been set back is nobody's: its cell is not
+// waited for.
 func TestALeaseOfAClockThatWasSetBack(t *testing.T) {
 	s, err := Open(filepath.Join(t.TempDir(), "r.db"))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Merging is a merge under way. Take takes over the cells of one suite of one store after another; End lists
-// them in the suites, all at once. Until then no suite shows them.
+// Merging is a merge under way. Take takes over the cells of one suite of one store after another;
+// End lists them in the suites, all at once. Until then no suite shows them.
 type Merging struct {
 	to     *Store
 	conn   *sql.Conn // its temporary tables hold the places of the cells in suites
@@ -50,11 +50,11 @@ func (m *Merging) Close() error {
 	return m.to.fail("end the merge", errors.Join(err, m.conn.Close()))
 }
 
-// Take takes over the cells of a suite from another store, in one transaction. Before a row is written bring is
-// called with the files of its finished cells, all of one moment. Cells keep their place in the plan. A cell
-// that is finished in both must have the same result in both (times, paths and versions aside); otherwise
-// nothing is taken over, and the error is an ErrConflict that names the cell. Taking the same again changes
-// nothing.
+// Take takes over the cells of a suite from another store, in one transaction. Before a row is
+// written bring is called with the files of its finished cells, all of one moment. Cells keep their
+// place in the plan. A cell that is finished in both must have the same result in both (times,
+// paths and versions aside); otherwise nothing is taken over, and the error is an ErrConflict that
+// names the cell. Taking the same again changes nothing.
 func (m *Merging) Take(from *Store, suite Suite, bring func([]CellFile) error) error {
 	doing := fmt.Sprintf("merge suite %q of %s", suite.Name, from.path)
 	file, err := filepath.Abs(from.file())
@@ -86,8 +86,8 @@ func (m *Merging) Take(from *Store, suite Suite, bring func([]CellFile) error) e
 	return m.to.fail(doing, err)
 }
 
-// take is Take in a transaction. What is read of the source first fixes the moment; the store itself is locked
-// after the files have come.
+// take is Take in a transaction. What is read of the source first fixes the moment; the store
+// itself is locked after the files have come.
 func (m *Merging) take(suite string, bring func([]CellFile) error) error {
 	q := connection{m.conn}
 	files, err := filesOf(q, `source.`, suite)
@@ -144,7 +144,8 @@ func (s *Store) Files(suite string) ([]CellFile, error) {
 // merge takes over the suite's cells of this kind from the database source.
 func (d *declaration[C, R]) merge(q connection, suite string) error {
 	kind := string(d.kind)
-	// cells selects the source's cells s of the suite beside the store's c, where there is such a one.
+	// cells selects the source's cells s of the suite beside the store's c, where there is such a
+	// one.
 	cells := fmt.Sprintf(` FROM source.suite_%[1]s l JOIN source.%[1]s s ON s.key=l.key JOIN main.%[1]s c ON c.key=s.key WHERE l.suite=?1 AND `, kind)
 	// refuse names the first cell, in order, that a query finds.
 	refuse := func(query string, why error) error {
@@ -236,8 +237,9 @@ func anys(list []string) []any {
 	return out
 }
 
-// End lists the cells that were taken over in their suites, in one transaction. It refuses cells that ask the same and differ in
-// method version, engine or fingerprint of the data, as the cells of shards do that different programs planned.
+// End lists the cells that were taken over in their suites, in one transaction. It refuses cells
+// that ask the same and differ in method version, engine or fingerprint of the data, as the cells
+// of shards do that different programs planned.
 func (m *Merging) End() error {
 	tx, err := m.conn.BeginTx(context.Background(), nil)
 	if err != nil {
@@ -268,7 +270,8 @@ func (m *Merging) list(tx *sql.Tx, suite Suite) error {
 	return seal(tx, nil, []string{suite.Name})
 }
 
-// askedOnce makes sure that no two cells of the suite ask the same. See question, of which the sum is held here for each cell.
+// askedOnce makes sure that no two cells of the suite ask the same. See question, of which the sum
+// is held here for each cell.
 func askedOnce(tx *sql.Tx, suite string) error {
 	sums := map[string][sha256.Size]byte{} // of all kinds, by key: parents come first
 	for _, f := range kinds {

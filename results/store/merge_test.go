@@ -45,7 +45,8 @@ func mustExec(t *testing.T, s *Store, query string) {
 	}
 }
 
-// What is merged exports the same bytes, at whatever state the store had the cells before, and its digests are right.
+// What is merged exports the same bytes, at whatever state the store had the cells before, and its
+// digests are right.
 func TestMergedCellsAreTheSame(t *testing.T) {
 	from := grid(t)
 	want := exported(t, from, "grid")

@@ -9,8 +9,8 @@ import (
 	sqlite3 "github.com/mattn/go-sqlite3"
 )
 
-// A store in a folder that one may not write is read with all that is in it, the log included, and nothing is left
-// beside it.
+// A store in a folder that one may not write is read with all that is in it, the log included, and
+// nothing is left beside it.
 func TestReadsWhatMayOnlyBeRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.db")
 	writer := reopen(t, path) // stays open: its log is not in the file yet

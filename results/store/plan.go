@@ -31,7 +31,8 @@ func (s *Store) Plan(suite Suite, m []ModelCell, d []DetectionCell) error {
 	}))
 }
 
-// PlanReferences adds the given cells to the suite's references, as Plan does with models and detections.
+// PlanReferences adds the given cells to the suite's references, as Plan does with models and
+// detections.
 func (s *Store) PlanReferences(suite string, cells []ReferenceCell) error {
 	return s.fail(fmt.Sprintf("plan the references of suite %q", suite), s.write(func(tx *sql.Tx) error {
 		if err := references.plan(tx, suite, cells); err != nil {
@@ -41,7 +42,8 @@ func (s *Store) PlanReferences(suite string, cells []ReferenceCell) error {
 	}))
 }
 
-// PlanExplanations adds the given cells to the suite's explanations, as PlanRepairs does with repairs.
+// PlanExplanations adds the given cells to the suite's explanations, as PlanRepairs does with
+// repairs.
 func (s *Store) PlanExplanations(suite string, cells []ExplanationCell) error {
 	return s.fail(fmt.Sprintf("plan the explanations of suite %q", suite), s.write(func(tx *sql.Tx) error {
 		if err := explanations.plan(tx, suite, cells); err != nil {
@@ -94,8 +96,8 @@ func (c ExplanationCell) Identity() (string, error) { return explanations.identi
 // the settings.
 func (c RepairCell) Identity() (string, error) { return repairs.identity(&c) }
 
-// Only is a view of the store whose leases, retries and counts cover the cells alone that has names:
-// those of one plan, where several processes plan into one suite.
+// Only is a view of the store whose leases, retries and counts cover the cells alone that has
+// names: those of one plan, where several processes plan into one suite.
 func (s *Store) Only(has func(kind Kind, key string) bool) *Store {
 	view := *s
 	view.only = has

@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// question is the sum of what a cell asks: its settings and its parent's without what says by which program and of which bytes. A
-// cell of the same question and another key was planned by an older program, on another engine, or of data that has changed since:
-// it is not to be mixed with the new one.
+// question is the sum of what a cell asks: its settings and its parent's without what says by which
+// program and of which bytes. A cell of the same question and another key was planned by an older
+// program, on another engine, or of data that has changed since: it is not to be mixed with the new
+// one.
 func question(q queryer, f *family, key string) (sum [sha256.Size]byte, err error) {
 	var settings settingsText
 	var named, parent string

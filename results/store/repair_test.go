@@ -39,7 +39,8 @@ func fakeRepair(m ModelResult) RepairResult {
 		{ArmControl, 0.91, asr / 2, asr / 2, 0.1}, {ArmRetuned, 0.92, 0 * asr, 0 * asr, math.NaN()}}}
 }
 
-// A repair is leased once its detection is finished, keeps what was measured, and is made again when its detection is.
+// A repair is leased once its detection is finished, keeps what was measured, and is made again
+// when its detection is.
 func TestRepairCells(t *testing.T) {
 	s := openTemp(t)
 	planGrid(t, s, "grid", 6)

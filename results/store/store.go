@@ -34,7 +34,8 @@ const NetworkVariable = "CLIPINSPECTOR_NETWORK_STORE"
 
 // Open opens the store in the file at path for writing and creates it when absent. It refuses a
 // damaged file, another program's database, a store written by a newer program, and a folder on a
-// network file system unless NetworkVariable says otherwise, each with one line that names the file.
+// network file system unless NetworkVariable says otherwise, each with one line that names the
+// file.
 func Open(path string) (*Store, error) {
 	if fs := networkFS(filepath.Dir(path)); fs != "" && os.Getenv(NetworkVariable) != "1" {
 		return nil, fmt.Errorf("open results store %s: the folder lies on a network file system (%s), where SQLite's locks "+
@@ -45,8 +46,9 @@ func Open(path string) (*Store, error) {
 }
 
 // OpenExisting opens for reading a store that must be there already. Where the file or its folder
-// may not be written, lies on a network file system, or was written by an older program, whose store
-// stays as it is, a copy in the folder for temporary files is read: what was in the store at this moment.
+// may not be written, lies on a network file system, or was written by an older program, whose
+// store stays as it is, a copy in the folder for temporary files is read: what was in the store at
+// this moment.
 func OpenExisting(path string) (*Store, error) {
 	switch _, err := os.Stat(path); {
 	case errors.Is(err, os.ErrNotExist):
@@ -65,7 +67,8 @@ func OpenExisting(path string) (*Store, error) {
 	return s, err
 }
 
-// older tells whether the header of a file says that an older program wrote it. The number stands at byte 60 (SQLite's user_version).
+// older tells whether the header of a file says that an older program wrote it. The number stands
+// at byte 60 (SQLite's user_version).
 func older(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -203,8 +206,8 @@ func (s *Store) CopyTo(path string) error {
 	return s.fail("copy", err)
 }
 
-// NetworkFS names the network file system that a folder lies on; empty for a local one. A folder that
-// is not there yet lies where the nearest one above it does.
+// NetworkFS names the network file system that a folder lies on; empty for a local one. A folder
+// that is not there yet lies where the nearest one above it does.
 func NetworkFS(folder string) string {
 	for {
 		if _, err := os.Stat(folder); err == nil {

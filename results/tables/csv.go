@@ -73,7 +73,8 @@ func scopes(d stats.DetectorFigures) []scope {
 	return all
 }
 
-// poolsText lists settings that differ within a row, with their values: "shots=8|16 detector.epsilon=0.1|0.2".
+// poolsText lists settings that differ within a row, with their values: "shots=8|16
+// detector.epsilon=0.1|0.2".
 func poolsText(of ...stats.Object[[]any]) string {
 	var out []string
 	for _, e := range slices.Concat(of...) {

@@ -6,7 +6,8 @@ import (
 	"clipinspector/results/stats"
 )
 
-// explanationGrid has a row per attack and verdict: what the models are said to answer to, and what the recovered triggers do.
+// explanationGrid has a row per attack and verdict: what the models are said to answer to, and what
+// the recovered triggers do.
 func explanationGrid(sum *stats.Summary) grid {
 	g := grid{head: []string{"attack", "verdict", "models", "suspects right"}, left: 2}
 	for _, s := range sum.Explanations[0].Said {

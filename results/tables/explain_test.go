@@ -11,8 +11,9 @@ import (
 	"clipinspector/results/store"
 )
 
-// The table of explanations has a row for each attack and verdict: what was said of how many models, and the means of what was
-// recovered. Where a patch lies counts only for models that are said to have one.
+// The table of explanations has a row for each attack and verdict: what was said of how many
+// models, and the means of what was recovered. Where a patch lies counts only for models that are
+// said to have one.
 func TestExplanationTable(t *testing.T) {
 	s := sample.Open(t)
 	nan := math.NaN()

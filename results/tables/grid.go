@@ -85,7 +85,8 @@ func attackGrid(sum *stats.Summary) grid {
 	return g
 }
 
-// matrixGrid counts a detector's correct verdicts by dataset and attack, and in a row of their own those that cannot tell, where there are any.
+// matrixGrid counts a detector's correct verdicts by dataset and attack, and in a row of their own
+// those that cannot tell, where there are any.
 func matrixGrid(d stats.DetectorFigures) grid {
 	g := grid{head: []string{"dataset"}, left: 1}
 	for _, a := range d.ByAttack {
@@ -114,8 +115,8 @@ func matrixGrid(d stats.DetectorFigures) grid {
 	return g
 }
 
-// Warnings are the sentences without which the figures would be misread: what a merged suite lacks, and which settings differ
-// within a row.
+// Warnings are the sentences without which the figures would be misread: what a merged suite lacks,
+// and which settings differ within a row.
 func Warnings(sum *stats.Summary) []string {
 	var out []string
 	if sum.Partial != "" {

@@ -8,7 +8,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// repairGrid has a row per attack and verdict: accuracy, then success of the true trigger, of every arm.
+// repairGrid has a row per attack and verdict: accuracy, then success of the true trigger, of every
+// arm.
 func repairGrid(sum *stats.Summary) grid {
 	g := grid{head: []string{"attack", "verdict"}, left: 2}
 	g.head = append(g.head, "models", "suspects right")

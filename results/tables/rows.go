@@ -19,7 +19,8 @@ var Rows = []string{"models", "detections", "classes"}
 // RowFormats are the formats that RenderRows knows.
 var RowFormats = []string{"json", "parquet"}
 
-// modelLine is a model cell as a row. Figures that do not exist are null in JSON and NaN in Parquet.
+// modelLine is a model cell as a row. Figures that do not exist are null in JSON and NaN in
+// Parquet.
 type modelLine struct {
 	Suite      string    `json:"suite" parquet:"suite"`
 	Model      string    `json:"model" parquet:"model"` // identity of the cell
@@ -82,8 +83,8 @@ type classLine struct {
 	Reached   bool      `json:"reached" parquet:"reached"`
 }
 
-// RenderRows writes the cells of a suite as rows, one of Rows, in one of RowFormats: a JSON array of objects, or a Parquet file.
-// Rows are in the order of the plan.
+// RenderRows writes the cells of a suite as rows, one of Rows, in one of RowFormats: a JSON array
+// of objects, or a Parquet file. Rows are in the order of the plan.
 func RenderRows(w io.Writer, s *store.Store, suite, what, format string) error {
 	models, err := s.Models(suite)
 	if err != nil {

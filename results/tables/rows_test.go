@@ -64,7 +64,8 @@ func TestParquetHasTheFiguresOfCSV(t *testing.T) {
 	}
 }
 
-// Each cell is a row, in JSON and in Parquet alike, and the rows of classes add up to what the store has.
+// Each cell is a row, in JSON and in Parquet alike, and the rows of classes add up to what the
+// store has.
 func TestCellsAreRows(t *testing.T) {
 	s := sample.Open(t)
 	sample.Fill(t, s)

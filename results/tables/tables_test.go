@@ -71,7 +71,8 @@ func TestJSONHasNoNaNAndReadsBack(t *testing.T) {
 	}
 }
 
-// Names of strangers are text in every format: no HTML, no formula, no command, no escape sequence, no new cell.
+// Names of strangers are text in every format: no HTML, no formula, no command, no escape sequence,
+// no new cell.
 func TestNamesAreText(t *testing.T) {
 	names := []string{"a<i>b", "=1+1", "+x", "-2+3", "@sum", "\tq", "x|y", "a\x1b[31m", `\input{x}%$#_&^~`, "*b* _c_ `d` [e](f)"}
 	g := grid{head: []string{"dataset", "correct"}, left: 1}
@@ -108,7 +109,8 @@ func TestNamesAreText(t *testing.T) {
 	}
 }
 
-// No line of a LaTeX table is wider than the text of an article; the parts together have all columns.
+// No line of a LaTeX table is wider than the text of an article; the parts together have all
+// columns.
 func TestLaTeXFitsThePage(t *testing.T) {
 	g := grid{head: []string{"dataset"}, left: 1, rows: [][]string{{strings.Repeat("long-name/", 20)}}}
 	for i := range 30 {

@@ -18,8 +18,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// status answers which state a suite, or without a name all of them, is in: the script of a page asks, and fetches the page again where
-// it shows another one.
+// status answers which state a suite, or without a name all of them, is in: the script of a page
+// asks, and fetches the page again where it shows another one.
 func (v *viewer) status(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	if !q.Has("run") {
@@ -91,7 +91,8 @@ func (v *viewer) index(r *http.Request) (*page, error) {
 	return &page{Title: "Runs", Template: "index", Data: data, Live: "/status", Version: hex.EncodeToString(seen.Sum(nil)[:8])}, nil
 }
 
-// plotCache keeps the figures that were drawn last, as a page asks for each as often as it is shown.
+// plotCache keeps the figures that were drawn last, as a page asks for each as often as it is
+// shown.
 type plotCache struct {
 	mu   sync.Mutex
 	keys []string

@@ -236,7 +236,8 @@ func (p *modelPage) pictures(m store.ModelRow, c plots.Case, name func(int) stri
 	return nil
 }
 
-// classes lists what was found of every class: indices side by side, and all numbers of each detector.
+// classes lists what was found of every class: indices side by side, and all numbers of each
+// detector.
 func (p *modelPage) classes(s *Suite, m store.ModelRow, rows *stats.Rows, name func(int) string) {
 	all, of := s.swept().shown(rows)
 	found := make([]map[int]store.ClassScore, len(all))
@@ -291,10 +292,12 @@ func (p *modelPage) classes(s *Suite, m store.ModelRow, rows *stats.Rows, name f
 	p.Classes, p.Details = t.HTML("", nil), u.HTML("", nil)
 }
 
-// mostClasses bounds what a page shows of a store that claims to have more classes than there are datasets of.
+// mostClasses bounds what a page shows of a store that claims to have more classes than there are
+// datasets of.
 const mostClasses = 20_000
 
-// settings lists everything that decided the model and its detections, and by which program they were made.
+// settings lists everything that decided the model and its detections, and by which program they
+// were made.
 func (p *modelPage) settings(s *Suite, m store.ModelRow, rows *stats.Rows) {
 	t := table{ID: p.ID + "-settings", Caption: "Settings", Columns: []column{{Key: "of", Title: "of"}, {Key: "setting", Title: "setting"}, {Key: "value", Title: "value"}}}
 	add := func(of string, settings map[string]any) {

@@ -96,7 +96,8 @@ func (v *viewer) suite(r *http.Request) (*page, error) {
 	return p, nil
 }
 
-// newOverview fills the page of a suite with the models that the parameters ask for, in the order that they ask for.
+// newOverview fills the page of a suite with the models that the parameters ask for, in the order
+// that they ask for.
 func newOverview(s *Suite, l links, q url.Values) (*overview, error) {
 	f := filterOf(q)
 	all := s.Rows

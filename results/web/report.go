@@ -13,8 +13,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// mostPages is how many models have a page of their own in a report, and mostFigures how many of those have their figures: a file that is mailed
-// must not grow without bounds.
+// mostPages is how many models have a page of their own in a report, and mostFigures how many of
+// those have their figures: a file that is mailed must not grow without bounds.
 const (
 	mostPages   = 1000
 	mostFigures = 100

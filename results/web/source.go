@@ -16,7 +16,8 @@ import (
 	"clipinspector/results/store"
 )
 
-// Source is where the viewer gets what it shows. Its methods may be called by several requests at once.
+// Source is where the viewer gets what it shows. Its methods may be called by several requests at
+// once.
 type Source interface {
 	// Runs lists what there is to look at, in a fixed order.
 	Runs() []Run
@@ -42,9 +43,11 @@ type Suite struct {
 	Leases   []store.Lease
 	Version  string // differs when what is shown does
 
-	// Illustrate fills in what pictures show of chosen models: triggers, test pictures and names of classes, where they are at hand.
+	// Illustrate fills in what pictures show of chosen models: triggers, test pictures and names of
+	// classes, where they are at hand.
 	Illustrate func(context.Context, []plots.Case) error
-	// Command is the command that makes a model and what was found of it again, alone; empty where there is none.
+	// Command is the command that makes a model and what was found of it again, alone; empty where
+	// there is none.
 	Command func(store.ModelRow) string
 
 	once   sync.Once

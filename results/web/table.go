@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// table is a table that its readers sort: by links that the server follows, or at once by the script.
+// table is a table that its readers sort: by links that the server follows, or at once by the
+// script.
 type table struct {
 	ID      string // short, one for each table of a page
 	Caption string
@@ -36,7 +37,8 @@ type row struct {
 	Cells   []cell
 }
 
-// cell is one entry. Value is what it is sorted by: a float64 (NaN last) or, where it is nil, the text.
+// cell is one entry. Value is what it is sorted by: a float64 (NaN last) or, where it is nil, the
+// text.
 type cell struct {
 	Text  string
 	Value any
@@ -97,7 +99,8 @@ func orderOf(q url.Values, id string) order {
 	return order{key, descending}
 }
 
-// sort sorts the rows as the address asks. What does not exist comes last either way; equal rows keep their order.
+// sort sorts the rows as the address asks. What does not exist comes last either way; equal rows
+// keep their order.
 func (t *table) sort(o order) {
 	i := slices.IndexFunc(t.Columns, func(c column) bool { return c.Key == o.key })
 	if i < 0 {
@@ -137,8 +140,9 @@ func count(b bool) int {
 	return 0
 }
 
-// HTML writes the table, sorted as the address with the parameters q asks. base is the page's path; empty in a report, whose script sorts.
-// It is written by hand, as templates take seconds for thousands of rows.
+// HTML writes the table, sorted as the address with the parameters q asks. base is the page's path;
+// empty in a report, whose script sorts. It is written by hand, as templates take seconds for
+// thousands of rows.
 func (t *table) HTML(base string, q url.Values) template.HTML {
 	o := orderOf(q, t.ID)
 	t.sort(o)

@@ -80,7 +80,8 @@ func detectorTable(sum *stats.Summary, f filter) table {
 	return t
 }
 
-// matrix has a detector's right and wrong verdicts by dataset and attack. keys are the models of each.
+// matrix has a detector's right and wrong verdicts by dataset and attack. keys are the models of
+// each.
 func matrix(i int, d stats.DetectorFigures, f filter, l links, keys map[string][]string) table {
 	name := d.Name
 	for _, v := range d.By {

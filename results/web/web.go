@@ -31,12 +31,14 @@ func static(name string) string {
 	return string(raw)
 }
 
-// policy lets a page load what this server serves and nothing else: no script, style or picture that stands in the page's text.
+// policy lets a page load what this server serves and nothing else: no script, style or picture
+// that stands in the page's text.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'"
 
-// Handler serves the viewer's pages on one port of this machine. It answers reading requests alone, and only those whose Host names this
-// machine and port: a page of somebody else's, to which a name of his resolves to 127.0.0.1, gets nothing.
+// Handler serves the viewer's pages on one port of this machine. It answers reading requests alone,
+// and only those whose Host names this machine and port: a page of somebody else's, to which a name
+// of his resolves to 127.0.0.1, gets nothing.
 func Handler(src Source, port int) http.Handler {
 	v := &viewer{src: src}
 	mux := http.NewServeMux()
@@ -122,7 +124,8 @@ func (v *viewer) serve(w http.ResponseWriter, r *http.Request, build func(*http.
 	_, _ = w.Write(text) // a browser that is gone has nobody to tell
 }
 
-// render fills the page's template. What strangers' text holds beside marks, such as what turns the direction of writing, is made visible.
+// render fills the page's template. What strangers' text holds beside marks, such as what turns the
+// direction of writing, is made visible.
 func (p *page) render() ([]byte, error) {
 	var main, whole bytes.Buffer
 	if err := pages.ExecuteTemplate(&main, p.Template, p.Data); err != nil {
@@ -135,7 +138,8 @@ func (p *page) render() ([]byte, error) {
 	return []byte(printable.Lines(whole.String())), err
 }
 
-// address is the address of a page with its parameters, given as name, value, name, value; empty values are left out.
+// address is the address of a page with its parameters, given as name, value, name, value; empty
+// values are left out.
 func address(path string, params ...string) string {
 	q := url.Values{}
 	for i := 0; i+1 < len(params); i += 2 {

@@ -65,8 +65,9 @@ var evil = []string{
 	"turned \u202e around\x1b[31m",
 }
 
-// made is a suite of so many sets, with the attacks clean and badnets, the seeds 1 and 2 and two detectors: four models a set. "ci" is right but for every
-// fifth model; "other" says backdoored always.
+// made is a suite of so many sets, with the attacks clean and badnets, the seeds 1 and 2 and two
+// detectors: four models a set. "ci" is right but for every fifth model; "other" says backdoored
+// always.
 func made(sets int, name func(i int) string) *Suite { return grid(sets, 2, name) }
 
 // grid is made, with any number of seeds.
@@ -312,7 +313,8 @@ func TestProgressIsShown(t *testing.T) {
 	}
 }
 
-// Which kind of trigger a class answers to stands on the pages of its model and of its audit, and of all models in the overview.
+// Which kind of trigger a class answers to stands on the pages of its model and of its audit, and
+// of all models in the overview.
 func TestExplanationsAreShown(t *testing.T) {
 	s := made(2, named)
 	s.Rows.Explanations[7].Result.Said = "warp"
@@ -337,7 +339,8 @@ func TestExplanationsAreShown(t *testing.T) {
 	if strings.Contains(page, "It answers to") {
 		t.Error("an explanation that failed is shown")
 	}
-	// Of the four backdoored models that are found or missed three answer to a patch and one to a warp.
+	// Of the four backdoored models that are found or missed three answer to a patch and one to a
+	// warp.
 	_, _, page = get(t, base+"/suite?run=runs/made")
 	table := page[strings.Index(page, `<table id="kinds"`):]
 	table = table[:strings.Index(table, "</table>")]

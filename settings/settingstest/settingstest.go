@@ -13,9 +13,10 @@ import (
 
 var kebab = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
-// Check fails the test unless every setting is named in kebab-case, once, documented in one line, and has a default that
-// its own declaration accepts; and unless values of a wrong type, out of range, not finite or no choice, and unknown names, are
-// refused with an error that names the setting.
+// Check fails the test unless every setting is named in kebab-case, once, documented in one line,
+// and has a default that its own declaration accepts; and unless values of a wrong type, out of
+// range, not finite or no choice, and unknown names, are refused with an error that names the
+// setting.
 func Check(t *testing.T, params []settings.Param) {
 	t.Helper()
 	refused := func(name string, value any) {

@@ -12,9 +12,10 @@ import (
 	"clipinspector/engine/plain"
 )
 
-// CheckGradient compares the gradients of a random weighting of record's result with central differences in float64, with
-// respect to each operand at the given place; up to 40 random elements of each. Elements beside a kink (a clip, a cell of
-// the sampling grid) have no derivative and are left out; it fails when most have.
+// CheckGradient compares the gradients of a random weighting of record's result with central
+// differences in float64, with respect to each operand at the given place; up to 40 random elements
+// of each. Elements beside a kink (a clip, a cell of the sampling grid) have no derivative and are
+// left out; it fails when most have.
 func CheckGradient(t testing.TB, rng *rand.Rand, record func(v []autodiff.Value) autodiff.Value, at ...*tensor.Dense) {
 	t.Helper()
 	const h = 1e-6

@@ -4,8 +4,8 @@ import "errors"
 
 var errArithmetic = errors.New("its arithmetic coding leaves the spectrum")
 
-// estimate is one state of the probability estimation: the interval of the less probable symbol, the states after either symbol, and
-// whether the less probable one changes places with the other.
+// estimate is one state of the probability estimation: the interval of the less probable symbol,
+// the states after either symbol, and whether the less probable one changes places with the other.
 type estimate struct {
 	less             uint16
 	afterLess, after uint8
@@ -37,7 +37,8 @@ var estimates = [114]estimate{
 
 const fixed = 113 // the state of one half
 
-// arithmetic is T.81's binary arithmetic decoder with its statistics: a state in the low seven bits, the more probable symbol above.
+// arithmetic is T.81's binary arithmetic decoder with its statistics: a state in the low seven
+// bits, the more probable symbol above.
 type arithmetic struct {
 	code, width uint32
 	shift       int
@@ -110,7 +111,8 @@ func (d *decoder) bit(state *uint8) uint8 {
 	return s >> 7
 }
 
-// magnitude decodes a magnitude less one from the statistics at first, which is followed by those at rest for its length.
+// magnitude decodes a magnitude less one from the statistics at first, which is followed by those
+// at rest for its length.
 func (d *decoder) magnitude(stats []uint8, first, rest int, twice bool) (size, value int, err error) {
 	size = int(d.bit(&stats[first]))
 	at := first

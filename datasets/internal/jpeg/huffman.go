@@ -64,7 +64,8 @@ type bits struct {
 	skip  bool // it did before this MCU: blocks stay grey until the next restart, as libjpeg has it
 }
 
-// fill reads as many bits as there is room for, and stops at a marker. It is an error if the file ends before n are there.
+// fill reads as many bits as there is room for, and stops at a marker. It is an error if the file
+// ends before n are there.
 func (d *decoder) fill(n int) error {
 	data, pos, b := d.data, d.pos, d.bits
 	end := false

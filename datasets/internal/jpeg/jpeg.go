@@ -75,7 +75,8 @@ var zigzag = [64]uint8{
 
 var errEarly = errors.New("it ends early")
 
-// Inspect reads a file's header and counts its scans, without decoding anything. Kinds that nothing here reads are refused by name.
+// Inspect reads a file's header and counts its scans, without decoding anything. Kinds that nothing
+// here reads are refused by name.
 func Inspect(data []byte) (Info, error) {
 	d := &decoder{data: data, adobe: -1}
 	err := d.segments(func(marker byte, body []byte) error {
@@ -91,15 +92,16 @@ func Inspect(data []byte) (Info, error) {
 	if err == nil && d.comps == nil {
 		err = errors.New("it holds no picture")
 	}
-	// Every block takes a bit at least, two where all of it is in one scan; arithmetic coding may take less.
+	// Every block takes a bit at least, two where all of it is in one scan; arithmetic coding may
+	// take less.
 	if least := d.info.blocks() / 8; err == nil && !d.info.Arithmetic && int64(len(data)) < least {
 		err = errEarly
 	}
 	return d.info, err
 }
 
-// Decode decodes a file to RGB, height x width x 3 bytes, at 1/scale of its size (rounded up), which is the average of squares of the
-// picture at full size; see Info.Scale and Info.Memory.
+// Decode decodes a file to RGB, height x width x 3 bytes, at 1/scale of its size (rounded up),
+// which is the average of squares of the picture at full size; see Info.Scale and Info.Memory.
 func Decode(data []byte) (pix []uint8, width, height, scale int, err error) {
 	info, err := Inspect(data)
 	if err != nil {
@@ -161,7 +163,8 @@ func ceil(a, b int) int { return (a + b - 1) / b }
 // size is the picture's size at 1/scale.
 func (i Info) size(scale int) (width, height int) { return ceil(i.Width, scale), ceil(i.Height, scale) }
 
-// Scale is by how much the picture is scaled down: the least of 1, 2, 4 and 8 with which it has at most MaxResult pixels.
+// Scale is by how much the picture is scaled down: the least of 1, 2, 4 and 8 with which it has at
+// most MaxResult pixels.
 func (i Info) Scale() int {
 	for scale := 1; ; scale *= 2 {
 		if w, h := i.size(scale); w*h <= MaxResult || scale == 8 {
@@ -195,7 +198,8 @@ func isFrame(marker byte) bool {
 	return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc
 }
 
-// segments calls f with every marker of the file and what belongs to it, up to the end of the image.
+// segments calls f with every marker of the file and what belongs to it, up to the end of the
+// image.
 func (d *decoder) segments(f func(marker byte, body []byte) error) error {
 	if len(d.data) < 2 || d.data[0] != 0xff || d.data[1] != 0xd8 {
 		return errors.New("it does not begin as a JPEG")
@@ -286,7 +290,8 @@ func (d *decoder) frame(marker byte, b []byte) error {
 	return nil
 }
 
-// allocate makes room for the components: all of their coefficients, or what the one scan that holds everything needs at a time.
+// allocate makes room for the components: all of their coefficients, or what the one scan that
+// holds everything needs at a time.
 func (d *decoder) allocate(whole bool) {
 	mcusX, mcusY := ceil(d.info.Width, 8*d.maxH), ceil(d.info.Height, 8*d.maxV)
 	for _, c := range d.comps {

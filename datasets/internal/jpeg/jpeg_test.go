@@ -20,7 +20,8 @@ type sample struct {
 	JPEG         []byte
 }
 
-// samples are small JPEGs that libjpeg-turbo's cjpeg 2.1 and Pillow 13 wrote of a picture of noise, with the sum of what Pillow reads.
+// samples are small JPEGs that libjpeg-turbo's cjpeg 2.1 and Pillow 13 wrote of a picture of noise,
+// with the sum of what Pillow reads.
 func samples(t testing.TB) []sample {
 	t.Helper()
 	data, err := os.ReadFile("testdata/pil.json")
@@ -57,7 +58,8 @@ func TestPixelsArePILs(t *testing.T) {
 	}
 }
 
-// Scaled down, a picture is the average of squares of what it is at full size, whatever its sampling.
+// Scaled down, a picture is the average of squares of what it is at full size, whatever its
+// sampling.
 func TestScaledDown(t *testing.T) {
 	for _, s := range samples(t) {
 		info, err := Inspect(s.JPEG)
@@ -160,7 +162,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// Photographs are read as PIL reads them. CLIPINSPECTOR_DATA names the photographs, CLIPINSPECTOR_PYTHON a Python with Pillow.
+// Photographs are read as PIL reads them. CLIPINSPECTOR_DATA names the photographs,
+// CLIPINSPECTOR_PYTHON a Python with Pillow.
 func TestPhotographsArePILs(t *testing.T) {
 	root, python := os.Getenv("CLIPINSPECTOR_DATA"), os.Getenv("CLIPINSPECTOR_PYTHON")
 	if root == "" || python == "" || testing.Short() {

@@ -1,7 +1,8 @@
 package jpeg
 
-// output makes RGB of the components as their rows come, one row of MCUs after the other, and averages squares of it where the
-// picture is scaled down. Of each component it needs three rows of MCUs: upsampling looks one row of samples up and down.
+// output makes RGB of the components as their rows come, one row of MCUs after the other, and
+// averages squares of it where the picture is scaled down. Of each component it needs three rows of
+// MCUs: upsampling looks one row of samples up and down.
 type output struct {
 	d             *decoder
 	width, height int // of the result
@@ -34,7 +35,8 @@ func (c *component) put(x, y int, coefs []int16) {
 	}
 }
 
-// decoded tells that row m of MCUs is complete: the row before has its neighbours now, and the last one has all there are.
+// decoded tells that row m of MCUs is complete: the row before has its neighbours now, and the last
+// one has all there are.
 func (o *output) decoded(m int) {
 	d := o.d
 	until := m * 8 * d.maxV
@@ -93,7 +95,8 @@ func (o *output) fromCoefficients() {
 	}
 }
 
-// Constants of the DCT of Loeffler, Ligtenberg and Moschytz with 13 bits of fraction, as libjpeg's accurate integer DCT has them.
+// Constants of the DCT of Loeffler, Ligtenberg and Moschytz with 13 bits of fraction, as libjpeg's
+// accurate integer DCT has them.
 const (
 	fix0298 = 2446
 	fix0390 = 3196
@@ -109,8 +112,9 @@ const (
 	fix3072 = 25172
 )
 
-// inverseDCT dequantises a block and transforms it to samples: columns to two more bits than are kept, then rows. A block or column
-// that holds nothing but its mean is that mean, which is what the transform comes to as well.
+// inverseDCT dequantises a block and transforms it to samples: columns to two more bits than are
+// kept, then rows. A block or column that holds nothing but its mean is that mean, which is what
+// the transform comes to as well.
 func inverseDCT(in *[64]int16, quant *[64]uint16, dst []uint8, stride int) {
 	var work [64]int32
 	if *(*[63]int16)(in[1:]) == [63]int16{} {
@@ -149,8 +153,8 @@ func inverseDCT(in *[64]int16, quant *[64]uint16, dst []uint8, stride int) {
 	}
 }
 
-// butterfly is the transform of eight values up to its last additions: outputs k and 7-k are e[k] plus and minus t[3-k]. half
-// rounds what is shifted out after them.
+// butterfly is the transform of eight values up to its last additions: outputs k and 7-k are e[k]
+// plus and minus t[3-k]. half rounds what is shifted out after them.
 func butterfly(v0, v1, v2, v3, v4, v5, v6, v7, half int32) (e0, e1, e2, e3, t0, t1, t2, t3 int32) {
 	z1 := (v2 + v6) * fix0541
 	a2, a3 := z1-v6*fix1847, z1+v2*fix0765
@@ -173,8 +177,9 @@ func clip(v int32) uint8 {
 	return uint8(v)
 }
 
-// upsampled returns row y of a component at the width of the picture, in dst where it has fewer columns or rows than the picture. Twice
-// as many are made by weights of 3/4 and 1/4 (libjpeg's "fancy" upsampling), with its rounding; other numbers by repetition.
+// upsampled returns row y of a component at the width of the picture, in dst where it has fewer
+// columns or rows than the picture. Twice as many are made by weights of 3/4 and 1/4 (libjpeg's
+// "fancy" upsampling), with its rounding; other numbers by repetition.
 func (d *decoder) upsampled(c *component, y int, dst []uint8) []uint8 {
 	h, v := d.maxH/c.h, d.maxV/c.v
 	line := func(y int) []uint8 { return c.plane[min(max(y, 0), c.hgt-1)%(bands*8*c.v)*c.stride:][:c.w] }
@@ -266,7 +271,8 @@ func (d *decoder) colours(rows [][]uint8, out []uint8) {
 	}
 }
 
-// paint is how light a colour is after its ink and black, as PIL computes it. Adobe stores the complements.
+// paint is how light a colour is after its ink and black, as PIL computes it. Adobe stores the
+// complements.
 func paint(ink, black uint8, complement bool) uint8 {
 	if complement {
 		ink, black = 255-ink, 255-black

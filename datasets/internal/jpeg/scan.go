@@ -156,8 +156,9 @@ func (s *scan) run(comps []*component) error {
 	return nil
 }
 
-// restart passes the restart marker that is due. Where it is another one it does as libjpeg does: what is from before is skipped, what
-// is one or two ahead is waited for (the blocks in between stay grey), everything else is taken for the right one.
+// restart passes the restart marker that is due. Where it is another one it does as libjpeg does:
+// what is from before is skipped, what is one or two ahead is waited for (the blocks in between
+// stay grey), everything else is taken for the right one.
 func (s *scan) restart(comps []*component) {
 	d := s.d
 	for _, c := range comps {

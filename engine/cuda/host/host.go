@@ -132,7 +132,8 @@ func (d *Driver) Info() cuda.Info {
 	return i
 }
 
-// Alloc returns memory whose end is the end of a page, with a page behind it that must not be touched. It holds no numbers.
+// Alloc returns memory whose end is the end of a page, with a page behind it that must not be
+// touched. It holds no numbers.
 func (d *Driver) Alloc(bytes int64) (cuda.Ptr, error) {
 	if d.used+bytes > d.o.Memory {
 		return 0, fmt.Errorf("%w: %d bytes were asked for, %d of %d are free", engine.ErrMemory, bytes, d.o.Memory-d.used, d.o.Memory)

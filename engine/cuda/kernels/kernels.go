@@ -27,7 +27,8 @@ func Files() []string {
 	return names
 }
 
-// Hash returns the sha256 of the sources in hexadecimal digits, over all of them in the order of their names.
+// Hash returns the sha256 of the sources in hexadecimal digits, over all of them in the order of
+// their names.
 func Hash() string {
 	h := sha256.New()
 	names, err := fs.Glob(Sources, "*")

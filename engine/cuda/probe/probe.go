@@ -47,7 +47,8 @@ type Device struct {
 	Count        int   // devices in all
 }
 
-// Find describes device i. With none of that number, Name is empty. The error says why there is no driver.
+// Find describes device i. With none of that number, Name is empty. The error says why there is no
+// driver.
 func Find(i int) (Device, error) {
 	var version, count, major, minor C.int
 	var memory C.size_t

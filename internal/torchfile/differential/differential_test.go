@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Each of 900 hostile files is read as the PyTorch of CLIPINSPECTOR_PYTHON reads it, or refused; see differential.py for more of them.
+// Each of 900 hostile files is read as the PyTorch of CLIPINSPECTOR_PYTHON reads it, or refused;
+// see differential.py for more of them.
 func TestAsPyTorch(t *testing.T) {
 	python := os.Getenv("CLIPINSPECTOR_PYTHON")
 	if python == "" {

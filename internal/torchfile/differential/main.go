@@ -20,7 +20,8 @@ import (
 	"clipinspector/internal/torchfile"
 )
 
-// Tensor is what is compared: the numbers in row-major order as little-endian float32, every NaN as 0x7fc00000.
+// Tensor is what is compared: the numbers in row-major order as little-endian float32, every NaN as
+// 0x7fc00000.
 type Tensor struct {
 	DType string
 	Shape []int

@@ -124,8 +124,8 @@ func syntheticModel(c store.ModelCell) store.ModelResult {
 	return r
 }
 
-// syntheticDetection: ci is right but for one missed model, one of which it cannot tell and one wrong
-// suspect, neural-cleanse always says backdoored and its index says nothing.
+// syntheticDetection: ci is right but for one missed model, one of which it cannot tell and one
+// wrong suspect, neural-cleanse always says backdoored and its index says nothing.
 func syntheticDetection(c store.DetectionCell, n int) store.DetectionResult {
 	backdoored := n/2%3 != 0
 	r := store.DetectionResult{Index: 1 + float64(n)/100, Backdoored: backdoored, Suspect: 3, ImagePasses: 41600 + int64(n), Seconds: 2}
