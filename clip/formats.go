@@ -54,11 +54,12 @@ var published = map[string]string{
 // rests on encoders that nobody touched: [FileFingerprint] tells whether they are the published
 // ones. Known are
 //
-//   - Hugging Face's layout: config.json and model.safetensors or pytorch_model.bin, or the parts of either with their
-//     *.index.json; [SavePretrained] writes it;
+//   - Hugging Face's layout: config.json and model.safetensors or pytorch_model.bin, or the parts
+//     of either with their *.index.json; [SavePretrained] writes it;
 //   - OpenAI's TorchScript archives, such as ViT-B-16.pt;
-//   - state dicts under OpenAI's names, which open_clip writes as well, as a file of torch.save or as safetensors. Such a file
-//     does not say its activation: open_clip_config.json beside it must.
+//   - state dicts under OpenAI's names, which open_clip writes as well, as a file of torch.save or
+//     as safetensors. Such a file does not say its activation: open_clip_config.json beside it
+//     must.
 //
 // Weights may lie within a checkpoint's dict, under any name, and their names may have a prefix
 // (module., _orig_mod., model. and the like). Every tensor is used, or known and harmless (see

@@ -11,7 +11,8 @@ const MiniPath = "configs/mini.yaml"
 //go:embed mini.yaml
 var Mini []byte
 
-// Suites holds every suite by its path in this folder, such as "photo.yaml", and the folder calibrated, whose files they name.
+// Suites holds every suite by its path in this folder, such as "photo.yaml", and the folder
+// calibrated, whose files they name.
 //
 //go:embed *.yaml ablations calibrated
 var Suites embed.FS

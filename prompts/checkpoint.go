@@ -49,10 +49,12 @@ func (h Hints) position() Position {
 // ReadCheckpoint reads delivered prompts onto the frozen CLIP that they were tuned for. What kind
 // of file it is decides its content, not its name:
 //
-//   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when given, must be the same;
-//   - a checkpoint of CoOp, KgCoOp, ProGrad, CoCoOp, BadCLIP, MaPLe, IVLP, PromptSRC, VPT or TCP as Dassl's trainer writes it
-//     (model.pth.tar-50, model-best.pth.tar), or the folder that holds it; class names must be given, and where the checkpoint keeps
-//     the embeddings of its own, they are held against them;
+//   - a safetensors file that [Model.Write] stored; it holds the class names, and classes, when
+//     given, must be the same;
+//   - a checkpoint of CoOp, KgCoOp, ProGrad, CoCoOp, BadCLIP, MaPLe, IVLP, PromptSRC, VPT or TCP as
+//     Dassl's trainer writes it (model.pth.tar-50, model-best.pth.tar), or the folder that holds
+//     it; class names must be given, and where the checkpoint keeps the embeddings of its own, they
+//     are held against them;
 //   - BAPLe's checkpoints, CLIP-LoRA's updates, and, with a hint, bare context tensors (*.pt).
 //
 // The same tensors may lie in a safetensors file, in a dict within a dict, under prefixes that wrap
