@@ -140,10 +140,15 @@ func (k *kept) saveReference(r *reference, m *prompts.Model) error {
 	return err
 }
 
-// remove removes all that inspections have kept below --out: this one is finished.
+// remove removes what this inspection has kept: it is finished. What others have kept below --out
+// stays.
 func (k *kept) remove() error {
 	if k == nil {
 		return nil
 	}
-	return os.RemoveAll(filepath.Dir(k.folder))
+	if err := os.RemoveAll(k.folder); err != nil {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(k.folder)) // fails where another inspection has something there
+	return nil
 }
