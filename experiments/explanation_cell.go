@@ -93,7 +93,11 @@ func (k *worker) explained(ctx context.Context, job *repairJob, m *prompts.Model
 		path := filepath.Join(k.out, row.Result.Path)
 		if hash, err := HashFile(path); err == nil && hash == row.Result.Hash {
 			t, err := triggers.Read(path)
-			return &inspector.Explanation{Class: row.Result.Class, Kind: row.Result.Said, Strongest: row.Result.Strongest, Trigger: t}, err
+			x := &inspector.Explanation{Class: row.Result.Class, Kind: row.Result.Said, Strongest: row.Result.Strongest, Trigger: t}
+			for _, f := range row.Result.Families {
+				x.Families = append(x.Families, inspector.FamilyFinding{Kind: f.Kind, Lift: f.Lift, Gain: f.Gain, ASR: f.ASR})
+			}
+			return x, err
 		}
 	}
 	found, _, err := inspector.Explain(ctx, lookedAt(job.Detection.Model, m, pool), job.Explaining, suspect)

@@ -21,8 +21,9 @@ import (
 // ExplainParams are the settings of Explain.
 var ExplainParams = []settings.Param{
 	{Name: "draws", Unit: "triggers", Doc: "typical members that are drawn of each family of triggers", Default: 24, Min: 4, Max: 10000},
-	{Name: "images", Unit: "images", Doc: "pool images that each of them is tried on", Default: 8, Min: 1, Max: 10000},
+	{Name: "images", Unit: "images", Doc: "pool images that each of them is tried on", Default: 6, Min: 1, Max: 10000},
 	{Name: "optimise", Unit: "images", Doc: "image passes of one inversion in a family", Default: 160, Min: 1, Max: 1000000},
+	{Name: "further", Unit: "images", Doc: "image passes by which the best trigger is fitted on where no budget works", Default: 256, Min: 0, Max: 1000000},
 	{Name: "measure", Unit: "images", Doc: "other pool images, that recovered triggers are measured on", Default: 48, Min: 1, Max: 100000},
 	{Name: "batch", Unit: "images", Doc: "images a step", Default: 16, Min: 1, Max: 4096},
 	{Name: "margin", Unit: "logits", Doc: "by how much the class's logit shall exceed the largest other one", Default: 10.0, Min: 0, Max: 1000},
@@ -32,6 +33,7 @@ var ExplainParams = []settings.Param{
 	{Name: "evidence", Doc: "twice the lift plus the gain from which a family explains a class; see FamilyFinding", Default: 1.0, Min: 0, Max: 1000},
 	{Name: "precedence", Doc: "share of the strongest family's evidence from which a warp, or else a perturbation, explains a class instead", Default: 0.5, Min: 0, Max: 1},
 	{Name: "asr", Doc: "success rate from which a recovered trigger works", Default: 0.9, Min: 0, Max: 1},
+	{Name: "least", Doc: "success rate of the trigger of the middle budget below which its family explains nothing, however much evidence it has", Default: 0.6, Min: 0, Max: 1},
 }
 
 // explainer is a second look at one model.
@@ -116,7 +118,7 @@ func (e *explainer) explain(ctx context.Context, all []*surveyed, c int) (*Expla
 	chosen := strongest(x.Families, e.s.Float("precedence"))
 	f, t := all[chosen], fitted[chosen]
 	x.Strongest = f.kind
-	if x.Families[chosen].Evidence() >= e.s.Float("evidence") {
+	if x.Families[chosen].Evidence() >= e.s.Float("evidence") && t.asr >= e.s.Float("least") {
 		x.Kind = f.kind
 		var err error
 		if t, err = e.sized(ctx, f, c, t); err != nil {
@@ -143,9 +145,13 @@ func sizeOf(kind string, t triggers.Trigger) float64 {
 	return s.LInf
 }
 
+// preceding are the kinds that take precedence over others: a warp, to which no backdoor answers but
+// one of warps, while one of warps answers to blurs and shades of any kind; then a perturbation,
+// which is seen least.
+var preceding = []string{KindWarp, KindPerturbation}
+
 // strongest is the family with the most evidence, unless one that takes precedence has at least a
-// share of that: a warp, to which no backdoor answers but one of warps, while one of warps answers
-// to blurs and shades of any kind; then a perturbation, which is seen least.
+// share of that.
 func strongest(families []FamilyFinding, share float64) (chosen int) {
 	for i, f := range families {
 		if f.Evidence() > families[chosen].Evidence() {
@@ -153,7 +159,7 @@ func strongest(families []FamilyFinding, share float64) (chosen int) {
 		}
 	}
 	most := families[chosen].Evidence()
-	for _, kind := range []string{KindWarp, KindPerturbation} {
+	for _, kind := range preceding {
 		i := slices.IndexFunc(families, func(f FamilyFinding) bool { return f.Kind == kind })
 		if most > 0 && families[i].Evidence() >= share*most {
 			return i
@@ -162,8 +168,24 @@ func strongest(families []FamilyFinding, share float64) (chosen int) {
 	return chosen
 }
 
+// near are the families to repair against: the strongest one, and those that would take precedence
+// over it and have at least a share of the most evidence.
+func (x Explanation) near(share float64) []family {
+	all, most := families(), 0.0
+	for _, f := range x.Families {
+		most = max(most, f.Evidence())
+	}
+	out := []family{all[slices.Index(Kinds, x.Strongest)]}
+	for _, f := range x.Families {
+		if slices.Contains(preceding, f.Kind) && f.Kind != x.Strongest && most > 0 && f.Evidence() >= share*most {
+			out = append(out, all[slices.Index(Kinds, f.Kind)])
+		}
+	}
+	return out
+}
+
 // sized looks for the smallest budget that works: among those below the middle one where that
-// works, else among those above. Where none does it is the one that succeeds most.
+// works, else among those above. Where none does it is the one that succeeds most, fitted on.
 func (e *explainer) sized(ctx context.Context, f *surveyed, c int, middle recovered) (recovered, error) {
 	works := func(r recovered) bool { return r.asr >= e.s.Float("asr") }
 	at := len(f.sizes) / 2
@@ -188,7 +210,15 @@ func (e *explainer) sized(ctx context.Context, f *surveyed, c int, middle recove
 			best = t
 		}
 	}
-	return best, nil
+	further := e.s.Int("further")
+	if works(best) || further == 0 {
+		return best, nil
+	}
+	on, err := e.fitted(ctx, e.Model, f.family, c, further, best.variables)
+	if err == nil && on[0].asr > best.asr {
+		best = on[0]
+	}
+	return best, err
 }
 
 // controls aims the same inversion at other classes, those that the family moves most, and at the
@@ -342,7 +372,11 @@ func ExplainCost(o prompts.Outline, s settings.Values, classes int) clip.Work {
 		each += min(f.starts, (s.Int("draws")+3)/4)
 	}
 	drawn := len(all) * (1 + s.Int("draws")) * s.Int("images")
-	w := f.Inverted(float64(classes*each*s.Int("optimise")), float64(drawn+classes*each*s.Int("measure")), s.Float("contrast"))
+	fitted, measured := each*s.Int("optimise"), each*s.Int("measure")
+	if s.Int("further") > 0 {
+		fitted, measured = fitted+s.Int("further"), measured+s.Int("measure")
+	}
+	w := f.Inverted(float64(classes*fitted), float64(drawn+classes*measured), s.Float("contrast"))
 	w.Add(o.ClassVectors())
 	w.FLOP += o.Texts(s.String("template")).Forward
 	return w
@@ -352,19 +386,25 @@ func ExplainCost(o prompts.Outline, s settings.Values, classes int) clip.Work {
 type recovered struct {
 	trigger         triggers.Trigger
 	member          []*tensor.Dense // that it was fitted from
+	variables       []*tensor.Dense // that it is made of
 	asr, zero, gain float64         // gain in logits
 	psnr, ssim      float64
 }
 
 // fit measures what invert recovers.
 func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, starts ...[]*tensor.Dense) ([]recovered, error) {
-	outcomes, err := e.invert(ctx, m, f, c, starts...)
+	return e.fitted(ctx, m, f, c, e.s.Int("optimise"), starts...)
+}
+
+// fitted measures what an inversion of so many image passes recovers.
+func (e *explainer) fitted(ctx context.Context, m *prompts.Model, f family, c, passes int, starts ...[]*tensor.Dense) ([]recovered, error) {
+	outcomes, err := e.invert(ctx, m, f, c, passes, starts...)
 	if err != nil {
 		return nil, err
 	}
 	var out []recovered
 	for _, o := range outcomes {
-		r := recovered{trigger: f.trigger(o.Variables, e.size)}
+		r := recovered{trigger: f.trigger(o.Variables, e.size), variables: o.Variables}
 		if err := e.judge(ctx, m, c, &r); err != nil {
 			return nil, err
 		}
@@ -384,7 +424,10 @@ func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted int) 
 	for i := range fitted {
 		starts = append(starts, f.sized(f.draw(e.size, e.Pool, rng), e.size, f.sizes[1+i%(len(f.sizes)-1)]))
 	}
-	outcomes, err := e.invert(ctx, e.Model, f, c, starts...)
+	if len(starts) == 0 {
+		return out, nil
+	}
+	outcomes, err := e.invert(ctx, e.Model, f, c, e.s.Int("optimise"), starts...)
 	for _, o := range outcomes {
 		out = append(out, f.trigger(o.Variables, e.size))
 	}
@@ -392,10 +435,10 @@ func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted int) 
 }
 
 // invert fits a trigger of a family to a class of a model from each of some starts, all in one
-// inversion.
-func (e *explainer) invert(ctx context.Context, m *prompts.Model, f family, c int, starts ...[]*tensor.Dense) ([]Outcome, error) {
+// inversion of so many image passes each.
+func (e *explainer) invert(ctx context.Context, m *prompts.Model, f family, c, passes int, starts ...[]*tensor.Dense) ([]Outcome, error) {
 	batch := min(e.s.Int("batch"), len(e.optimise))
-	steps := max(1, e.s.Int("optimise")/batch)
+	steps := max(1, passes/batch)
 	inv := Inversion{Apply: f.apply, Project: f.project,
 		Loss: func(logits, target autodiff.Value) autodiff.Value {
 			return logits.MarginLoss(target, e.s.Float("margin"))
@@ -411,8 +454,8 @@ func (e *explainer) invert(ctx context.Context, m *prompts.Model, f family, c in
 	in := e.Input
 	in.Model, in.Progress = m, nil
 	order := inv.order(random.Named("fit", e.Seed), e.optimise)
-	outcomes, passes, err := inv.run(ctx, in, lanes, starts[0], order, nil) // judge measures
-	e.passes += passes
+	outcomes, made, err := inv.run(ctx, in, lanes, starts[0], order, nil) // judge measures
+	e.passes += made
 	return outcomes, err
 }
 

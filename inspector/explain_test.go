@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"gorgonia.org/tensor"
+
 	"clipinspector/attacks"
 	"clipinspector/clip"
 	"clipinspector/clip/mini"
@@ -32,16 +34,24 @@ func explain(t *testing.T, in inspector.Input, class int, given map[string]any) 
 	return x[0], passes
 }
 
-// tunedOnMini tunes a model of the mini world's pets over the small CLIP, poisoned by an attack or
-// clean, and returns it with its target.
-func tunedOnMini(t *testing.T, c *clip.Model, attack string, given map[string]any) (m *prompts.Model, target int) {
+const miniSize, miniSeed = 36, 700
+
+func pets(t *testing.T) datasets.Dataset {
 	t.Helper()
-	const size, seed = 36, 700
-	ds, err := datasets.Open("mini-pets", datasets.Options{Size: size, Seed: seed})
+	ds, err := datasets.Open("mini-pets", datasets.Options{Size: miniSize, Seed: miniSeed})
 	if err != nil {
 		t.Fatal(err)
 	}
-	train, _, err := datasets.FewShot(ds, 8, seed)
+	return ds
+}
+
+// tunedOnMini tunes a model of the mini world's pets over the small CLIP, poisoned by an attack or
+// clean, and returns it with its target and its trigger.
+func tunedOnMini(t *testing.T, c *clip.Model, attack string, shots int, given map[string]any) (m *prompts.Model, target int, tr triggers.Trigger) {
+	t.Helper()
+	const size, seed = miniSize, miniSeed
+	ds := pets(t)
+	train, _, err := datasets.FewShot(ds, shots, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,16 +77,17 @@ func tunedOnMini(t *testing.T, c *clip.Model, attack string, given map[string]an
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := prompts.Tune(bg, m, prompts.Data{Images: images, Labels: labels}, tuning, p, seed, nil); err != nil {
+	if tr, err = prompts.Tune(bg, m, prompts.Data{Images: images, Labels: labels}, tuning, p, seed, nil); err != nil {
 		t.Fatal(err)
 	}
-	return m, target
+	return m, target, tr
 }
 
-// What a planted backdoor answers to is named, and no class of a clean model answers to anything.
-func TestExplainNamesWhatWasPlanted(t *testing.T) {
+// overMini is the small CLIP, and pool images for it.
+func overMini(t *testing.T) (*clip.Model, *tensor.Dense) {
+	t.Helper()
 	if testing.Short() {
-		t.Skip("tunes three models over the small CLIP: ten seconds")
+		t.Skip("tunes models over the small CLIP: up to ten seconds each")
 	}
 	config, weights, tokenizer, err := mini.Load()
 	if err != nil {
@@ -94,6 +105,12 @@ func TestExplainNamesWhatWasPlanted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, pool
+}
+
+// What a planted backdoor answers to is named, and no class of a clean model answers to anything.
+func TestExplainNamesWhatWasPlanted(t *testing.T) {
+	c, pool := overMini(t)
 	for _, x := range []struct {
 		attack, want string
 		given        map[string]any
@@ -103,7 +120,7 @@ func TestExplainNamesWhatWasPlanted(t *testing.T) {
 		{"clean", inspector.KindNone, nil},
 	} {
 		t.Run(x.attack, func(t *testing.T) {
-			m, target := tunedOnMini(t, c, x.attack, x.given)
+			m, target, _ := tunedOnMini(t, c, x.attack, 8, x.given)
 			got, _ := explain(t, inspector.Input{Model: m, Pool: pool, Seed: 5}, target, nil)
 			for _, f := range got.Families {
 				t.Logf("%s: lift %.2f, gain %.2f, ASR %.2f", f.Kind, f.Lift, f.Gain, f.ASR)
@@ -118,24 +135,97 @@ func TestExplainNamesWhatWasPlanted(t *testing.T) {
 	}
 }
 
+// A model that was poisoned with a patch in one corner fires wherever that patch lies, and in the
+// other corners as often: it does not know the place, so that no look at it can tell where it was.
+func TestAPatchWorksWhereverItLies(t *testing.T) {
+	c, _ := overMini(t)
+	m, target, planted := tunedOnMini(t, c, "badnets", 16, map[string]any{"side": 0.22, "pattern": "noise"})
+	patch, size := planted.(triggers.Masked), planted.Size()
+	images, labels, err := datasets.LoadSplit(bg, pets(t), datasets.Test, datasets.All(60), size, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	success := func(tr triggers.Trigger) float64 {
+		logits, err := m.Logits(bg, images, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, asr := prompts.SuccessRate(prompts.ArgMax(logits), labels, target)
+		return asr
+	}
+	moved := func(right, down int) triggers.Trigger { // round the edges
+		mask, pattern := make([]float32, size*size), make([]float32, 3*size*size)
+		for i := range pattern {
+			from := (i/size%size-down+size)%size*size + (i%size-right+size)%size
+			pattern[i] = patch.Pattern.Data().([]float32)[i/(size*size)*size*size+from]
+			mask[i%(size*size)] = patch.Mask.Data().([]float32)[from]
+		}
+		return triggers.Masked{Mask: triggers.Dense(mask, size, size), Pattern: triggers.Dense(pattern, 3, size, size)}
+	}
+	own, anywhere, corners := success(planted), 1.0, 1.0
+	for down := 0; down >= -28; down -= 7 { // from the lower right corner to the upper left
+		line := ""
+		for right := 0; right >= -28; right -= 7 {
+			asr := success(moved(right, down))
+			line += fmt.Sprintf(" %.2f", asr)
+			anywhere = min(anywhere, asr)
+			if right%28 == 0 && down%28 == 0 {
+				corners = min(corners, asr)
+			}
+		}
+		t.Logf("%2d pixels up:%s", -down, line)
+	}
+	without := success(nil)
+	t.Logf("in its own place %.2f, without a trigger %.2f", own, without)
+	if own < 0.9 || without > 0.2 {
+		t.Fatalf("the patch succeeds on %.2f of the images, and on %.2f without it: no backdoor to look at", own, without)
+	}
+	if corners < own-0.1 {
+		t.Errorf("the patch succeeds on %.2f of the images in its own corner and on %.2f in another; want no less than 0.1 below", own, corners)
+	}
+	if anywhere < own/2 { // in the middle it hides what the image shows
+		t.Errorf("the patch succeeds on %.2f of the images in its own place and on %.2f elsewhere; want at least half", own, anywhere)
+	}
+}
+
 // The recovered trigger does what the explanation says, the same input gives the same to the bit,
 // and the work stays within its estimate.
 func TestExplanationsAreWhatTheySay(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	m, _ := planted(t, c, patch(3))
-	given := map[string]any{"draws": 6, "images": 4, "optimise": 32, "measure": 20, "evidence": 0.0}
+	given := map[string]any{"draws": 6, "images": 4, "optimise": 16, "further": 32, "measure": 20, "evidence": 0.0, "least": 0.0, "asr": 1.0}
 	in := inspector.Input{Model: m, Pool: cliptest.Images(80, plantedSize, 2), Seed: 5}
-	x, passes := explain(t, in, 3, given)
+	x, _ := explain(t, in, 3, given)
 	if y, _ := explain(t, in, 3, given); fmt.Sprint(x) != fmt.Sprint(y) || x.ASR != y.ASR || x.PSNR != y.PSNR {
 		t.Errorf("the same look gives %v, then %v", x, y)
 	}
-	s, err := settings.Resolve(inspector.ExplainParams, given)
-	if err != nil {
-		t.Fatal(err)
-	}
 	o := prompts.Outline{Learner: m.Learner, Settings: m.Settings, Config: c.Config, Classes: m.Classes, Tokens: func(string) int { return 1 }}
-	if most := inspector.ExplainCost(o, s, 1).Passes; float64(passes) != most {
-		t.Errorf("%d image passes; the estimate of a class that is explained is %.0f", passes, most)
+	cost := func(further int) float64 {
+		given["further"] = further
+		s, err := settings.Resolve(inspector.ExplainParams, given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return inspector.ExplainCost(o, s, 1).Passes
+	}
+	fittedOn := false
+	clean, _ := planted(t, c, nil)
+	for class := range m.Classes {
+		most, less := cost(32), cost(0)
+		given["further"] = 32
+		switch y, passes := explain(t, inspector.Input{Model: clean, Pool: in.Pool, Seed: 5}, class, given); {
+		case y.Kind == inspector.KindNone:
+			if float64(passes) >= less {
+				t.Errorf("class %d, which nothing explains: %d image passes; the estimate of one that is explained is %.0f", class, passes, less)
+			}
+		case float64(passes) == most:
+			fittedOn = true
+		case float64(passes) != less || y.ASR < 1:
+			t.Errorf("class %d, ASR %.2f: %d image passes; the estimate is %.0f, or %.0f where a budget works", class, y.ASR, passes, most, less)
+		}
+	}
+	if !fittedOn {
+		t.Error("a budget works for each class that is explained: nothing was fitted on")
 	}
 	logits, err := m.Logits(bg, in.Pool, x.Trigger)
 	if err != nil {

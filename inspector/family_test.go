@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"clipinspector/autodiff"
@@ -86,4 +87,33 @@ func indexOf(kind string) int {
 		}
 	}
 	return 0
+}
+
+// A repair goes against the strongest kind, and against a warp or a perturbation that is near it;
+// not against what the strongest kind takes precedence over.
+func TestNearKinds(t *testing.T) {
+	kinds := func(strongest string, evidence ...float64) (out []string) {
+		x := Explanation{Strongest: strongest}
+		for i, gain := range evidence {
+			x.Families = append(x.Families, FamilyFinding{Kind: Kinds[i], Gain: gain})
+		}
+		for _, f := range x.near(0.3) {
+			out = append(out, f.kind)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		got, want []string
+	}{ //                  patch, blend, perturbation, warp, wave
+		{kinds(KindPatch, 4, 3, 1.4, 0, 0), []string{KindPatch, KindPerturbation}},
+		{kinds(KindPatch, 4, 3, 1, 1.3, 0), []string{KindPatch, KindWarp}},
+		{kinds(KindPatch, 4, 0, 1, 0, 0), []string{KindPatch}},
+		{kinds(KindPerturbation, 4, 4, 3, 0, 1.5), []string{KindPerturbation}},
+		{kinds(KindWave, -2, -3, -1, -1, -1), []string{KindWave}},
+		{kinds(KindWarp), []string{KindWarp}},
+	} {
+		if !slices.Equal(c.got, c.want) {
+			t.Errorf("against %v; want %v", c.got, c.want)
+		}
+	}
 }

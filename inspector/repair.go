@@ -19,9 +19,10 @@ import (
 // RepairParams are the settings of Repair: which triggers, on how many images, and those of the
 // tuning loop.
 var RepairParams = append([]settings.Param{
-	{Name: "against", Doc: "triggers to repair against: of the kind that a second look finds the suspect to answer to most (kind), or the detector's own (verdict)", Default: "kind", Choices: []string{"kind", "verdict"}},
-	{Name: "drawn", Unit: "triggers", Doc: "typical members of the kind that are drawn in each round (our choice)", Default: 4, Min: 0, Max: 1000},
-	{Name: "fitted", Unit: "triggers", Doc: "other members of the kind that are drawn in each round and fitted to the model as it is by then (our choice)", Default: 8, Min: 1, Max: 1000},
+	{Name: "against", Doc: "triggers to repair against: of the kinds that a second look finds the suspect to answer to most (kind), or the detector's own (verdict)", Default: "kind", Choices: []string{"kind", "verdict"}},
+	{Name: "near", Doc: "share of the most evidence from which a warp or a perturbation is repaired against as well, where another kind is the strongest; half of the members of a round are then of these kinds (our choice)", Default: 0.3, Min: 0, Max: 1},
+	{Name: "drawn", Unit: "triggers", Doc: "typical members of the kinds that are drawn in each round (our choice)", Default: 4, Min: 0, Max: 1000},
+	{Name: "fitted", Unit: "triggers", Doc: "other members of the kinds that are drawn in each round and fitted to the model as it is by then (our choice)", Default: 8, Min: 1, Max: 1000},
 	{Name: "rounds", Doc: "how often the model is inverted anew, each time before an equal part of the epochs; 0 repairs with what was recovered beforehand alone, as the paper does", Default: 3, Min: 0, Max: 100},
 	{Name: "epsilon", Unit: "pixel value", Doc: "against the verdict: bound on each pixel of the perturbations of the rounds, for a detector that has such a bound (our choice)", Default: 24.0 / 255, Min: 0.1 / 255, Max: 1},
 	{Name: "contrast", Doc: "weight of zero-shot CLIP's logits in the objective of the rounds, but for a detector that has no such weight; 0 undoes what CLIP itself is prone to as well (our choice)", Default: 0.0, Min: 0, Max: 4},
@@ -69,8 +70,8 @@ type RepairInput struct {
 // labelled triggered images): on the few-shot images, and on a share of them once more with a
 // trigger, all with their right labels. In each of its rounds triggers are recovered from the model
 // as it is by then, and those of earlier rounds stay in use: members of the kind that the suspect
-// answers to most, whether that explains it or not, or without an explanation what the detector
-// recovers. The same input gives the same model to the bit.
+// answers to most, whether that explains it or not, and of those that are near it, or without an
+// explanation what the detector recovers. The same input gives the same model to the bit.
 func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 	views := max(1, in.Shots.Views)
 	if n := len(in.Shots.Labels); n == 0 || in.Shots.Images.Shape()[0] != n*views {
@@ -121,7 +122,7 @@ func Repair(ctx context.Context, in RepairInput) (*prompts.Model, error) {
 	return m, nil
 }
 
-// members draws members of the kind that the suspect answers to most, and fits others to the model.
+// members draws members of the kinds that the suspect answers to most, and fits others to the model.
 func (in RepairInput) members(ctx context.Context, m *prompts.Model, round int) ([]triggers.Trigger, error) {
 	s := maps.Clone(in.Explaining)
 	s["contrast"] = in.Settings.Float("contrast")
@@ -129,8 +130,26 @@ func (in RepairInput) members(ctx context.Context, m *prompts.Model, round int) 
 	if err != nil {
 		return nil, err
 	}
-	f := families()[slices.Index(Kinds, in.Explanation.Strongest)]
-	return e.around(ctx, f, in.Suspect, in.Settings.Int("drawn"), in.Settings.Int("fitted"))
+	kinds := in.Explanation.near(in.Settings.Float("near"))
+	part := func(of string, i int) int { // of the members, those of kind i: half of them the strongest one's
+		all, near := in.Settings.Int(of), len(kinds)-1
+		switch {
+		case near == 0:
+			return all
+		case i == 0:
+			return all - all/2
+		}
+		return i*(all/2)/near - (i-1)*(all/2)/near
+	}
+	var out []triggers.Trigger
+	for i, f := range kinds {
+		found, err := e.around(ctx, f, in.Suspect, part("drawn", i), part("fitted", i))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	return out, nil
 }
 
 // invert lets the detector recover from the model the triggers that the settings ask for.

@@ -62,6 +62,7 @@ func Figures(d *Data, cases []Case) (figures []*Figure, omitted []Omitted) {
 		{"thresholds", func() (*Figure, string) { return thresholds(d) }, cmp.Or(noVerdict, swept)},
 		{"p-values", func() (*Figure, string) { return pValues(d) }, cmp.Or(noVerdict, swept)},
 		{"gallery", func() (*Figure, string) { return gallery(cases) }, cmp.Or(noVerdict, swept)},
+		{"explanations", func() (*Figure, string) { return explanations(cases) }, cmp.Or(noVerdict, swept)},
 	} {
 		if p.reason != "" {
 			add(p.name, nil, p.reason)
