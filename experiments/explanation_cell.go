@@ -47,7 +47,7 @@ func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store
 	}
 	x := found[0]
 	r := store.ExplanationResult{Class: x.Class, Said: x.Kind, Strongest: x.Strongest, Size: x.Size, Anywhere: x.Anywhere, ASR: x.ASR,
-		ZeroShot: x.ZeroShot, Others: x.Others, Untouched: x.Untouched, PSNR: x.PSNR, SSIM: x.SSIM, IoU: math.NaN(), Distance: math.NaN(),
+		ZeroShot: x.ZeroShot, Others: x.Others, Untouched: x.Untouched, PSNR: x.PSNR, SSIM: x.SSIM, IoU: math.NaN(), Distance: math.NaN(), TrueSize: math.NaN(),
 		ImagePasses: passes, Path: explanationPath(job.Cell.Key), Versions: k.versions}
 	for _, f := range x.Families {
 		r.Families = append(r.Families, store.FamilyEvidence{Kind: f.Kind, Lift: f.Lift, Gain: f.Gain, ASR: f.ASR})
@@ -57,7 +57,9 @@ func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store
 		if err != nil {
 			return none, fmt.Errorf("%w: %w", errModelLost, err)
 		}
-		r.IoU, r.Distance = triggers.Overlap(x.Trigger, trigger)
+		if r.IoU, r.Distance = triggers.Overlap(x.Trigger, trigger); !math.IsNaN(r.IoU) {
+			r.TrueSize = inspector.SizeOf(inspector.KindPatch, trigger)
+		}
 	}
 	full, err := makeFolder(k.out, r.Path)
 	if err == nil {

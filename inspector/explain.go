@@ -126,13 +126,13 @@ func (e *explainer) explain(ctx context.Context, all []*surveyed, c int) (*Expla
 		}
 	}
 	x.Trigger, x.ASR, x.ZeroShot, x.PSNR, x.SSIM = t.trigger, t.asr, t.zero, t.psnr, t.ssim
-	x.Size = sizeOf(f.kind, t.trigger)
+	x.Size = SizeOf(f.kind, t.trigger)
 	x.Anywhere = f.kind == KindPatch && f.spread(c) >= 0.5
 	return x, e.controls(ctx, f, x)
 }
 
-// sizeOf measures a trigger in the unit of its kind.
-func sizeOf(kind string, t triggers.Trigger) float64 {
+// SizeOf measures a trigger in the unit of its kind; see SizeUnit.
+func SizeOf(kind string, t triggers.Trigger) float64 {
 	s := triggers.Measure(t)
 	switch kind {
 	case KindPatch:

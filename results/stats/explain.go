@@ -16,6 +16,8 @@ type ExplanationFigures struct {
 	ZeroShot      Num         `json:"zero_shot_asr"`  // of the same triggers under zero-shot CLIP
 	IoU           Num         `json:"iou"`            // of recovered patches with true ones
 	Distance      Num         `json:"distance"`       // of their centres, as a share of the image's side
+	Size          Num         `json:"size"`           // of those recovered patches, in pixels a side
+	TrueSize      Num         `json:"true_size"`      // of the true ones
 	Passes        Num         `json:"image_passes"`
 	Seconds       Num         `json:"seconds"`
 	Backdoored    bool        `json:"-"`
@@ -37,7 +39,7 @@ func (sum *Summary) addExplanations(explanations []store.ExplanationRow, detecti
 
 func explanationFigures(attack, verdict string, rows []explained) ExplanationFigures {
 	f := ExplanationFigures{Attack: attack, Verdict: verdict, Models: len(rows), Backdoored: rows[0].model.Result.Backdoored}
-	var asr, zero, iou, distance, passes, seconds []float64
+	var asr, zero, iou, distance, size, trueSize, passes, seconds []float64
 	for _, e := range rows[0].Result.Families {
 		f.Said = append(f.Said, Entry[int]{Name: e.Kind})
 	}
@@ -53,9 +55,11 @@ func explanationFigures(attack, verdict string, rows []explained) ExplanationFig
 		asr, zero, passes, seconds = append(asr, r.ASR), append(zero, r.ZeroShot), append(passes, float64(r.ImagePasses)), append(seconds, r.Seconds)
 		if n := Num(r.IoU); n.Defined() && r.Said != "none" {
 			iou, distance = append(iou, r.IoU), append(distance, r.Distance)
+			size, trueSize = append(size, r.Size), append(trueSize, r.TrueSize)
 		}
 	}
 	f.ASR, f.ZeroShot, f.IoU, f.Distance = Num(mean(asr)), Num(mean(zero)), Num(mean(iou)), Num(mean(distance))
+	f.Size, f.TrueSize = Num(mean(size)), Num(mean(trueSize))
 	f.Passes, f.Seconds = Num(mean(passes)), Num(mean(seconds))
 	return f
 }

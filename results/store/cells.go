@@ -174,6 +174,7 @@ type ExplanationResult struct {
 	PSNR, SSIM  float64
 	IoU         float64 // overlap of a recovered patch with the true one; NaN where either is no patch
 	Distance    float64 // of their centres, as a share of the image's side
+	TrueSize    float64 // of the true patch, as Size; NaN where either is no patch
 	Families    []FamilyEvidence
 	ImagePasses int64
 	Path        string // the recovered trigger
@@ -341,6 +342,7 @@ var explanations = declaration[ExplanationCell, ExplanationResult]{
 		col("ssim", func(r *ExplanationResult) any { return &r.SSIM }),
 		col("iou", func(r *ExplanationResult) any { return &r.IoU }),
 		col("distance", func(r *ExplanationResult) any { return &r.Distance }),
+		col("true_size", func(r *ExplanationResult) any { return &r.TrueSize }),
 		col("image_passes", func(r *ExplanationResult) any { return &r.ImagePasses }),
 		col("hash", func(r *ExplanationResult) any { return &r.Hash }),
 		col("path", func(r *ExplanationResult) any { return &r.Path }).as(""),

@@ -211,6 +211,8 @@ CREATE TABLE family_evidence (
 	lift REAL, gain REAL, asr REAL,
 	PRIMARY KEY (key, pos)
 ) STRICT, WITHOUT ROWID;
+`, `
+ALTER TABLE explanation ADD COLUMN true_size REAL;
 `}
 
 // migrate brings the store to the newest version in one transaction; several

@@ -50,7 +50,7 @@ func TestExplanationTable(t *testing.T) {
 		try(s.FinishModel(models[i].Key, "w", store.ModelResult{Backdoored: c.attack != "clean", Target: 2, ASR: 1}))
 		try(s.FinishDetection(detections[i].Key, "w", store.DetectionResult{Backdoored: c.flagged, Suspect: c.class}))
 		try(s.FinishExplanation(explanations[i].Key, "w", store.ExplanationResult{Class: c.class, Said: c.said, Strongest: "patch", ASR: c.asr, ZeroShot: 0.25,
-			Others: c.others, Untouched: nan, IoU: c.iou, Distance: c.iou, ImagePasses: 100, Seconds: 2,
+			Others: c.others, Untouched: nan, IoU: c.iou, Distance: c.iou, Size: 4, TrueSize: 8, ImagePasses: 100, Seconds: 2,
 			Families: []store.FamilyEvidence{{Kind: "patch"}, {Kind: "warp"}}}))
 	}
 	sum, err := stats.Summarise(s, "s", nil)
@@ -64,10 +64,10 @@ func TestExplanationTable(t *testing.T) {
 		}
 	}
 	want := []string{
-		"attack verdict models suspects right patch warp none reached others reached ASR ASR zero-shot IoU distance image passes seconds",
-		"clean not flagged 1 – 0 0 1 0/1 0/1 0.950 0.250 – – 100 2.0",
-		"badnets flagged 3 2/3 2 0 1 1/3 1/3 0.700 0.250 0.30 0.30 100 2.0",
-		"wanet missed 1 1/1 0 1 0 1/1 0/1 1.000 0.250 – – 100 2.0",
+		"attack verdict models suspects right patch warp none reached others reached ASR ASR zero-shot IoU distance side true side image passes seconds",
+		"clean not flagged 1 – 0 0 1 0/1 0/1 0.950 0.250 – – – – 100 2.0",
+		"badnets flagged 3 2/3 2 0 1 1/3 1/3 0.700 0.250 0.30 0.30 4.0 8.0 100 2.0",
+		"wanet missed 1 1/1 0 1 0 1/1 0/1 1.000 0.250 – – – – 100 2.0",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -101,7 +101,8 @@ func saidTable(sum *stats.Summary, f filter, l links) table {
 	t.Columns = append(t.Columns, column{"suspects", "suspects right", "suspect is the target class", true},
 		column{"reached", "reached", fmt.Sprintf("explained by a trigger whose ASR is at least %g", store.FiringASR), true},
 		column{"asr", "ASR", "of the recovered trigger, mean", true}, column{"zero", "ASR zero-shot", "of the same trigger under zero-shot CLIP, mean", true},
-		column{"iou", "IoU", "of recovered patches with true ones, mean", true}, column{"seconds", "seconds", "a model, mean", true})
+		column{"iou", "IoU", "of recovered patches with true ones, mean", true},
+		column{"side", "side", "of those recovered patches, pixels, mean", true}, column{"true", "true side", "of the true patches, pixels, mean", true}, column{"seconds", "seconds", "a model, mean", true})
 	for _, x := range sum.Explanations {
 		at := l.filtered(filter{"set": f["set"], "attack": x.Attack, "learner": f["learner"], "seed": f["seed"]})
 		r := row{Cells: []cell{{Text: x.Attack, Href: at}, text(x.Verdict), whole(int64(x.Models))}}
@@ -115,7 +116,7 @@ func saidTable(sum *stats.Summary, f filter, l links) table {
 			suspects = fraction(x.SuspectsRight, x.Models)
 		}
 		r.Cells = append(r.Cells, suspects, fraction(x.Reached, x.Models), number(float64(x.ASR), 2), number(float64(x.ZeroShot), 2),
-			number(float64(x.IoU), 2), number(float64(x.Seconds), 1))
+			number(float64(x.IoU), 2), number(float64(x.Size), 1), number(float64(x.TrueSize), 1), number(float64(x.Seconds), 1))
 		t.Rows = append(t.Rows, r)
 	}
 	return t
