@@ -18,10 +18,9 @@ func init() {
 		Params: append(append(withDefaults(perturbation, map[string]any{"epsilon": 16.0 / 255}),
 			settings.Param{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective: a trigger that moves the untouched model as well is no trace of a backdoor", Default: 1.0, Min: 0, Max: 4},
 			settings.Param{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
-			settings.Param{Name: "loss-floor", Unit: "logits", Doc: "losses that differ by less than this are alike", Default: 0.05, Min: 1e-3, Max: 100},
 			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
 			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 10.0, Min: 0, Max: 1e6},
-			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 5.0, Min: 0, Max: 1e9},
+			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 20.0, Min: 0, Max: 1e9},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
 			append(manyClasses(0), PoolParams...)...),
@@ -113,7 +112,7 @@ func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure [
 		e.Trial = inv.trial(in.Settings).Rounds * inv.trial(in.Settings).Batch
 	}
 	outcomes, p, err := run(ctx, in, optimise, measure)
-	e.Reach = reached(outcomes, in.Settings.Float("loss-floor"))
+	e.Reach = reached(outcomes)
 	return e, outcomes, passes + p, err
 }
 
@@ -254,15 +253,16 @@ func evidenceCost(f Facts) clip.Work {
 
 // reached returns for each class how nearly the inversion has reached it,
 //
-//	-ln( floor + mean objective over the second quarter of the rounds ),
+//	-sqrt( mean objective over the second quarter of the rounds ),
 //
 // or over the second half of a trial's, each step's images before its update. In the first epoch
 // none of them has been optimised on, all classes and references see the same ones, and backdoors
-// stand out by then as they do in the end.
-func reached(outcomes []Outcome, floor float64) []float64 {
+// stand out by then as they do in the end. The root is there because a loss varies the more from
+// reference to reference the larger it is, but its logarithm the more the smaller it is.
+func reached(outcomes []Outcome) []float64 {
 	out := make([]float64, len(outcomes))
 	for c, o := range outcomes {
-		out[c] = -math.Log(floor + o.Midway)
+		out[c] = -math.Sqrt(o.Midway)
 	}
 	return out
 }
