@@ -82,20 +82,20 @@ func explanations(cases []Case) (*Figure, string) {
 				}
 				return fmt.Sprintf("class %d", class)
 			}
+			plain := style(8.5, false)
 			about := []string{l.Model.Cell.Dataset, fmt.Sprintf("seed %d", l.Model.Cell.Seed)}
 			if l.Model.Result.Backdoored {
 				about = append(about, "target: "+name(l.Model.Result.Target))
 			}
-			plain := style(8.5, false)
 			for i, line := range append(about, "suspect: "+name(l.Explained.Result.Class), l.Outcome) {
-				c.FillText(plain, vg.Point{X: c.Min.X, Y: top - 19 - 12*vg.Length(i)}, line)
+				c.FillText(plain, vg.Point{X: c.Min.X, Y: top - 19 - 12*vg.Length(i)}, shortened(plain, names-gap, line))
 			}
 			for i, s := range shown {
 				if img := s.shown(l); img != nil {
 					hang(c, vg.Point{X: at(i), Y: top}, side, img, s.under(l))
 				}
 			}
-			c.FillText(plain, vg.Point{X: at(0), Y: top - side - 15}, "said: "+l.Says)
+			c.FillText(plain, vg.Point{X: at(0), Y: top - side - 15}, shortened(plain, c.Max.X-at(0), "said: "+l.Says))
 		}
 	}
 	return f, ""

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"image"
 	"image/png"
 	"io"
 	"math"
@@ -62,6 +63,8 @@ func drawn(t *testing.T, sets, classes int, set, class func(i int) string) []*Fi
 		for c := range classes {
 			cases[i].Classes = append(cases[i].Classes, class(c))
 		}
+		cases[i].Explained = []Explained{{ExplanationRow: store.ExplanationRow{Result: store.ExplanationResult{Class: 1, Strongest: "patch", PSNR: 21.5}},
+			Says: "a patch of about 3 x 3 pixels", Before: image.NewGray(image.Rect(0, 0, 8, 8)), Trigger: image.NewGray(image.Rect(0, 0, 8, 8))}}
 	}
 	figures, _ := Figures(d, cases)
 	if len(figures) < 7 {
@@ -112,6 +115,10 @@ func TestPicturesOfAnything(t *testing.T) {
 				}
 				if strings.Contains(text, "NaN") {
 					t.Errorf("%s.svg has NaN", f.Name)
+				}
+				if f.Name == "explanations" && (!strings.Contains(text, "said: a patch of about 3 x 3 pixels") || !strings.Contains(text, "recovered trigger<") ||
+					strings.Contains(text, "with the recovered one<")) {
+					t.Errorf("%s.svg lacks what was said, or a picture, or has a column of nothing", f.Name)
 				}
 				if c.name == "scripts" && f.Name == "indices" && !(strings.Contains(text, "日本語") && strings.Contains(text, `\x1b[31m\x00`)) {
 					t.Errorf("%s.svg lacks names", f.Name)
