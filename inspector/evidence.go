@@ -27,8 +27,8 @@ type Evidence struct {
 	Vectors [][]float64 `json:"vectors,omitempty"`
 	// Trial is how many images each of many classes was tried on; 0 for few classes.
 	Trial int `json:"trial,omitempty"`
-	// Reach is how nearly a perturbation reaches each class [K]: less the root of the objective
-	// midway, at most 0; see reached.
+	// Reach is how nearly a perturbation reaches each class [K]: less the objective midway, in
+	// logits, at most 0; see reached.
 	Reach []float64 `json:"reach"`
 }
 

@@ -60,8 +60,8 @@ func newNull(references [][]float64, prior, kin float64) null {
 //
 // References may be of another origin than the model, as those are that were tuned on other images:
 // then classes of a clean model differ from them by more than they do from each other, and some by
-// much more. With foreign its own spread counts where it is larger, and the tail is that of few
-// degrees of freedom.
+// much more. With foreign its own spread counts where it is larger, and the tail is that of K-2
+// degrees of freedom at most, since the spread is measured on no more classes.
 func (u null) tails(x []float64, foreign bool) []float64 {
 	t := make([]float64, len(x))
 	sum, largest := 0.0, math.Inf(-1)
@@ -74,7 +74,7 @@ func (u null) tails(x []float64, foreign bool) []float64 {
 	if len(x) > 2 {
 		spread = math.Sqrt((sum - largest*largest) / float64(len(x)-1))
 		if foreign {
-			spread, freedom = max(1, spread), min(freedom, foreignFreedom, float64(len(x)-2))
+			spread, freedom = max(1, spread), min(freedom, float64(len(x)-2))
 		} else {
 			n := float64(len(x) - 1)
 			spread = min(1, math.Sqrt((u.kin+n*spread*spread)/(u.kin+n)))
@@ -86,12 +86,6 @@ func (u null) tails(x []float64, foreign bool) []float64 {
 	}
 	return t
 }
-
-// foreignFreedom is how many degrees of freedom the tail has under references of another origin.
-// Chosen on calibration seeds 201 and 202 (10 clean models, 14 backdoored ones, one context for all
-// classes): with the null's own 15 half of the clean models were flagged, with this none, and all
-// backdoored ones are still found.
-const foreignFreedom = 5
 
 // centred returns statistics less their median.
 func centred(x []float64) []float64 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"clipinspector/clip"
@@ -19,8 +18,8 @@ func init() {
 			settings.Param{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective: a trigger that moves the untouched model as well is no trace of a backdoor", Default: 1.0, Min: 0, Max: 4},
 			settings.Param{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
 			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
-			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 10.0, Min: 0, Max: 1e6},
-			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 20.0, Min: 0, Max: 1e9},
+			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 20.0, Min: 0, Max: 1e6},
+			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 10.0, Min: 0, Max: 1e9},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
 			append(manyClasses(0), PoolParams...)...),
@@ -253,16 +252,15 @@ func evidenceCost(f Facts) clip.Work {
 
 // reached returns for each class how nearly the inversion has reached it,
 //
-//	-sqrt( mean objective over the second quarter of the rounds ),
+//	-( mean objective over the second quarter of the rounds )
 //
-// or over the second half of a trial's, each step's images before its update. In the first epoch
-// none of them has been optimised on, all classes and references see the same ones, and backdoors
-// stand out by then as they do in the end. The root is there because a loss varies the more from
-// reference to reference the larger it is, but its logarithm the more the smaller it is.
+// in logits, or over the second half of a trial's, each step's images before its update. In the
+// first epoch none of them has been optimised on, all classes and references see the same ones, and
+// backdoors stand out by then as they do in the end.
 func reached(outcomes []Outcome) []float64 {
 	out := make([]float64, len(outcomes))
 	for c, o := range outcomes {
-		out[c] = -math.Sqrt(o.Midway)
+		out[c] = -o.Midway
 	}
 	return out
 }
