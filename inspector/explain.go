@@ -168,17 +168,17 @@ func strongest(families []FamilyFinding, share float64) (chosen int) {
 	return chosen
 }
 
-// near are the families to repair against: the strongest one, and those that would take precedence
-// over it and have at least a share of the most evidence.
-func (x Explanation) near(share float64) []family {
-	all, most := families(), 0.0
+// Near are the kinds to repair against: the strongest one, and those that would take precedence over
+// it and have at least a share of the most evidence.
+func (x Explanation) Near(share float64) []string {
+	most := 0.0
 	for _, f := range x.Families {
 		most = max(most, f.Evidence())
 	}
-	out := []family{all[slices.Index(Kinds, x.Strongest)]}
+	out := []string{x.Strongest}
 	for _, f := range x.Families {
 		if slices.Contains(preceding, f.Kind) && f.Kind != x.Strongest && most > 0 && f.Evidence() >= share*most {
-			out = append(out, all[slices.Index(Kinds, f.Kind)])
+			out = append(out, f.Kind)
 		}
 	}
 	return out

@@ -92,15 +92,12 @@ func indexOf(kind string) int {
 // A repair goes against the strongest kind, and against a warp or a perturbation that is near it;
 // not against what the strongest kind takes precedence over.
 func TestNearKinds(t *testing.T) {
-	kinds := func(strongest string, evidence ...float64) (out []string) {
+	kinds := func(strongest string, evidence ...float64) []string {
 		x := Explanation{Strongest: strongest}
 		for i, gain := range evidence {
 			x.Families = append(x.Families, FamilyFinding{Kind: Kinds[i], Gain: gain})
 		}
-		for _, f := range x.near(0.3) {
-			out = append(out, f.kind)
-		}
-		return out
+		return x.Near(0.3)
 	}
 	for _, c := range []struct {
 		got, want []string

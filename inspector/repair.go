@@ -130,7 +130,7 @@ func (in RepairInput) members(ctx context.Context, m *prompts.Model, round int) 
 	if err != nil {
 		return nil, err
 	}
-	kinds := in.Explanation.near(in.Settings.Float("near"))
+	kinds := in.Explanation.Near(in.Settings.Float("near"))
 	part := func(of string, i int) int { // of the members, those of kind i: half of them the strongest one's
 		all, near := in.Settings.Int(of), len(kinds)-1
 		switch {
@@ -142,8 +142,8 @@ func (in RepairInput) members(ctx context.Context, m *prompts.Model, round int) 
 		return i*(all/2)/near - (i-1)*(all/2)/near
 	}
 	var out []triggers.Trigger
-	for i, f := range kinds {
-		found, err := e.around(ctx, f, in.Suspect, part("drawn", i), part("fitted", i))
+	for i, kind := range kinds {
+		found, err := e.around(ctx, families()[slices.Index(Kinds, kind)], in.Suspect, part("drawn", i), part("fitted", i))
 		if err != nil {
 			return nil, err
 		}

@@ -23,7 +23,7 @@ import (
 type RepairReport struct {
 	Before  *Report         `json:"before"`
 	After   AfterRepair     `json:"after"`
-	Against string          `json:"against"` // the kind of trigger that was shown, or "verdict" for what the detector recovers
+	Against string          `json:"against"` // the kinds of trigger that were shown, or "verdict" for what the detector recovers
 	Source  string          `json:"source"`  // of the labels: inspector.FromShots, or inspector.FromPool for zero-shot CLIP's
 	Models  []RepairedModel `json:"models"`  // delivered, repaired, control, retuned
 	Images  int             `json:"images"`  // ones with a label that no repair has seen
@@ -138,6 +138,9 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int) (*Repa
 	}
 	if len(f.Explanations) > 0 {
 		r.Against = f.Explanations[0].Strongest
+		if a.repair.Int("rounds") > 0 {
+			r.Against = strings.Join(f.Explanations[0].found.Near(a.repair.Float("near")), ", ")
+		}
 	}
 	for _, m := range models {
 		acc, asr, err := a.measure(ctx, m.model, shown, f.report.Suspect)
@@ -189,6 +192,9 @@ func (r *RepairReport) Print(w io.Writer) error {
 func (r *RepairReport) shown() string {
 	if r.Against == "verdict" {
 		return "what the detector recovers"
+	}
+	if strings.Contains(r.Against, ", ") {
+		return "triggers of the kinds " + r.Against
 	}
 	return "triggers of kind " + r.Against
 }
