@@ -242,3 +242,26 @@ func TestExplanationsAreWhatTheySay(t *testing.T) {
 		t.Errorf("PSNR %.1f dB over the pool; the explanation says %.1f over a quarter of it", psnr, x.PSNR)
 	}
 }
+
+// A look at a class costs at most twice what the verdict's inversion of a class costs, for each
+// family, with the settings of the mini grid.
+func TestALookCostsLittle(t *testing.T) {
+	c := cliptest.Tiny(t, computetest.CPU(t, 1), 16)
+	d, err := inspector.Find("separation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := untuned(t, c, "coop", cliptest.Classes)
+	f := facts(m, input(t, d, m, cliptest.Images(500, 16, 7), map[string]any{"optimise": 256, "measure": 100, "batch": 16}), 500)
+	f.Only = 1
+	s, err := settings.Resolve(inspector.ExplainParams, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look, line := inspector.ExplainCost(f.Model, s, 1), d.Cost(f)
+	most := float64(2*len(inspector.Kinds)) * line.Passes
+	t.Logf("a look takes at most %.0f image passes; twice the inversion of a class, for each family, %.0f", look.Passes, most)
+	if look.Passes > most {
+		t.Errorf("a look takes %.0f image passes; want at most %.0f", look.Passes, most)
+	}
+}
