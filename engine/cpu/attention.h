@@ -13,48 +13,80 @@ enum { SHORT = 64 }; // positions up to which products need no packing
 long KERNEL(attention_scratch)(long s) { return 2 * s * padded(s) + padded(s) + (s <= SHORT ? 256 * padded(s) : 0); }
 
 // rows x vecs*LANES numbers of c = alpha*a·b. a is read at strides ai, ak, b in rows.
-INLINE void block(int rows, int vecs, long k, float alpha, const float *a, long ai, long ak, const float *b, long ldb,
-                  float *c, long ldc) {
-    vec sum[6][16 / LANES];
+INLINE void block(int rows, int vecs, long k, float alpha, const float *restrict a, long ai, long ak, const float *restrict b, long ldb,
+                  float *restrict c, long ldc) {
+    vec sum[6][3];
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
+#pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) sum[i][j] = (vec){0};
-    for (long p = 0; p < k; p++)
+#pragma GCC unroll 1
+    for (long p = 0; p < k; p++, a += ak, b += ldb) {
+        vec v[3];
+#pragma GCC unroll 3
+        for (int j = 0; j < vecs; j++) v[j] = *(const vec *)(b + LANES * j);
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
-            vec x = splat(a[i * ai + p * ak]);
-            for (int j = 0; j < vecs; j++) sum[i][j] = vfmadd(x, *(const vec *)(b + p * ldb + LANES * j), sum[i][j]);
+            vec x = splat(a[i * ai]);
+#pragma GCC unroll 3
+            for (int j = 0; j < vecs; j++) sum[i][j] = vfmadd(x, v[j], sum[i][j]);
         }
+    }
+    vec by = splat(alpha);
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++) // as gemm does it, to the sign of a zero
-        for (int j = 0; j < vecs; j++) *(vec *)(c + i * ldc + LANES * j) = vfmadd(splat(alpha), sum[i][j], (vec){0});
+#pragma GCC unroll 3
+        for (int j = 0; j < vecs; j++) sum[i][j] = vfmadd(by, sum[i][j], (vec){0});
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vecs; j++) *(vec *)(c + i * ldc + LANES * j) = sum[i][j];
 }
 
-// c = alpha*a·b, n a multiple of LANES. Rows are cut into blocks as equal as can be: a block of few rows waits for its own
-// sums.
+// Not inlined: inside of other loops gcc keeps the sums on the stack.
+static __attribute__((noinline)) void blocks(int rows, int vecs, long k, float alpha, const float *a, long ai, long ak,
+                                             const float *b, long ldb, float *c, long ldc) {
+#define CASE(r, v)                                              \
+    case 8 * v + r:                                             \
+        block(r, v, k, alpha, a, ai, ak, b, ldb, c, ldc);       \
+        break
+    switch (8 * vecs + rows) {
+        CASE(1, 1);
+        CASE(2, 1);
+        CASE(3, 1);
+        CASE(4, 1);
+        CASE(5, 1);
+        CASE(6, 1);
+        CASE(1, 2);
+        CASE(2, 2);
+        CASE(3, 2);
+        CASE(4, 2);
+        CASE(5, 2);
+        CASE(6, 2);
+        CASE(1, 3);
+        CASE(2, 3);
+        CASE(3, 3);
+        CASE(4, 3);
+    }
+#undef CASE
+}
+
+// c = alpha*a·b, n a multiple of LANES. Blocks are two registers wide, and three where one would be left alone; rows are cut
+// into blocks as equal as can be. A block of few sums waits for its own.
 static void small(long m, long n, long k, float alpha, const float *a, long ai, long ak, const float *b, long ldb, float *c,
                   long ldc) {
-    for (long j = 0, wide; j < n; j += wide) {
-        wide = n - j >= 16 ? 16 : LANES;
-        for (long i = 0, left = (m + 5) / 6, rows; i < m; i += rows, left--) {
+    for (long j = 0, vecs; j < n; j += vecs * LANES) {
+        vecs = n - j == 3 * LANES ? 3 : n - j >= 2 * LANES ? 2 : 1;
+        long high = vecs == 3 ? 4 : 6;
+        for (long i = 0, left = (m + high - 1) / high, rows; i < m; i += rows, left--) {
             rows = (m - i + left - 1) / left;
-            switch (rows) {
-#define CASE(r)                                                                                                       \
-    case r:                                                                                                           \
-        if (wide == 16) block(r, 16 / LANES, k, alpha, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);         \
-        else block(r, 1, k, alpha, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);                             \
-        break
-                CASE(1);
-                CASE(2);
-                CASE(3);
-                CASE(4);
-                CASE(5);
-                CASE(6);
-#undef CASE
-            }
+            blocks(rows, vecs, k, alpha, a + i * ai, ai, ak, b + j, ldb, c + i * ldc + j, ldc);
         }
     }
 }
 
 // Whether a head's products need no packing; either way gives the same bits.
-static int is_short(long s, long d) { return s <= SHORT && d % LANES == 0 && d <= 256; }
+static int is_short(long s, long d) { return FUSED && s <= SHORT && d % LANES == 0 && d <= 256; }
 
 void KERNEL(attention)(long s, long w, long d, int causal, const float *qkv, float *o, float *lse, float *scratch) {
     int packs = !is_short(s, d);

@@ -109,19 +109,20 @@ INLINE void transpose8(const float *x, long ld, float *t, long ldt) {
 }
 #endif
 
-// t = the transpose of rows x cols numbers at stride ld.
+// t = the transpose of rows x cols numbers at stride ld. The last squares reach back into their neighbours.
 static void transpose(long rows, long cols, const float *restrict x, long ld, float *restrict t, long ldt) {
-    long i = 0;
 #ifdef __AVX2__
-    for (; i + 8 <= rows; i += 8) {
-        long j = 0;
-        for (; j + 8 <= cols; j += 8) transpose8(x + i * ld + j, ld, t + j * ldt + i, ldt);
-        for (; j < cols; j++)
-            for (long r = i; r < i + 8; r++) t[j * ldt + r] = x[r * ld + j];
+    if (rows >= 8 && cols >= 8) {
+        for (long i0 = 0; i0 < rows; i0 += 8)
+            for (long j0 = 0; j0 < cols; j0 += 8) {
+                long i = i0 + 8 <= rows ? i0 : rows - 8, j = j0 + 8 <= cols ? j0 : cols - 8;
+                transpose8(x + i * ld + j, ld, t + j * ldt + i, ldt);
+            }
+        return;
     }
 #endif
     for (long j0 = 0; j0 < cols; j0 += 16)
-        for (long r = i; r < rows; r++)
+        for (long r = 0; r < rows; r++)
             for (long j = j0; j < j0 + 16 && j < cols; j++) t[j * ldt + r] = x[r * ld + j];
 }
 

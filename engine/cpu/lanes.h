@@ -1,5 +1,11 @@
 // What decides a sum's bits: fmadd, and the 16 lanes that a row's sum runs in.
 
+#if defined(__FMA__) || defined(__FP_FAST_FMAF)
+enum { FUSED = 1 }; // the processor multiplies and adds in one instruction
+#else
+enum { FUSED = 0 };
+#endif
+
 // a*b + c, rounded once.
 INLINE float fmadd(float a, float b, float c) {
 #if defined(__FMA__) || defined(__FP_FAST_FMAF)
@@ -46,17 +52,27 @@ INLINE vec splat(float x) { return x - (vec){0}; }
                 long i = i16 + l;                                               \
                 __VA_ARGS__                                                     \
             }                                                                   \
-        for (int l = 0; l < (n) - i16; l++) {                                   \
+        int l16 = 0;                                                            \
+        if ((n) - i16 >= 8)                                                     \
+            _Pragma("omp simd") for (l16 = 0; l16 < 8; l16++) {                 \
+                int l = l16;                                                    \
+                long i = i16 + l;                                               \
+                __VA_ARGS__                                                     \
+            }                                                                   \
+        for (int l = l16; l < (n) - i16; l++) {                                 \
             long i = i16 + l;                                                   \
             __VA_ARGS__                                                         \
         }                                                                       \
     } while (0)
 
+typedef float vec4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t pick4 __attribute__((vector_size(16)));
+
 INLINE float fold16(const float *s) {
-    float t[8], u[4];
-    for (int l = 0; l < 8; l++) t[l] = s[l] + s[l + 8];
-    for (int l = 0; l < 4; l++) u[l] = t[l] + t[l + 4];
-    return (u[0] + u[2]) + (u[1] + u[3]);
+    const vec4 *v = (const vec4 *)s;
+    vec4 u = (v[0] + v[2]) + (v[1] + v[3]);
+    u += __builtin_shuffle(u, (pick4){2, 3, 0, 1});
+    return u[0] + u[1];
 }
 
 INLINE float row_sum(long n, const float *restrict x) {
@@ -75,7 +91,8 @@ INLINE float row_max(long n, const float *restrict x) {
     float m[16];
     for (int l = 0; l < 16; l++) m[l] = -INFINITY;
     EACH16(n, m[l] = x[i] > m[l] ? x[i] : m[l];);
-    for (int h = 8; h > 0; h /= 2)
-        for (int l = 0; l < h; l++) m[l] = m[l + h] > m[l] ? m[l + h] : m[l];
-    return m[0];
+    for (int l = 0; l < 8; l++) m[l] = m[l + 8] > m[l] ? m[l + 8] : m[l];
+    for (int l = 0; l < 4; l++) m[l] = m[l + 4] > m[l] ? m[l + 4] : m[l];
+    for (int l = 0; l < 2; l++) m[l] = m[l + 2] > m[l] ? m[l + 2] : m[l];
+    return m[1] > m[0] ? m[1] : m[0];
 }

@@ -96,7 +96,7 @@ static void attention_ds(long s, long ld, float scale, const float *restrict p, 
         const float *restrict pr = p + i * ld;
         float *restrict dr = dp + i * ld, t = delta[i];
 #pragma omp simd
-        for (long j = 0; j < s; j++) dr[j] = scale * pr[j] * (dr[j] - t);
+        for (long j = 0; j < ld; j++) dr[j] = scale * pr[j] * (dr[j] - t); // behind s nobody looks
     }
 }
 
