@@ -1,34 +1,40 @@
 // LayerNorm with its gradients, and scaling to unit length.
 //
-// The trick: one row at a time, which stays in the first-level cache over the two or three passes that accuracy asks for
-// (mean first, then the variance of the centred row), with vectorised reductions. The residual is added on the way.
+// The trick: a few rows at a time, which stay in the first-level cache over the two or three passes that accuracy asks for
+// (mean first, then the variance of the centred row), with vectorised reductions. While the lanes of one row are added up,
+// the next one is under way. The residual is added in the first pass.
+enum { TOGETHER = 4 };
 
 void KERNEL(layernorm)(long rows, long w, const float *restrict x, const float *restrict residual,
                          const float *restrict gamma, const float *restrict beta, float eps, float *restrict y,
                          float *restrict stats, float *restrict h) {
-    for (long r = 0; r < rows; r++) {
-        const float *row = x + r * w;
-        float *out = y + r * w;
-        float mean;
+    for (long r0 = 0; r0 < rows; r0 += TOGETHER) {
+        long r1 = r0 + TOGETHER < rows ? r0 + TOGETHER : rows;
+        const float *in = x;
         if (residual) {
-            // Where nobody keeps h, y holds it until the second pass.
-            float *restrict hr = h ? h + r * w : out;
-            const float *restrict xr = row, *restrict rr = residual + r * w;
-            float s[16] = {0};
-            EACH16(w, float v = xr[i] + rr[i]; hr[i] = v; s[l] += v;);
-            mean = fold16(s) / w;
-            row = hr;
+            float *to = h ? h : y; // where nobody keeps h, y holds it until the last pass
+            for (long r = r0; r < r1; r++) {
+                const float *restrict xr = x + r * w, *restrict rr = residual + r * w;
+                float *restrict hr = to + r * w, s[16] = {0};
+                EACH16(w, float v = xr[i] + rr[i]; hr[i] = v; s[l] += v;);
+                stats[2 * r] = fold16(s) / w;
+            }
+            in = to;
         } else
-            mean = row_sum(w, row) / w;
-        float q[16] = {0};
-        EACH16(w, float v = row[i] - mean; q[l] = fmadd(v, v, q[l]););
-        float rstd = 1.0f / sqrtf(fold16(q) / w + eps);
+            for (long r = r0; r < r1; r++) stats[2 * r] = row_sum(w, x + r * w) / w;
+        for (long r = r0; r < r1; r++) {
+            const float *row = in + r * w;
+            float q[16] = {0}, mean = stats[2 * r];
+            EACH16(w, float v = row[i] - mean; q[l] = fmadd(v, v, q[l]););
+            stats[2 * r + 1] = 1.0f / sqrtf(fold16(q) / w + eps);
+        }
+        for (long r = r0; r < r1; r++) {
+            const float *row = in + r * w;
+            float *out = y + r * w, mean = stats[2 * r], rstd = stats[2 * r + 1];
 #pragma omp simd
-        for (long i = 0; i < w; i++) out[i] = fmadd((row[i] - mean) * rstd, gamma[i], beta[i]);
-        stats[2 * r] = mean;
-        stats[2 * r + 1] = rstd;
-        if (h && !residual)
-            for (long i = 0; i < w; i++) h[r * w + i] = row[i];
+            for (long i = 0; i < w; i++) out[i] = fmadd((row[i] - mean) * rstd, gamma[i], beta[i]);
+        }
+        if (h && !residual) memcpy(h + r0 * w, x + r0 * w, (r1 - r0) * w * sizeof(float));
     }
 }
 

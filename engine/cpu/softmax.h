@@ -58,15 +58,19 @@ void KERNEL(cross_entropy_grad)(long rows, long w, const float *restrict x, cons
     }
 }
 
-// Rows of scores become exponentials relative to the row's largest; inverse[i] is one over their sum. Columns s..ld and
-// hidden positions become zero. The logarithms come last, many at a time.
+// Columns s..ld and hidden positions of the scores. All rows at once: a load of numbers that were just stored piece by piece
+// waits until they lie in the cache.
+INLINE void attention_hide(long s, long ld, int causal, float *restrict p) {
+    for (long i = 0; i < s; i++)
+        for (long j = causal ? i + 1 : s; j < ld; j++) p[i * ld + j] = -INFINITY;
+}
+
+// Rows of scores become exponentials relative to the row's largest; inverse[i] is one over their sum. What is hidden becomes
+// zero. The logarithms come last, many at a time.
 static void attention_softmax(long s, long ld, int causal, float *restrict p, float *restrict lse,
                                  float *restrict inverse) {
-    for (long i = 0; i < s; i++) {
-        float *restrict row = p + i * ld;
-        for (long j = causal ? i + 1 : s; j < ld; j++) row[j] = -INFINITY;
-        lse[i] = row_max(ld, row);
-    }
+    attention_hide(s, ld, causal, p);
+    for (long i = 0; i < s; i++) lse[i] = row_max(ld, p + i * ld);
     for (long i = 0; i < s; i++) {
         float *restrict row = p + i * ld;
         inverse[i] = row_exp(ld, row, lse[i], row);
@@ -80,10 +84,9 @@ static void attention_softmax(long s, long ld, int causal, float *restrict p, fl
 
 // Rows of scores become probabilities, given the logarithms of the rows' sums.
 static void attention_exp(long s, long ld, int causal, const float *restrict lse, float *restrict p) {
+    attention_hide(s, ld, causal, p);
     for (long i = 0; i < s; i++) {
         float *restrict row = p + i * ld, l = lse[i];
-        long n = causal ? i + 1 : s;
-        for (long j = n; j < ld; j++) row[j] = -INFINITY;
 #pragma omp simd
         for (long j = 0; j < ld; j++) row[j] = vexp(row[j] - l);
     }

@@ -14,11 +14,12 @@ INLINE int32_t float_bits(float f) {
 }
 
 // exp(x) = 2^n * exp(r), |r| <= log(2)/2. The power is applied in two halves, so that neither overflows where the result
-// does not.
+// does not. Above 90 it is n that is bounded, by the order of floats as integers: one instruction. There r is large, and the
+// result infinite anyway.
 INLINE float vexp(float x) {
     x = x < -105.0f ? -105.0f : x;
-    x = x > 90.0f ? 90.0f : x;
-    float n = fmadd(x, 1.44269504f, 12582912.0f); // 1.5*2^23: rounds to a whole number in the low bits
+    int32_t most = 0x42b40000, above = float_bits(x); // 90
+    float n = fmadd(bits_float(above < most ? above : most), 1.44269504f, 12582912.0f); // 1.5*2^23: rounds in the low bits
     n -= 12582912.0f;
     float r = fmadd(n, -0.693145752f, x);
     r = fmadd(n, -1.42860677e-6f, r);
