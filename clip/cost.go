@@ -1,5 +1,7 @@
 package clip
 
+import "strings"
+
 // Work is an amount of computing.
 type Work struct {
 	Passes float64 // images through the image tower, with or without a backward pass
@@ -52,6 +54,17 @@ func (c Config) EmbeddingCost() float64 {
 		return 2 * float64(v.ImageSize/2*(v.ImageSize/2)*48*(v.Width/2))
 	}
 	return 2 * float64(c.Vision.ImageSize*c.Vision.ImageSize*3*c.Vision.Width)
+}
+
+// Packed is how many bytes the image tower's weights take once more while programs go through it
+// forward and back: a matrix is kept packed for both. A ResNet's are not counted.
+func (c Config) Packed() (bytes int64) {
+	for name, shape := range c.Shapes() {
+		if strings.HasPrefix(name, "vision_model.encoder.") && len(shape) == 2 {
+			bytes += 2 * 4 * int64(product(shape))
+		}
+	}
+	return bytes
 }
 
 // TextCost is the cost of a text of so many tokens, back to its embeddings.

@@ -12,6 +12,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"clipinspector/internal/dense"
+	"clipinspector/internal/memory"
 )
 
 // maxLoadBytes bounds the array that Load may ask for.
@@ -52,6 +53,9 @@ func load(ctx context.Context, get func(i int) (*RGB, error), indices []int, siz
 	item := 3 * size * size
 	if int64(n) > maxLoadBytes/4/int64(item) {
 		return nil, fmt.Errorf("loading %d pictures at %d px at once needs more than %d bytes", n, size, int64(maxLoadBytes))
+	}
+	if err := memory.Check(fmt.Sprintf("%d pictures at %d px", n, size), 4*int64(n)*int64(item)); err != nil {
+		return nil, err
 	}
 	data := make([]float32, n*item)
 	errs := make([]error, n)

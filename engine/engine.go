@@ -7,10 +7,10 @@
 // engine can capture it as a graph.
 package engine
 
-import "errors"
+import "clipinspector/internal/memory"
 
-// ErrMemory says that a device has not enough memory left: a smaller batch may fit.
-var ErrMemory = errors.New("not enough device memory")
+// ErrMemory says that a device has not enough memory left: a smaller batch may fit. The host is one.
+var ErrMemory = memory.ErrShort
 
 // Engine is a device that executes programs.
 type Engine interface {

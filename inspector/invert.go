@@ -12,6 +12,7 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/engine"
+	"clipinspector/internal/memory"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/triggers"
@@ -329,7 +330,8 @@ func (inv *Inversion) fit(in Input, n int, start []*tensor.Dense) (*session, err
 }
 
 // mostRoom is how many bytes the intermediate values of a step take at most where the device is the
-// host, whose memory others need as well: larger steps are no faster.
+// host, whose memory others need as well: larger steps are no faster. They take half of what is
+// free at most.
 const mostRoom = 320 << 20
 
 // roomOn is how many bytes the intermediate values of a step should take on a device. One that says
@@ -338,5 +340,5 @@ func roomOn(e engine.Engine) int64 {
 	if _, own := e.(interface{ AtOnce() int }); own {
 		return math.MaxInt64
 	}
-	return mostRoom
+	return min(mostRoom, memory.Free()/2)
 }

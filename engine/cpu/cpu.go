@@ -20,6 +20,7 @@ import (
 
 	"clipinspector/engine"
 	"clipinspector/engine/plain"
+	"clipinspector/internal/memory"
 )
 
 // Options choose how an engine works. None of them changes a result.
@@ -99,6 +100,9 @@ func (e *Engine) NewBuffer(n int) (engine.Buffer, error) {
 	if n < 0 {
 		return nil, fmt.Errorf("cpu: a buffer of %d numbers was asked for", n)
 	}
+	if err := memory.Check("a buffer", 4*int64(n)); err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
+	}
 	return &buffer{data: make([]float32, n), generation: 1}, nil
 }
 
@@ -140,6 +144,9 @@ type use struct {
 // Compile allocates the arena and turns every instruction into steps.
 func (e *Engine) Compile(p *engine.Program) (engine.Executable, error) {
 	if err := plain.Check(p); err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
+	}
+	if err := memory.Check("a program's intermediate values and packed weights", 4*(int64(p.Arena)+e.unpacked(p))); err != nil {
 		return nil, fmt.Errorf("cpu: %w", err)
 	}
 	arena := aligned(p.Arena)

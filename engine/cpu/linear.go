@@ -163,6 +163,23 @@ type packingKey struct {
 	n, k int
 }
 
+// unpacked is how many numbers the packings take that a program needs and nobody keeps yet; those
+// of other operands than weights are small.
+func (e *Engine) unpacked(p *engine.Program) (n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ins := range p.Instrs {
+		if ins.Op != engine.MatMul || p.Slots[ins.In[1].Slot].Bound == nil || ins.Attr.Batch != 1 || ins.Attr.TransA {
+			continue
+		}
+		b, at := p.Slots[ins.In[1].Slot].Bound.(*buffer), ins.Attr
+		if b != nil && b.packings[packingKey{bit(at.TransB), at.N, at.K}] == nil {
+			n += int64(at.N) * int64(at.K)
+		}
+	}
+	return n
+}
+
 // pack appends the step that packs op(b) [k,n]. Packings of a bound buffer are kept with it while a
 // program reads them, and packed again only when the buffer has been written to.
 func (c *compiler) pack(weight *buffer, b []float32, tb C.int, n, k int) []float32 {

@@ -28,6 +28,7 @@ import (
 	"clipinspector/inspector"
 	"clipinspector/internal/dense"
 	"clipinspector/internal/files"
+	"clipinspector/internal/memory"
 	"clipinspector/internal/printable"
 	"clipinspector/internal/progress"
 	"clipinspector/internal/random"
@@ -336,8 +337,13 @@ func (a *audit) detection() clip.Work {
 }
 
 // estimate says how long the work will take at the rate that the device shows in half a second, and
-// refuses what takes longer than it may.
+// refuses what takes longer than it may, or more memory than is free.
 func (a *audit) estimate(what string, w clip.Work) error {
+	if a.engine.Name() == "cpu" {
+		if err := memory.Check("the image tower's weights, packed for products,", a.encoder.Config.Packed()); err != nil {
+			return fmt.Errorf("%s: %w: close other programs, or raise the limit", what, err)
+		}
+	}
 	if a.Report == nil && a.MaxTime == 0 {
 		return nil
 	}

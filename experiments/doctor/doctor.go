@@ -5,6 +5,7 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"clipinspector/engine/cpu"
 	"clipinspector/engine/cuda"
 	"clipinspector/internal/files"
+	"clipinspector/internal/memory"
 )
 
 // finding is one thing that was looked at.
@@ -27,7 +29,7 @@ type finding struct {
 
 // examine looks at the machine, the folder of real data and the output folder.
 func examine(out string) []finding {
-	return append([]finding{processor(), kernels(), memory(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
+	return append([]finding{processor(), kernels(), free(), tool("go", "version"), tool("gcc", "--version"), gpu(), output(out)}, data()...)
 }
 
 // Print writes the findings, and returns an error when something is missing that nothing works
@@ -83,19 +85,13 @@ func kernels() finding {
 	return f
 }
 
-func memory() finding {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
+func free() finding {
+	bytes := memory.Free()
+	if bytes == math.MaxInt64 {
 		return finding{What: "memory", State: "unknown"}
 	}
-	var kb int64
-	for _, line := range strings.Split(string(text), "\n") {
-		if n, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kb); n == 1 && err == nil {
-			break
-		}
-	}
-	f := finding{What: "memory", State: fmt.Sprintf("%.1f GB available", float64(kb)/1e6)}
-	if kb < 1_000_000 {
+	f := finding{What: "memory", State: fmt.Sprintf("%.1f GB available", float64(bytes)/1e9)}
+	if bytes < 1e9 {
 		f.Remedy = "the mini suite wants about 1 GB: close other programs, or use --threads 1"
 	}
 	return f
