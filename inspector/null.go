@@ -3,6 +3,7 @@ package inspector
 import (
 	"math"
 
+	"gonum.org/v1/gonum/mathext"
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 )
@@ -19,7 +20,8 @@ import (
 //	s²_c = (prior·s²_0 + (n-1)·s²_c) / (prior + n-1)
 //	t_c  = (x_c - mean_c) / (s_c·sqrt(1 + 1/n)),  Student's with prior + n-1 degrees of freedom.
 //
-// prior is how many degrees of freedom the common variance stands for.
+// prior is how many degrees of freedom the common variance stands for: a setting, and of many
+// classes the number that their variances themselves speak for, if it is smaller (see freedomOf).
 type null struct {
 	mean, scale []float64 // by class; of centred statistics
 	freedom     float64
@@ -33,7 +35,7 @@ func newNull(references [][]float64, prior, kin float64) null {
 	for i, r := range references {
 		x[i] = centred(r)
 	}
-	u := null{make([]float64, k), make([]float64, k), prior + float64(n-1), kin}
+	u := null{mean: make([]float64, k), scale: make([]float64, k), kin: kin}
 	common := 0.0
 	column := make([]float64, n)
 	for c := range k {
@@ -43,10 +45,43 @@ func newNull(references [][]float64, prior, kin float64) null {
 		u.mean[c], u.scale[c] = stat.MeanVariance(column, nil)
 		common += u.scale[c] / float64(k)
 	}
+	prior = min(prior, float64((k-1)*(n-1))) // no more than all of them were measured with
+	if k >= severalClasses {
+		prior = min(prior, freedomOf(u.scale, float64(n-1)))
+	}
+	u.freedom = prior + float64(n-1)
 	for c, v := range u.scale {
 		u.scale[c] = math.Sqrt((prior*common + float64(n-1)*v) / u.freedom * (1 + 1/float64(n)))
 	}
 	return u
+}
+
+// severalClasses is from how many classes on their variances say how alike they are. Of nine, as in
+// the mini world's sets, the estimate is mostly noise.
+const severalClasses = 30
+
+// freedomOf is how many degrees of freedom the mean of variances stands for, each measured with so
+// many degrees of its own: Smyth's estimate from the spread of their logarithms, which is that of
+// the measuring alone, trigamma(own/2), if all classes vary alike. At least 1.
+func freedomOf(variances []float64, own float64) float64 {
+	logs := make([]float64, len(variances))
+	for c, v := range variances {
+		logs[c] = math.Log(math.Max(v, 1e-18)) // references that do not vary at all
+	}
+	trigamma := func(x float64) float64 { return mathext.Zeta(2, x) }
+	excess := stat.Variance(logs, nil) - trigamma(own/2)
+	lo, hi := 0.5, 1e6 // half the degrees; trigamma falls
+	if excess <= trigamma(hi) {
+		return 2 * hi
+	}
+	for hi > lo*(1+1e-12) {
+		if mid := math.Sqrt(lo * hi); trigamma(mid) > excess {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return 2 * lo
 }
 
 // tails returns for each class the probability that a clean model's statistic is as large as x's or
