@@ -89,6 +89,21 @@ func indexOf(kind string) int {
 	return 0
 }
 
+// The members of a round are all there, and at least half of them are of the strongest kind.
+func TestPartsOfARound(t *testing.T) {
+	for all := range 12 {
+		for kinds := 1; kinds <= 3; kinds++ {
+			sum := 0
+			for i := range kinds {
+				sum += part(all, i, kinds)
+			}
+			if sum != all || 2*part(all, 0, kinds) < all {
+				t.Errorf("%d members of %d kinds: %d of the first, %d in all", all, kinds, part(all, 0, kinds), sum)
+			}
+		}
+	}
+}
+
 // A repair goes against the strongest kind, and against a warp or a perturbation that is near it;
 // not against what the strongest kind takes precedence over.
 func TestNearKinds(t *testing.T) {

@@ -131,25 +131,28 @@ func (in RepairInput) members(ctx context.Context, m *prompts.Model, round int) 
 		return nil, err
 	}
 	kinds := in.Explanation.Near(in.Settings.Float("near"))
-	part := func(of string, i int) int { // of the members, those of kind i: half of them the strongest one's
-		all, near := in.Settings.Int(of), len(kinds)-1
-		switch {
-		case near == 0:
-			return all
-		case i == 0:
-			return all - all/2
-		}
-		return i*(all/2)/near - (i-1)*(all/2)/near
-	}
 	var out []triggers.Trigger
 	for i, kind := range kinds {
-		found, err := e.around(ctx, families()[slices.Index(Kinds, kind)], in.Suspect, part("drawn", i), part("fitted", i))
+		found, err := e.around(ctx, families()[slices.Index(Kinds, kind)], in.Suspect, part(in.Settings.Int("drawn"), i, len(kinds)), part(in.Settings.Int("fitted"), i, len(kinds)))
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, found...)
 	}
 	return out, nil
+}
+
+// part is how many of all members of a round are of kind i of so many: half of them of the first, the
+// others of the rest.
+func part(all, i, kinds int) int {
+	switch near := kinds - 1; {
+	case near == 0:
+		return all
+	case i == 0:
+		return all - all/2
+	default:
+		return i*(all/2)/near - (i-1)*(all/2)/near
+	}
 }
 
 // invert lets the detector recover from the model the triggers that the settings ask for.
