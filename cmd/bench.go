@@ -17,10 +17,10 @@ func benchCommand(f *flags) *cobra.Command {
 	var inversion []int
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure the engine: image towers forward and back, beside their matrix products alone",
-		Long: `bench measures how fast the engine is on this machine. It runs image towers forward, and back to
-the pixels. Then it runs the matrix products of the same program alone. No program can be faster
-than those. docs/performance.md says how to read it.`,
+		Short: "Measure the engine: towers forward and back, beside their matrix products alone, and a tuning",
+		Long: `bench measures how fast the engine is on this machine. It runs towers forward, and back to their
+input. Then it runs the matrix products of the same program alone. No program can be faster than
+those. Then it tunes one model's prompts. docs/performance.md says how to read it.`,
 		Args: cobra.NoArgs,
 		Example: `  clip-inspector bench
   clip-inspector bench --peer python3       # beside PyTorch 2 on the same machine, in the same run
@@ -48,6 +48,13 @@ than those. docs/performance.md says how to read it.`,
 			if err != nil {
 				return err
 			}
+			tuning, err := bench.Tune(c.Context(), e, bench.MiniTuning(miniRecipe().Config), atLeast)
+			if err != nil {
+				return err
+			}
+			if err := bench.PrintTuning(c.OutOrStdout(), tuning); err != nil {
+				return err
+			}
 			if len(inversion) == 2 {
 				r, err := bench.Invert(c.Context(), e, clip.ViTB16(), inversion[0], inversion[1])
 				if err != nil {
@@ -67,7 +74,7 @@ than those. docs/performance.md says how to read it.`,
 			if name == "cuda" {
 				name = "cuda:0"
 			}
-			return bench.PrintPeer(c.Context(), c.OutOrStdout(), peer, name, string(precision), results, atLeast)
+			return bench.PrintPeer(c.Context(), c.OutOrStdout(), peer, name, string(precision), results, &tuning, atLeast)
 		},
 	}
 	c.Flags().DurationVar(&atLeast, "time", 3*time.Second, "time to measure each figure for")

@@ -1,11 +1,12 @@
-// Package bench measures how fast an engine is: an image tower forward and backward to its pixels,
-// beside the matrix products of the same program run back to back, in the same run with the same
-// threads.
+// Package bench measures how fast an engine is: a tower forward and backward to its input, beside
+// the matrix products of the same program run back to back, in the same run with the same threads;
+// and the tuning of one model's prompts.
 package bench
 
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"clipinspector/autodiff"
@@ -18,18 +19,20 @@ type Case struct {
 	Name   string
 	Config clip.Config
 	Batch  int
+	Tokens int // of each text, where the text tower is measured; 0: the image tower
 }
 
 // Tower is an image tower at the batch of an inversion step.
-func Tower(c clip.Config) Case { return Case{"encoder", c, 64} }
+func Tower(c clip.Config) Case { return Case{Name: "encoder", Config: c, Batch: 64} }
 
-// Cases are the towers that `bench` measures: an encoder's own and OpenAI's ViT-B/32, or on a
-// device that takes hundreds of images to fill, ViT-B/16 with as many.
+// Cases are the towers that `bench` measures: an encoder's own and OpenAI's ViT-B/32 and ViT-B/16,
+// or on a device that takes hundreds of images to fill, ViT-B/16 with as many.
 func Cases(e engine.Engine, encoder clip.Config) []Case {
 	if d, ok := e.(interface{ AtOnce() int }); ok {
-		return []Case{{"encoder", encoder, d.AtOnce()}, {"ViT-B/16", clip.ViTB16(), d.AtOnce()}}
+		return []Case{{Name: "encoder", Config: encoder, Batch: d.AtOnce()}, {Name: "ViT-B/16", Config: clip.ViTB16(), Batch: d.AtOnce()}}
 	}
-	return []Case{Tower(encoder), {"ViT-B/32", clip.ViTB32(), 16}}
+	return []Case{Tower(encoder), {Name: "encoder, text", Config: encoder, Batch: 32, Tokens: encoder.Text.ContextLength},
+		{Name: "ViT-B/32", Config: clip.ViTB32(), Batch: 16}, {Name: "ViT-B/16", Config: clip.ViTB16(), Batch: 4}}
 }
 
 // Result is what was measured of a case.
@@ -108,7 +111,7 @@ func Rate(e engine.Engine, c Case, atLeast time.Duration) (float64, error) {
 	return float64(t.program.Stats().FLOP) / seconds, nil
 }
 
-// tower is a case's image tower, forward and back to its pixels, ready to run.
+// tower is a case's tower, forward and back to its input, ready to run.
 type tower struct {
 	model    *clip.Model
 	program  *autodiff.Program
@@ -118,7 +121,11 @@ type tower struct {
 
 // newTower compiles a case with random weights.
 func newTower(e engine.Engine, c Case) (t *tower, err error) {
-	c.Config.Text.Layers, c.Config.Text.VocabSize = 1, 2 // only the image tower is measured
+	other := &c.Config.Text.Layers // the tower that is not measured
+	if c.Tokens > 0 {
+		other = &c.Config.Vision.Layers
+	}
+	*other, c.Config.Text.VocabSize = 1, 2
 	keep := &recorder{Engine: e}
 	t = &tower{}
 	if t.model, err = clip.NewModel(keep, c.Config, clip.RandomWeights(c.Config, 1), nil); err != nil {
@@ -130,9 +137,14 @@ func newTower(e engine.Engine, c Case) (t *tower, err error) {
 		}
 	}()
 	g := autodiff.New(keep)
-	size := c.Config.Vision.ImageSize
-	x := g.Input(c.Batch, 3, size, size)
-	features := t.model.Bind(g).Image(x, clip.ImagePrompts{})
+	var x, features autodiff.Value
+	if c.Tokens > 0 {
+		x = g.Input(c.Batch, c.Tokens, c.Config.Text.Width)
+		features = t.model.Bind(g).Text(x, slices.Repeat([]int{c.Tokens - 1}, c.Batch))
+	} else {
+		x = g.Input(c.Batch, 3, c.Config.Vision.ImageSize, c.Config.Vision.ImageSize)
+		features = t.model.Bind(g).Image(x, clip.ImagePrompts{})
+	}
 	t.grad = autodiff.Grad(features.Square().Sum(), autodiff.None, x)[0]
 	if t.program, err = g.Compile(t.grad); err != nil {
 		return nil, err
@@ -193,7 +205,7 @@ func repeat(run, wait func() error, atLeast time.Duration) (float64, error) {
 func Print(w io.Writer, e engine.Engine, cases []Case, atLeast time.Duration) ([]Result, error) {
 	var results []Result
 	fmt.Fprintf(w, "engine: %s\n%-14s %6s %14s %12s %10s %16s %8s %16s %8s %12s\n", e.Fingerprint(),
-		"image tower", "batch", "operations", "ms a pass", "GFLOP/s", "products GFLOP/s", "share", "limit GFLOP/s", "share", "arena MB")
+		"tower", "batch", "operations", "ms a pass", "GFLOP/s", "products GFLOP/s", "share", "limit GFLOP/s", "share", "arena MB")
 	for _, c := range cases {
 		r, err := Run(e, c, atLeast)
 		if err != nil {
@@ -209,7 +221,7 @@ func Print(w io.Writer, e engine.Engine, cases []Case, atLeast time.Duration) ([
 			return nil, err
 		}
 	}
-	_, err := fmt.Fprintln(w, "(a pass: forward, and back to the pixels; products: the matrix products of the same pass run back to back, activations left out, "+
+	_, err := fmt.Fprintln(w, "(a pass: forward, and back to the input, pixels or embeddings; products: the matrix products of the same pass run back to back, activations left out, "+
 		"and the pass's share of them; limit: multiplications with additions in registers alone, and the products' share of it)")
 	return results, err
 }

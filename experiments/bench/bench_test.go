@@ -17,7 +17,7 @@ func TestPrintMeasuresATower(t *testing.T) {
 	defer e.Close()
 	c := clip.ViTB32()
 	c.Vision.Width, c.Vision.MLP, c.Vision.Heads, c.Vision.Layers, c.Vision.ImageSize = 64, 128, 2, 2, 64
-	r, err := Run(e, Case{"tiny", c, 2}, 20*time.Millisecond)
+	r, err := Run(e, Case{Name: "tiny", Config: c, Batch: 2}, 20*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestPrintMeasuresATower(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	var b strings.Builder
-	if _, err := Print(&b, e, []Case{{"tiny", c, 2}}, time.Millisecond); err != nil || !strings.Contains(b.String(), "tiny") {
+	if _, err := Print(&b, e, []Case{{Name: "tiny", Config: c, Batch: 2}, {Name: "texts", Config: c, Batch: 2, Tokens: 9}}, time.Millisecond); err != nil || !strings.Contains(b.String(), "texts") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }

@@ -1,7 +1,9 @@
-"""The image tower of CLIP in PyTorch, forward and back to the pixels: the peer of `clip-inspector bench --peer PYTHON`.
+"""CLIP's towers in PyTorch, forward and back to their input, and the tuning of prompts: the peer of
+`clip-inspector bench --peer PYTHON`.
 
-Reads cases as JSON from standard input and prints, for each, the seconds of the fastest pass over eager and compiled mode,
-on the CPU over thread counts, on a GPU with bf16 autocast or in the precision asked for. Frozen weights, so that only the pixels get a gradient, as in trigger inversion.
+Reads cases as JSON from standard input and prints, for each, the seconds of the fastest pass (or of
+a whole tuning) over eager and compiled mode, on the CPU over thread counts, on a GPU with bf16
+autocast or in the precision asked for. Weights are frozen: only the input gets a gradient.
 """
 import json
 import sys
@@ -12,9 +14,9 @@ import torch.nn.functional as F
 
 
 class Block(torch.nn.Module):
-    def __init__(self, width, mlp, heads):
+    def __init__(self, width, mlp, heads, causal):
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.ln_1, self.ln_2 = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
         self.qkv, self.out = torch.nn.Linear(width, 3 * width), torch.nn.Linear(width, width)
         self.fc, self.proj = torch.nn.Linear(width, mlp), torch.nn.Linear(mlp, width)
@@ -22,7 +24,7 @@ class Block(torch.nn.Module):
     def forward(self, x):
         b, s, w = x.shape
         q, k, v = self.qkv(self.ln_1(x)).view(b, s, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
-        a = F.scaled_dot_product_attention(q, k, v)
+        a = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.out(a.transpose(1, 2).reshape(b, s, w))
         h = self.fc(self.ln_2(x))
         return x + self.proj(h * torch.sigmoid(1.702 * h))
@@ -36,7 +38,7 @@ class Tower(torch.nn.Module):
         self.token = torch.nn.Parameter(torch.randn(w) * 0.02)
         self.position = torch.nn.Parameter(torch.randn((c["size"] // p) ** 2 + 1, w) * 0.02)
         self.pre, self.post = torch.nn.LayerNorm(w), torch.nn.LayerNorm(w)
-        self.blocks = torch.nn.ModuleList(Block(w, c["mlp"], c["heads"]) for _ in range(c["layers"]))
+        self.blocks = torch.nn.ModuleList(Block(w, c["mlp"], c["heads"], False) for _ in range(c["layers"]))
         self.proj = torch.nn.Linear(w, c["projection"], bias=False)
 
     def forward(self, x):
@@ -48,16 +50,33 @@ class Tower(torch.nn.Module):
         return F.normalize(self.proj(self.post(x[:, 0])), dim=-1)
 
 
-def measure(c, device, precision, threads, compiled):
-    if device == "cpu":
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    tower = Tower(c).requires_grad_(False).to(device)
-    if compiled:
-        tower = torch.compile(tower)
-    x = torch.rand(c["batch"], 3, c["size"], c["size"], device=device, requires_grad=True)
-    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+class Texts(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        w = c["width"]
+        self.position = torch.nn.Parameter(torch.randn(c["tokens"], w) * 0.02)
+        self.blocks = torch.nn.ModuleList(Block(w, c["mlp"], c["heads"], True) for _ in range(c["layers"]))
+        self.post = torch.nn.LayerNorm(w)
+        self.proj = torch.nn.Linear(w, c["projection"], bias=False)
+
+    def forward(self, x):
+        x = x + self.position
+        for block in self.blocks:
+            x = block(x)
+        return F.normalize(self.proj(self.post(x[:, -1])), dim=-1)
+
+
+def build(c, device, compiled):
+    tower = (Texts if c["tokens"] else Tower)(c).requires_grad_(False).to(device)
+    return torch.compile(tower) if compiled else tower
+
+
+def passes(c, device, precision, compiled):
+    """What makes one pass."""
+    t = c["tower"]
+    tower = build(t, device, compiled)
+    shape = (t["tokens"], t["width"]) if t["tokens"] else (3, t["size"], t["size"])
+    x = torch.rand(c["batch"], *shape, device=device, requires_grad=True)
 
     def step():
         x.grad = None
@@ -65,7 +84,45 @@ def measure(c, device, precision, threads, compiled):
             y = tower(x)
         y.float().square().sum().backward()
 
-    for _ in range(3):
+    return step
+
+
+def tuning(c, device, precision, compiled):
+    """What tunes one model: the images go through the tower once, then all steps."""
+    t = c["text"]
+    image, text = build(c["tower"], device, compiled), build(t, device, compiled)
+    n, batch, classes, context = c["images"], c["batch"], c["classes"], c["context"]
+    pixels = torch.rand(n, 3, c["tower"]["size"], c["tower"]["size"], device=device)
+    labels = torch.arange(n, device=device) % classes
+    first = torch.randn(classes, 1, t["width"], device=device) * 0.02
+    rest = torch.randn(classes, t["tokens"] - 1 - context, t["width"], device=device) * 0.02
+
+    def tune():
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+            features = torch.cat([image(x) for x in pixels.split(batch)])
+        ctx = (torch.randn(classes, context, t["width"], device=device) * 0.02).requires_grad_()
+        adam = torch.optim.Adam([ctx], lr=0.01)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, c["epochs"])
+        for _ in range(c["epochs"]):
+            for rows in torch.randperm(n, device=device).split(batch):
+                adam.zero_grad()
+                with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+                    vectors = text(torch.cat([first, ctx, rest], 1))
+                F.cross_entropy(100 * features[rows].float() @ vectors.float().T, labels[rows]).backward()
+                adam.step()
+            schedule.step()
+
+    return tune
+
+
+def measure(c, device, precision, threads, compiled):
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    step = (tuning if c["text"] else passes)(c, device, precision, compiled)
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    for _ in range(1 if c["text"] else 3):
         step()
     wait()
     best = float("inf")
