@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -97,6 +98,9 @@ func (a *audit) close() {
 // open reads and checks everything that an audit needs.
 func (o Audit) open(ctx context.Context) (a *audit, err error) {
 	a = &audit{Audit: o}
+	// Most of the heap are few large arrays, which the collector does not look into: collecting often
+	// costs little, and of a large model's arrays what nobody needs any more takes a gigabyte.
+	debug.SetGCPercent(20)
 	defer func() {
 		if err != nil {
 			a.close()
