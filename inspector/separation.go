@@ -22,7 +22,7 @@ func init() {
 			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 10.0, Min: 0, Max: 1e9},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
-			append(manyClasses(0), PoolParams...)...),
+			append(manyClasses(Many), PoolParams...)...),
 		Check:        CheckPool,
 		Cost:         separationCost,
 		Objective:    contrastObjective,
