@@ -148,20 +148,20 @@ func TestForeignReferences(t *testing.T) {
 func TestTailsAreStudents(t *testing.T) {
 	// Two references, a class each way: variances 2, 2 and 2 with mean 0, so that s² = 2 and s²(1 +
 	// 1/2) = 3.
-	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 9, 1e9)
-	if u.freedom != 10 {
-		t.Fatalf("%v degrees of freedom, want 10", u.freedom)
+	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 3, 1e9)
+	if u.freedom != 4 {
+		t.Fatalf("%v degrees of freedom, want 4", u.freedom)
 	}
 	x := []float64{0, 0, 0, 4, -4}
 	p := u.tails(x, false)
 	for c, v := range x {
-		want := distuv.StudentsT{Sigma: 1, Nu: 10}.Survival(v / u.scale[c])
+		want := distuv.StudentsT{Sigma: 1, Nu: 4}.Survival(v / u.scale[c])
 		if math.Abs(p[c]-want) > 1e-12 {
 			t.Errorf("class %d: %v, want %v", c, p[c], want)
 		}
 	}
-	// Pooled: the mean of 2, 2, 0, 2, 2 is 1.6; class 2, which never varied, is (9·1.6 + 0)/10.
-	if want := math.Sqrt(1.44 * 1.5); math.Abs(u.scale[2]-want) > 1e-12 {
+	// Pooled: the mean of 2, 2, 0, 2, 2 is 1.6; class 2, which never varied, is (3·1.6 + 0)/4.
+	if want := math.Sqrt(1.2 * 1.5); math.Abs(u.scale[2]-want) > 1e-12 {
 		t.Errorf("the spread of a class that does not vary is %v, want %v", u.scale[2], want)
 	}
 }

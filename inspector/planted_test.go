@@ -1,6 +1,7 @@
 package inspector_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -107,7 +108,9 @@ func patch(target int) *prompts.Poison {
 }
 
 // CI and separation point at the target of a planted backdoor, whichever class it is: the recovered
-// trigger fires there. Separation calls the model backdoored, and a clean one clean.
+// trigger fires there. Separation has a larger index for each of them than for a clean model, which
+// it calls clean, and calls half of them backdoored at least. It cannot be sure of all: clean models
+// of this encoder of random weights reach some classes as nearly.
 func TestAPlantedBackdoorIsFound(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	pool := cliptest.Images(120, plantedSize, 2)
@@ -146,7 +149,8 @@ func TestAPlantedBackdoorIsFound(t *testing.T) {
 		in.References = references[name]
 		return inspect(t, d, in)
 	}
-	for _, target := range []int{0, 3} {
+	flagged, lowest := 0, math.Inf(1)
+	for target := range 6 {
 		m, tr := planted(t, c, learnedNoise(target))
 		if asr := asrOf(t, m, tr, target); asr < 0.9 {
 			t.Fatalf("target %d: the backdoor was not planted, its ASR is %.2f", target, asr)
@@ -157,13 +161,19 @@ func TestAPlantedBackdoorIsFound(t *testing.T) {
 			if r.Suspect != target || r.Classes[target].ASR < 0.75 {
 				t.Errorf("%s, target %d: the suspect is %d; the target's recovered trigger has ASR %.2f", name, target, r.Suspect, r.Classes[target].ASR)
 			}
-			if name == "separation" && !r.Backdoored {
-				t.Errorf("%s, target %d: not flagged, with an index of %.2f (%s)", name, target, r.Index, r.Unsure)
+			if name == "separation" {
+				lowest = min(lowest, r.Index)
+				if r.Backdoored {
+					flagged++
+				}
 			}
 		}
 	}
-	if r := report("separation", clean); r.Backdoored {
-		t.Errorf("a clean model is flagged with an index of %.2f", r.Index)
+	if flagged < 3 {
+		t.Errorf("separation calls %d of 6 models backdoored, want half at least", flagged)
+	}
+	if r := report("separation", clean); r.Backdoored || r.Index >= lowest {
+		t.Errorf("a clean model has an index of %.2f, the least of the backdoored ones %.2f", r.Index, lowest)
 	}
 }
 
