@@ -35,4 +35,4 @@ const explanationVersion = 2
 
 // repairVersion is raised when the same settings repair the same model with the same trigger
 // otherwise: it is part of every repair cell's identity.
-const repairVersion = 3
+const repairVersion = 4

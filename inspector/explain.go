@@ -414,8 +414,8 @@ func (e *explainer) fitted(ctx context.Context, m *prompts.Model, f family, c, p
 }
 
 // around draws members of a family as they are, and others, at budgets from the second one on, that
-// it fits to a class.
-func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted int) (out []triggers.Trigger, err error) {
+// it fits to a class by so many image passes each.
+func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted, passes int) (out []triggers.Trigger, err error) {
 	rng := random.Stream("around", f.kind, e.Seed)
 	for range drawn {
 		out = append(out, f.trigger(f.draw(e.size, e.Pool, rng), e.size))
@@ -427,7 +427,7 @@ func (e *explainer) around(ctx context.Context, f family, c, drawn, fitted int) 
 	if len(starts) == 0 {
 		return out, nil
 	}
-	outcomes, err := e.invert(ctx, e.Model, f, c, e.s.Int("optimise"), starts...)
+	outcomes, err := e.invert(ctx, e.Model, f, c, passes, starts...)
 	for _, o := range outcomes {
 		out = append(out, f.trigger(o.Variables, e.size))
 	}

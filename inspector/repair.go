@@ -23,6 +23,7 @@ var RepairParams = append([]settings.Param{
 	{Name: "near", Doc: "share of the most evidence from which a warp or a perturbation is repaired against as well, where another kind is the strongest; half of the members of a round are then of these kinds (our choice)", Default: 0.3, Min: 0, Max: 1},
 	{Name: "drawn", Unit: "triggers", Doc: "typical members of the kinds that are drawn in each round (our choice)", Default: 4, Min: 0, Max: 1000},
 	{Name: "fitted", Unit: "triggers", Doc: "other members of the kinds that are drawn in each round and fitted to the model as it is by then (our choice)", Default: 8, Min: 1, Max: 1000},
+	{Name: "optimise", Unit: "images", Doc: "image passes by which each of these is fitted (our choice)", Default: 400, Min: 1, Max: 1000000},
 	{Name: "rounds", Doc: "how often the model is inverted anew, each time before an equal part of the epochs; 0 repairs with what was recovered beforehand alone, as the paper does", Default: 3, Min: 0, Max: 100},
 	{Name: "epsilon", Unit: "pixel value", Doc: "against the verdict: bound on each pixel of the perturbations of the rounds, for a detector that has such a bound (our choice)", Default: 24.0 / 255, Min: 0.1 / 255, Max: 1},
 	{Name: "contrast", Doc: "weight of zero-shot CLIP's logits in the objective of the rounds, but for a detector that has no such weight; 0 undoes what CLIP itself is prone to as well (our choice)", Default: 0.0, Min: 0, Max: 4},
@@ -133,7 +134,7 @@ func (in RepairInput) members(ctx context.Context, m *prompts.Model, round int) 
 	kinds := in.Explanation.Near(in.Settings.Float("near"))
 	var out []triggers.Trigger
 	for i, kind := range kinds {
-		found, err := e.around(ctx, families()[slices.Index(Kinds, kind)], in.Suspect, part(in.Settings.Int("drawn"), i, len(kinds)), part(in.Settings.Int("fitted"), i, len(kinds)))
+		found, err := e.around(ctx, families()[slices.Index(Kinds, kind)], in.Suspect, part(in.Settings.Int("drawn"), i, len(kinds)), part(in.Settings.Int("fitted"), i, len(kinds)), in.Settings.Int("optimise"))
 		if err != nil {
 			return nil, err
 		}
@@ -231,7 +232,7 @@ func RepairCost(o prompts.Outline, images float64, repair, explaining settings.V
 	w := o.Tuned(images*(1+repair.Float("share")), repair, prompts.Poisoning{})
 	if explaining != nil {
 		f := Facts{Model: o, Settings: explaining}
-		detection = f.Inverted(float64(repair.Int("fitted")*explaining.Int("optimise")), 0, repair.Float("contrast"))
+		detection = f.Inverted(float64(repair.Int("fitted")*repair.Int("optimise")), 0, repair.Float("contrast"))
 	}
 	for range repair.Int("rounds") {
 		w.Add(detection)

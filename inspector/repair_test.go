@@ -7,6 +7,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"clipinspector/clip"
 	"clipinspector/inspector"
 	"clipinspector/internal/cliptest"
 	"clipinspector/internal/computetest"
@@ -142,22 +143,35 @@ func TestRepairIsDeterministicAndRefusesNonsense(t *testing.T) {
 }
 
 // Against the kind that an explanation names, a planted patch stops working too, further than the
-// same number of steps on clean images get it, and the explanation has to be that of the suspect.
+// same number of steps on clean images get it. It takes the image passes that it is estimated at,
+// more than those steps, and the explanation has to be that of the suspect.
 func TestRepairAgainstAKind(t *testing.T) {
 	const target = 3
-	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
+	e := &counting{Engine: computetest.CPU(t, 2)}
+	c := cliptest.Tiny(t, e, plantedSize)
 	m, tr := planted(t, c, patch(target))
 	before, acc := asrOf(t, m, tr, target), accuracyOf(t, m)
 	in := repairInput(t, m, &inspector.Finding{Classes: make([]inspector.ClassResult, len(cliptest.Classes)), Suspect: target},
-		cliptest.Images(120, plantedSize, 2), map[string]any{"batch": 30, "fitted": 4})
-	s, err := settings.Resolve(inspector.ExplainParams, map[string]any{"optimise": 64})
+		cliptest.Images(120, plantedSize, 2), map[string]any{"batch": 30, "fitted": 4, "optimise": 64})
+	s, err := settings.Resolve(inspector.ExplainParams, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	in.Detector, in.Explaining, in.Explanation = nil, s, &inspector.Explanation{Class: target, Kind: inspector.KindNone, Strongest: inspector.KindPatch}
+	images := e.images
 	repaired := repairOf(t, in)
+	withFits := e.images - images
 	in.Control = true
-	after, ofControl := asrOf(t, repaired, tr, target), asrOf(t, repairOf(t, in), tr, target)
+	control := repairOf(t, in)
+	fits := withFits - (e.images - images - withFits)
+	o := prompts.Outline{Learner: m.Learner, Settings: m.Settings, Config: c.Config, Classes: m.Classes, Tokens: func(string) int { return 1 }}
+	want := inspector.RepairCost(o, 90, in.Settings, s, clip.Work{}).Passes
+	in.Settings["rounds"] = 0
+	if want -= inspector.RepairCost(o, 90, in.Settings, s, clip.Work{}).Passes; float64(fits) != want || want != 3*4*64 {
+		t.Errorf("the fits of three rounds took %d image passes; the estimate is %.0f", fits, want)
+	}
+	in.Settings["rounds"] = 3
+	after, ofControl := asrOf(t, repaired, tr, target), asrOf(t, control, tr, target)
 	t.Logf("ACC %.2f, ASR %.2f; repaired %.2f, %.2f; control %.2f", acc, before, accuracyOf(t, repaired), after, ofControl)
 	if after > 0.35*before || after > ofControl {
 		t.Errorf("ASR %.2f before, %.2f repaired, %.2f of the control", before, after, ofControl)
