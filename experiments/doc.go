@@ -31,7 +31,7 @@ const detectionVersion = 3
 
 // explanationVersion is raised when the same settings explain the same detection otherwise: it is
 // part of every explanation cell's identity.
-const explanationVersion = 2
+const explanationVersion = 3
 
 // repairVersion is raised when the same settings repair the same model with the same trigger
 // otherwise: it is part of every repair cell's identity.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"time"
@@ -18,8 +19,8 @@ import (
 )
 
 // runExplanation looks once more at the suspect of a detection, whatever the verdict, and says
-// which kind of trigger it answers to. A recovered patch is held against the true one, if that is a
-// patch.
+// which kind of trigger it answers to. What was recovered is held against the true trigger: its
+// success on the same images and, of two patches, their places and sizes.
 func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store.ExplanationResult, error) {
 	start := time.Now()
 	var none store.ExplanationResult
@@ -41,24 +42,35 @@ func (k *worker) runExplanation(ctx context.Context, job *explanationJob) (store
 	if err != nil {
 		return none, err
 	}
-	found, passes, err := inspector.Explain(ctx, lookedAt(model, m, pool), job.Settings, row.Result.Suspect)
+	in := lookedAt(model, m, pool)
+	found, passes, err := inspector.Explain(ctx, in, job.Settings, row.Result.Suspect)
 	if err != nil {
 		return none, err
 	}
 	x := found[0]
 	r := store.ExplanationResult{Class: x.Class, Said: x.Kind, Strongest: x.Strongest, Size: x.Size, Anywhere: x.Anywhere, ASR: x.ASR,
-		ZeroShot: x.ZeroShot, Others: x.Others, Untouched: x.Untouched, PSNR: x.PSNR, SSIM: x.SSIM, IoU: math.NaN(), Distance: math.NaN(), TrueSize: math.NaN(),
+		ZeroShot: x.ZeroShot, Others: x.Others, Untouched: x.Untouched, PSNR: x.PSNR, SSIM: x.SSIM, IoU: math.NaN(), Distance: math.NaN(), TrueSize: math.NaN(), TrueASR: math.NaN(),
 		ImagePasses: passes, Path: explanationPath(job.Cell.Key), Versions: k.versions}
 	for _, f := range x.Families {
 		r.Families = append(r.Families, store.FamilyEvidence{Kind: f.Kind, Lift: f.Lift, Gain: f.Gain, ASR: f.ASR})
 	}
 	if made.Backdoored {
 		trigger, err := Planted(k.out, made)
-		if err != nil {
+		kept := !errors.Is(err, fs.ErrNotExist) || made.TriggerHash != "" // a function is not
+		if kept && err != nil {
 			return none, fmt.Errorf("%w: %w", errModelLost, err)
 		}
+		// Of a nil trigger neither exists.
 		if r.IoU, r.Distance = triggers.Overlap(x.Trigger, trigger); !math.IsNaN(r.IoU) {
 			r.TrueSize = inspector.SizeOf(inspector.KindPatch, trigger)
+		}
+		if kept {
+			images := triggers.Rows(pool, inspector.Unseen(pool.Shape()[0], job.Settings, in.Seed))
+			predicted, err := k.predict(ctx, model, m, "", images, trigger)
+			if err != nil {
+				return none, err
+			}
+			r.TrueASR, _ = prompts.SuccessRate(predicted, nil, made.Target)
 		}
 	}
 	full, err := makeFolder(k.out, r.Path)

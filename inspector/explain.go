@@ -22,8 +22,10 @@ import (
 var ExplainParams = []settings.Param{
 	{Name: "draws", Unit: "triggers", Doc: "typical members that are drawn of each family of triggers", Default: 24, Min: 4, Max: 10000},
 	{Name: "images", Unit: "images", Doc: "pool images that each of them is tried on", Default: 6, Min: 1, Max: 10000},
-	{Name: "optimise", Unit: "images", Doc: "image passes of one inversion in a family", Default: 160, Min: 1, Max: 1000000},
-	{Name: "further", Unit: "images", Doc: "image passes by which the best trigger is fitted on where no budget works", Default: 256, Min: 0, Max: 1000000},
+	{Name: "first", Unit: "images", Doc: "image passes of the first fit in each family, from each of its starts", Default: 96, Min: 1, Max: 1000000},
+	{Name: "finalists", Unit: "families", Doc: "families with the most evidence by then, of which the best start is fitted on", Default: 3, Min: 1, Max: 5},
+	{Name: "optimise", Unit: "images", Doc: "image passes by which a trigger is fitted on, and at each further budget", Default: 160, Min: 1, Max: 1000000},
+	{Name: "further", Unit: "images", Doc: "image passes by which the best trigger is fitted on where no budget works", Default: 96, Min: 0, Max: 1000000},
 	{Name: "measure", Unit: "images", Doc: "other pool images, that recovered triggers are measured on", Default: 48, Min: 1, Max: 100000},
 	{Name: "batch", Unit: "images", Doc: "images a step", Default: 16, Min: 1, Max: 4096},
 	{Name: "margin", Unit: "logits", Doc: "by how much the class's logit shall exceed the largest other one", Default: 10.0, Min: 0, Max: 1000},
@@ -31,9 +33,10 @@ var ExplainParams = []settings.Param{
 	{Name: "template", Doc: "words before the class name in the zero-shot prompts", Default: "a photo of a"},
 	{Name: "others", Unit: "classes", Doc: "other classes at which the same inversion aims, for comparison", Default: 2, Min: 0, Max: 1000},
 	{Name: "evidence", Doc: "twice the lift plus the gain from which a family explains a class; see FamilyFinding", Default: 1.0, Min: 0, Max: 1000},
+	{Name: "evidence-working", Doc: "the same where the trigger of the middle budget works", Default: 0.5, Min: 0, Max: 1000},
 	{Name: "precedence", Doc: "share of the strongest family's evidence from which a warp, or else a perturbation, explains a class instead", Default: 0.5, Min: 0, Max: 1},
 	{Name: "asr", Doc: "success rate from which a recovered trigger works", Default: 0.9, Min: 0, Max: 1},
-	{Name: "least", Doc: "success rate of the trigger of the middle budget below which its family explains nothing, however much evidence it has", Default: 0.6, Min: 0, Max: 1},
+	{Name: "least", Doc: "success rate of the trigger of the middle budget below which its family explains nothing, however much evidence it has", Default: 0.7, Min: 0, Max: 1},
 }
 
 // explainer is a second look at one model.
@@ -81,6 +84,19 @@ func Explain(ctx context.Context, in Input, s settings.Values, classes ...int) (
 	return out, e.passes, nil
 }
 
+// Unseen are the images of a pool of so many that Explain with a seed measures on and fits nothing
+// to.
+func Unseen(have int, s settings.Values, seed uint64) []int {
+	measure, _ := split(have, s, seed)
+	return measure
+}
+
+func split(have int, s settings.Values, seed uint64) (measure, optimise []int) {
+	m := min(s.Int("measure"), (have+3)/4)
+	order := random.Named("explain", seed).Perm(have)
+	return order[:m], order[m:]
+}
+
 // newExplainer splits the pool.
 func newExplainer(in Input, s settings.Values) (*explainer, error) {
 	e := &explainer{Input: in, s: s, size: in.Pool.Shape()[2]}
@@ -88,40 +104,42 @@ func newExplainer(in Input, s settings.Values) (*explainer, error) {
 	if have < 2 {
 		return nil, fmt.Errorf("explaining a class: a pool of %d images leaves none to measure on", have)
 	}
-	m := min(s.Int("measure"), (have+3)/4)
-	order := random.Named("explain", in.Seed).Perm(have)
-	e.measure, e.optimise = order[:m], order[m:]
+	e.measure, e.optimise = split(have, s, in.Seed)
 	var err error
 	e.zero, err = zeroShot(in.Model, s.String("template"))
 	return e, err
 }
 
-// explain fits a trigger of each family to a class, and of what explains it more, at other budgets.
+// explain fits a trigger of each family to a class, the most promising ones further than others, and
+// of what explains it, at other budgets.
 func (e *explainer) explain(ctx context.Context, all []*surveyed, c int) (*Explanation, error) {
 	x := &Explanation{Class: c, Kind: KindNone, Others: math.NaN(), Untouched: math.NaN()}
 	var fitted []recovered
 	for _, f := range all {
-		members := f.best(c)
-		var starts [][]*tensor.Dense
-		for _, v := range members[:min(f.starts, len(members))] {
-			starts = append(starts, f.sized(v, e.size, f.middle()))
-		}
-		all, err := e.fit(ctx, e.Model, f.family, c, starts...)
+		t, err := e.first(ctx, e.Model, f, c, f.starts)
 		if err != nil {
 			return nil, err
 		}
-		t := slices.MaxFunc(all, func(a, b recovered) int { return cmp.Compare(a.gain, b.gain) })
-		t.member = members[slices.IndexFunc(all, func(r recovered) bool { return r.gain == t.gain })]
 		fitted = append(fitted, t)
 		x.Families = append(x.Families, FamilyFinding{Kind: f.kind, Lift: f.lift(c) / e.unit, Gain: t.gain / e.unit, ASR: t.asr})
+	}
+	order := everyView(len(all), 1)
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(x.Families[b].Evidence(), x.Families[a].Evidence()) })
+	for _, i := range order[:min(len(order), e.s.Int("finalists"))] {
+		t, err := e.fit(ctx, e.Model, all[i].family, c, e.s.Int("optimise"), fitted[i].variables)
+		if err != nil {
+			return nil, err
+		}
+		fitted[i] = t
+		x.Families[i].Gain, x.Families[i].ASR = t.gain/e.unit, t.asr
 	}
 	chosen := strongest(x.Families, e.s.Float("precedence"))
 	f, t := all[chosen], fitted[chosen]
 	x.Strongest = f.kind
-	if x.Families[chosen].Evidence() >= e.s.Float("evidence") && t.asr >= e.s.Float("least") {
+	if e.explains(x.Families[chosen]) {
 		x.Kind = f.kind
 		var err error
-		if t, err = e.sized(ctx, f, c, t); err != nil {
+		if t, err = e.sized(ctx, f.family, c, t); err != nil {
 			return nil, err
 		}
 	}
@@ -184,45 +202,54 @@ func (x Explanation) Near(share float64) []string {
 	return out
 }
 
-// sized looks for the smallest budget that works: among those below the middle one where that
-// works, else among those above. Where none does it is the one that succeeds most, fitted on.
-func (e *explainer) sized(ctx context.Context, f *surveyed, c int, middle recovered) (recovered, error) {
+// explains tells whether a family explains a class: whether there is enough evidence, less where its
+// trigger works, and that does not fail.
+func (e *explainer) explains(f FamilyFinding) bool {
+	enough := e.s.Float("evidence")
+	if f.ASR >= e.s.Float("asr") {
+		enough = min(enough, e.s.Float("evidence-working"))
+	}
+	return f.Evidence() >= enough && f.ASR >= e.s.Float("least")
+}
+
+// sized looks for the smallest budget that works: while one works, those below the middle one, else
+// those above. Each goes on from the last one. Where none works it is the one that succeeds most,
+// fitted on.
+func (e *explainer) sized(ctx context.Context, f family, c int, middle recovered) (recovered, error) {
 	works := func(r recovered) bool { return r.asr >= e.s.Float("asr") }
 	at := len(f.sizes) / 2
-	budgets := f.sizes[:at]
-	if !works(middle) {
-		budgets = f.sizes[at+1:]
-	}
-	var starts [][]*tensor.Dense
-	for _, b := range budgets {
-		starts = append(starts, f.family.sized(middle.member, e.size, b))
-	}
-	tried, err := e.fit(ctx, e.Model, f.family, c, starts...)
-	if err != nil {
-		return middle, err
-	}
-	if i := slices.IndexFunc(tried, works); i >= 0 {
-		return tried[i], nil
-	}
-	best := middle
-	for _, t := range tried {
-		if !works(best) && t.asr > best.asr {
+	best, last, down := middle, middle, works(middle)
+	for i := range at {
+		b := f.sizes[at+1+i]
+		if down {
+			b = f.sizes[at-1-i]
+		}
+		t, err := e.fit(ctx, e.Model, f, c, e.s.Int("optimise"), f.sized(last.variables, e.size, b))
+		switch {
+		case err != nil:
+			return best, err
+		case down && !works(t):
+			return best, nil
+		case down || t.asr > best.asr:
 			best = t
+		}
+		if last = t; !down && works(t) {
+			break
 		}
 	}
 	further := e.s.Int("further")
 	if works(best) || further == 0 {
 		return best, nil
 	}
-	on, err := e.fitted(ctx, e.Model, f.family, c, further, best.variables)
-	if err == nil && on[0].asr > best.asr {
-		best = on[0]
+	on, err := e.fit(ctx, e.Model, f, c, further, best.variables)
+	if err == nil && on.asr > best.asr {
+		best = on
 	}
 	return best, err
 }
 
-// controls aims the same inversion at other classes, those that the family moves most, and at the
-// class in zero-shot CLIP.
+// controls aims the same inversion at other classes, those that the family moves most, and of these
+// goes on with the one that it succeeds at most; and at the class in zero-shot CLIP.
 func (e *explainer) controls(ctx context.Context, f *surveyed, x *Explanation) error {
 	var others []int
 	for c := range e.Model.Classes {
@@ -231,20 +258,32 @@ func (e *explainer) controls(ctx context.Context, f *surveyed, x *Explanation) e
 		}
 	}
 	slices.SortStableFunc(others, func(a, b int) int { return cmp.Compare(f.lift(b), f.lift(a)) })
+	var best recovered
+	at := -1
 	for _, c := range others[:min(len(others), e.s.Int("others"))] {
-		t, err := e.fit(ctx, e.Model, f.family, c, f.sized(f.best(c)[0], e.size, f.middle()))
+		t, err := e.first(ctx, e.Model, f, c, 1)
 		if err != nil {
 			return err
 		}
-		if !(x.Others >= t[0].asr) {
-			x.Others = t[0].asr
+		if at < 0 || t.asr > best.asr {
+			best, at = t, c
 		}
 	}
-	t, err := e.fit(ctx, e.zero, f.family, x.Class, f.sized(f.best(x.Class)[0], e.size, f.middle()))
-	if err == nil {
-		x.Untouched = t[0].asr
+	on := func(m *prompts.Model, c int, from recovered, asr *float64) error {
+		t, err := e.fit(ctx, m, f.family, c, e.s.Int("optimise"), from.variables)
+		*asr = t.asr
+		return err
 	}
-	return err
+	if at >= 0 {
+		if err := on(e.Model, at, best, &x.Others); err != nil {
+			return err
+		}
+	}
+	t, err := e.first(ctx, e.zero, f, x.Class, 1)
+	if err != nil {
+		return err
+	}
+	return on(e.zero, x.Class, t, &x.Untouched)
 }
 
 // middle is the budget that families are compared at.
@@ -367,15 +406,18 @@ func (e *explainer) answers(ctx context.Context, images *tensor.Dense) (model, z
 func ExplainCost(o prompts.Outline, s settings.Values, classes int) clip.Work {
 	f := Facts{Model: o, Settings: s}
 	all := families()
-	each := len(all[0].sizes)/2 + s.Int("others") + 1 // one family at other budgets, other classes, zero-shot CLIP
+	half := (s.Int("measure") + 1) / 2
+	first := s.Int("others") + 1 // other classes, and zero-shot CLIP
 	for _, f := range all {
-		each += min(f.starts, (s.Int("draws")+3)/4)
+		first += min(f.starts, (s.Int("draws")+3)/4)
+	}
+	on := min(len(all), s.Int("finalists")) + len(all[0].sizes)/2 + min(1, s.Int("others")) + 1 // one family at other budgets
+	fitted := first*s.Int("first") + on*s.Int("optimise") + s.Int("further")
+	measured := first*half + on*s.Int("measure")
+	if s.Int("further") > 0 {
+		measured += s.Int("measure")
 	}
 	drawn := len(all) * (1 + s.Int("draws")) * s.Int("images")
-	fitted, measured := each*s.Int("optimise"), each*s.Int("measure")
-	if s.Int("further") > 0 {
-		fitted, measured = fitted+s.Int("further"), measured+s.Int("measure")
-	}
 	w := f.Inverted(float64(classes*fitted), float64(drawn+classes*measured), s.Float("contrast"))
 	w.Add(o.ClassVectors())
 	w.FLOP += o.Texts(s.String("template")).Forward
@@ -385,32 +427,43 @@ func ExplainCost(o prompts.Outline, s settings.Values, classes int) clip.Work {
 // recovered is a trigger that was fitted, measured on other images.
 type recovered struct {
 	trigger         triggers.Trigger
-	member          []*tensor.Dense // that it was fitted from
 	variables       []*tensor.Dense // that it is made of
 	asr, zero, gain float64         // gain in logits
 	psnr, ssim      float64
 }
 
-// fit measures what invert recovers.
-func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c int, starts ...[]*tensor.Dense) ([]recovered, error) {
-	return e.fitted(ctx, m, f, c, e.s.Int("optimise"), starts...)
+// first fits a trigger of a family at its middle budget to a class, from so many of its best members,
+// and returns the one with the largest gain, measured on half of the images.
+func (e *explainer) first(ctx context.Context, m *prompts.Model, f *surveyed, c, count int) (best recovered, err error) {
+	members := f.best(c)
+	var starts [][]*tensor.Dense
+	for _, v := range members[:min(count, len(members))] {
+		starts = append(starts, f.sized(v, e.size, f.middle()))
+	}
+	outcomes, err := e.invert(ctx, m, f.family, c, e.s.Int("first"), starts...)
+	if err != nil {
+		return best, err
+	}
+	for i, o := range outcomes {
+		t := recovered{trigger: f.trigger(o.Variables, e.size), variables: o.Variables}
+		if err := e.judge(ctx, m, c, &t, (len(e.measure)+1)/2); err != nil {
+			return best, err
+		}
+		if i == 0 || t.gain > best.gain {
+			best = t
+		}
+	}
+	return best, nil
 }
 
-// fitted measures what an inversion of so many image passes recovers.
-func (e *explainer) fitted(ctx context.Context, m *prompts.Model, f family, c, passes int, starts ...[]*tensor.Dense) ([]recovered, error) {
-	outcomes, err := e.invert(ctx, m, f, c, passes, starts...)
+// fit fits a trigger of a family by so many image passes, and measures it.
+func (e *explainer) fit(ctx context.Context, m *prompts.Model, f family, c, passes int, from []*tensor.Dense) (t recovered, err error) {
+	outcomes, err := e.invert(ctx, m, f, c, passes, from)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
-	var out []recovered
-	for _, o := range outcomes {
-		r := recovered{trigger: f.trigger(o.Variables, e.size), variables: o.Variables}
-		if err := e.judge(ctx, m, c, &r); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, nil
+	t = recovered{trigger: f.trigger(outcomes[0].Variables, e.size), variables: outcomes[0].Variables}
+	return t, e.judge(ctx, m, c, &t, len(e.measure))
 }
 
 // around draws members of a family as they are, and others, at budgets from the second one on, that
@@ -459,9 +512,9 @@ func (e *explainer) invert(ctx context.Context, m *prompts.Model, f family, c, p
 	return outcomes, err
 }
 
-// judge measures a recovered trigger on images that it was not fitted to.
-func (e *explainer) judge(ctx context.Context, on *prompts.Model, c int, r *recovered) error {
-	images := triggers.Rows(e.Pool, e.measure)
+// judge measures a recovered trigger on so many images that it was not fitted to.
+func (e *explainer) judge(ctx context.Context, on *prompts.Model, c int, r *recovered, count int) error {
+	images := triggers.Rows(e.Pool, e.measure[:count])
 	with, err := prompts.Triggered(ctx, e.Model.CLIP.Engine(), images, r.trigger)
 	if err != nil {
 		return err
@@ -473,9 +526,9 @@ func (e *explainer) judge(ctx context.Context, on *prompts.Model, c int, r *reco
 	if on == e.zero {
 		model = zero
 	}
-	k, n := len(e.Model.Classes), float64(len(e.measure))
+	k, n := len(e.Model.Classes), float64(count)
 	ahead := make([]float32, k)
-	for i := range e.measure {
+	for i := range count {
 		m, z := model[i*k:(i+1)*k], zero[i*k:(i+1)*k]
 		if gap(m, c) < 0 {
 			r.asr++

@@ -193,7 +193,7 @@ func TestAPatchWorksWhereverItLies(t *testing.T) {
 func TestExplanationsAreWhatTheySay(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	m, _ := planted(t, c, patch(3))
-	given := map[string]any{"draws": 6, "images": 4, "optimise": 16, "further": 32, "measure": 20, "evidence": 0.0, "least": 0.0, "asr": 1.0}
+	given := map[string]any{"draws": 6, "images": 4, "first": 16, "optimise": 16, "further": 32, "measure": 20, "evidence": 0.0, "least": 0.0, "asr": 1.0}
 	in := inspector.Input{Model: m, Pool: cliptest.Images(80, plantedSize, 2), Seed: 5}
 	x, _ := explain(t, in, 3, given)
 	if y, _ := explain(t, in, 3, given); fmt.Sprint(x) != fmt.Sprint(y) || x.ASR != y.ASR || x.PSNR != y.PSNR {
@@ -208,24 +208,28 @@ func TestExplanationsAreWhatTheySay(t *testing.T) {
 		}
 		return inspector.ExplainCost(o, s, 1).Passes
 	}
-	fittedOn := false
+	fittedOn, early := false, false
 	clean, _ := planted(t, c, nil)
 	for class := range m.Classes {
 		most, less := cost(32), cost(0)
 		given["further"] = 32
-		switch y, passes := explain(t, inspector.Input{Model: clean, Pool: in.Pool, Seed: 5}, class, given); {
+		const budget = 16 + 20 // fitted and measured
+		y, passes := explain(t, inspector.Input{Model: clean, Pool: in.Pool, Seed: 5}, class, given)
+		switch p := float64(passes); {
 		case y.Kind == inspector.KindNone:
-			if float64(passes) >= less {
-				t.Errorf("class %d, which nothing explains: %d image passes; the estimate of one that is explained is %.0f", class, passes, less)
+			if p != less-2*budget {
+				t.Errorf("class %d, which nothing explains: %.0f image passes; want %.0f", class, p, less-2*budget)
 			}
-		case float64(passes) == most:
+		case p == most:
 			fittedOn = true
-		case float64(passes) != less || y.ASR < 1:
-			t.Errorf("class %d, ASR %.2f: %d image passes; the estimate is %.0f, or %.0f where a budget works", class, y.ASR, passes, most, less)
+		case p != less && p != less-budget || y.ASR < 1:
+			t.Errorf("class %d, ASR %.2f: %.0f image passes; the estimate is %.0f, or %.0f where a budget works, or one budget less", class, y.ASR, p, most, less)
+		default:
+			early = true
 		}
 	}
-	if !fittedOn {
-		t.Error("a budget works for each class that is explained: nothing was fitted on")
+	if !fittedOn || !early {
+		t.Errorf("want both classes at which a budget works (%v) and others, whose trigger is fitted on (%v)", early, fittedOn)
 	}
 	logits, err := m.Logits(bg, in.Pool, x.Trigger)
 	if err != nil {

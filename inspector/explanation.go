@@ -18,7 +18,8 @@ type FamilyFinding struct {
 	// universal adversarial perturbation is no typical member.
 	Lift float64
 	// Gain is by how much farther ahead of the others the class is in the model than in zero-shot
-	// CLIP on images with the trigger that was fitted at the family's middle budget.
+	// CLIP on images with the trigger that was fitted at the family's middle budget, further for the
+	// finalists than for others.
 	Gain float64
 	ASR  float64 // of that trigger, on images that it was not fitted to
 }
@@ -44,8 +45,9 @@ type Explanation struct {
 	ZeroShot float64 // its success under zero-shot CLIP
 	PSNR     float64 // dB
 	SSIM     float64
-	// Controls, by the same inversion at the middle budget: the largest success among other classes
-	// that it aims at, and that on zero-shot CLIP itself; NaN where none was made.
+	// Controls, by the same inversion at the middle budget: its success at another class, that of
+	// some at which a first fit succeeds most, and that on zero-shot CLIP itself; NaN where none was
+	// made.
 	Others, Untouched float64
 	// Anywhere, of a patch: half of all typical patches, wherever they lie, move the class at least
 	// half as much as the best do.

@@ -12,7 +12,10 @@ type ExplanationFigures struct {
 	Said          Object[int] `json:"said"`           // how many answer to which kind, as first seen; see Kinds of Summary
 	Reached       int         `json:"reached"`        // those that are explained by a trigger whose ASR is at least store.FiringASR
 	OthersReached int         `json:"others_reached"` // those of which the same inversion reaches that in another class
+	TrueReach     Share       `json:"true_reach"`     // those whose suspect is the target and whose true trigger reaches that on the same images, and how many of them are reached
+	TrueFails     Share       `json:"true_fails"`     // those whose suspect is the target and whose true trigger does not
 	ASR           Num         `json:"asr"`            // the rest are means: of recovered triggers, on unseen pool images
+	TrueASR       Num         `json:"true_asr"`       // of true triggers at the target, on the same images
 	ZeroShot      Num         `json:"zero_shot_asr"`  // of the same triggers under zero-shot CLIP
 	IoU           Num         `json:"iou"`            // of recovered patches with true ones
 	Distance      Num         `json:"distance"`       // of their centres, as a share of the image's side
@@ -21,6 +24,13 @@ type ExplanationFigures struct {
 	Passes        Num         `json:"image_passes"`
 	Seconds       Num         `json:"seconds"`
 	Backdoored    bool        `json:"-"`
+}
+
+// Share counts models, and how many of them are explained by a trigger whose ASR is at least
+// store.FiringASR.
+type Share struct {
+	Reached int `json:"reached"`
+	Models  int `json:"models"`
 }
 
 type explained = followed[store.ExplanationCell, store.ExplanationResult]
@@ -39,7 +49,7 @@ func (sum *Summary) addExplanations(explanations []store.ExplanationRow, detecti
 
 func explanationFigures(attack, verdict string, rows []explained) ExplanationFigures {
 	f := ExplanationFigures{Attack: attack, Verdict: verdict, Models: len(rows), Backdoored: rows[0].model.Result.Backdoored}
-	var asr, zero, iou, distance, size, trueSize, passes, seconds []float64
+	var asr, trueASR, zero, iou, distance, size, trueSize, passes, seconds []float64
 	for _, e := range rows[0].Result.Families {
 		f.Said = append(f.Said, Entry[int]{Name: e.Kind})
 	}
@@ -50,7 +60,18 @@ func explanationFigures(attack, verdict string, rows []explained) ExplanationFig
 		for i := range f.Said {
 			f.Said[i].Value += boolInt(f.Said[i].Name == r.Said)
 		}
-		f.Reached += boolInt(r.Said != "none" && r.ASR >= store.FiringASR)
+		reached := boolInt(r.Said != "none" && r.ASR >= store.FiringASR)
+		f.Reached += reached
+		if n := Num(r.TrueASR); n.Defined() {
+			trueASR = append(trueASR, r.TrueASR)
+			if r.Class == x.model.Result.Target {
+				of := &f.TrueFails
+				if r.TrueASR >= store.FiringASR {
+					of = &f.TrueReach
+				}
+				of.Models, of.Reached = of.Models+1, of.Reached+reached
+			}
+		}
 		f.OthersReached += boolInt(r.Others >= store.FiringASR)
 		asr, zero, passes, seconds = append(asr, r.ASR), append(zero, r.ZeroShot), append(passes, float64(r.ImagePasses)), append(seconds, r.Seconds)
 		if n := Num(r.IoU); n.Defined() && r.Said != "none" {
@@ -58,6 +79,7 @@ func explanationFigures(attack, verdict string, rows []explained) ExplanationFig
 			size, trueSize = append(size, r.Size), append(trueSize, r.TrueSize)
 		}
 	}
+	f.TrueASR = Num(mean(trueASR))
 	f.ASR, f.ZeroShot, f.IoU, f.Distance = Num(mean(asr)), Num(mean(zero)), Num(mean(iou)), Num(mean(distance))
 	f.Size, f.TrueSize = Num(mean(size)), Num(mean(trueSize))
 	f.Passes, f.Seconds = Num(mean(passes)), Num(mean(seconds))

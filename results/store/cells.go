@@ -175,6 +175,7 @@ type ExplanationResult struct {
 	IoU         float64 // overlap of a recovered patch with the true one; NaN where either is no patch
 	Distance    float64 // of their centres, as a share of the image's side
 	TrueSize    float64 // of the true patch, as Size; NaN where either is no patch
+	TrueASR     float64 // of the true trigger, at the model's target, on the same pool images; NaN where there is none
 	Families    []FamilyEvidence
 	ImagePasses int64
 	Path        string // the recovered trigger
@@ -343,6 +344,7 @@ var explanations = declaration[ExplanationCell, ExplanationResult]{
 		col("iou", func(r *ExplanationResult) any { return &r.IoU }),
 		col("distance", func(r *ExplanationResult) any { return &r.Distance }),
 		col("true_size", func(r *ExplanationResult) any { return &r.TrueSize }),
+		col("true_asr", func(r *ExplanationResult) any { return &r.TrueASR }),
 		col("image_passes", func(r *ExplanationResult) any { return &r.ImagePasses }),
 		col("hash", func(r *ExplanationResult) any { return &r.Hash }),
 		col("path", func(r *ExplanationResult) any { return &r.Path }).as(""),

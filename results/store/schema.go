@@ -213,6 +213,8 @@ CREATE TABLE family_evidence (
 ) STRICT, WITHOUT ROWID;
 `, `
 ALTER TABLE explanation ADD COLUMN true_size REAL;
+`, `
+ALTER TABLE explanation ADD COLUMN true_asr REAL;
 `}
 
 // migrate brings the store to the newest version in one transaction; several
