@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"slices"
+	"strings"
 
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
@@ -31,57 +33,102 @@ func gallery(cases []Case) (*Figure, string) {
 	if len(rows) == 0 {
 		return nil, "no chosen model is backdoored and has its trigger on the disk"
 	}
+	f := &Figure{Title: "True triggers beside recovered ones", Photos: true,
+		Caption: "Triggers at full contrast: a patch or blend on grey, a perturbation around grey, a warp by what it does to a chequered image. " +
+			"Recovered for the target class; a detector looks for the easiest trigger, not for the true one."}
+	if len(heads) > 3 {
+		f.Caption += " Outcomes are those of " + heads[3] + "."
+	}
+	var lines []pictures
+	for _, row := range rows {
+		m := row.Model
+		line := pictures{about: append(row.about(), row.Outcome), hung: make([]*picture, len(heads))}
+		line.hung[0] = &picture{row.Picture, ""}
+		line.hung[1] = &picture{row.Triggered, fmt.Sprintf("PSNR %.1f dB", m.Result.PSNR)}
+		line.hung[2] = &picture{row.Trigger, fmt.Sprintf("ASR %.2f", m.Result.ASR)}
+		for _, got := range row.Recovered {
+			line.hung[column[got.Detector]] = &picture{got.Picture, fmt.Sprintf("index %.1f, ASR %.2f", got.Index, got.ASR)}
+		}
+		lines = append(lines, line)
+	}
+	for i := range heads[3:] {
+		heads[3+i] = "recovered by\n" + heads[3+i]
+	}
+	f.hang(heads, lines)
+	return f, ""
+}
+
+// about says which model a case is about, the attack first.
+func (c Case) about() []string {
+	about := []string{c.Model.Cell.Attack, c.Model.Cell.Dataset, fmt.Sprintf("seed %d", c.Model.Cell.Seed)}
+	if c.Model.Result.Backdoored {
+		about = append(about, "target: "+c.class(c.Model.Result.Target))
+	}
+	return about
+}
+
+func (c Case) class(i int) string {
+	if i >= 0 && i < len(c.Classes) {
+		return c.Classes[i]
+	}
+	return fmt.Sprintf("class %d", i)
+}
+
+// pictures are a row of pictures beside lines about them, the first one bold, and above a line of
+// text, or none.
+type pictures struct {
+	about []string
+	hung  []*picture // nil for none
+	below string
+}
+
+// picture has a line below it; without an image it is not at hand.
+type picture struct {
+	image image.Image
+	under string
+}
+
+// hang lays rows of pictures out under the heads of their columns, of up to two lines each.
+func (f *Figure) hang(heads []string, rows []pictures) {
 	const (
 		side   = 1.25 * vg.Inch
 		gap    = vg.Length(14)
 		names  = 1.45 * vg.Inch
-		below  = vg.Length(15) // line under a picture
 		header = vg.Length(14)
 	)
-	f := &Figure{Title: "True triggers beside recovered ones", Photos: true,
-		Caption: "Triggers at full contrast: a patch or blend on grey, a perturbation around grey, a warp by what it does to a chequered image. " +
-			"Recovered for the target class; a detector looks for the easiest trigger, not for the true one.",
-		width:  2*margin + names + vg.Length(len(heads))*(side+gap),
-		height: 2*margin + 60 + header + vg.Length(len(rows))*(side+below)}
-	if len(heads) > 3 {
-		f.Caption += " Outcomes are those of " + heads[3] + "."
+	below := vg.Length(15) // line under a picture
+	if slices.ContainsFunc(rows, func(r pictures) bool { return r.below != "" }) {
+		below *= 2
 	}
+	f.width = 2*margin + names + vg.Length(max(3, len(heads)))*(side+gap)
+	f.height = 2*margin + 60 + header + vg.Length(len(rows))*(side+below)
 	f.paint = func(c draw.Canvas) {
 		c = draw.Crop(c, 0, 0, 0, -10)
-		small := style(8.5, false)
-		small.XAlign = text.XCenter
+		plain, centred := style(8.5, false), style(8.5, false)
+		centred.XAlign = text.XCenter
 		at := func(col int) vg.Length { return c.Min.X + names + vg.Length(col)*(side+gap) }
-		for i, h := range heads {
-			if i > 2 {
-				c.FillText(small, vg.Point{X: at(i) + side/2, Y: c.Max.Y + 11}, "recovered by")
+		for i, head := range heads {
+			for j, line := range strings.Split(head, "\n") {
+				c.FillText(centred, vg.Point{X: at(i) + side/2, Y: c.Max.Y + 11*vg.Length(strings.Count(head, "\n")-j)}, line)
 			}
-			c.FillText(small, vg.Point{X: at(i) + side/2, Y: c.Max.Y}, h)
 		}
-		for r, row := range rows {
-			top := c.Max.Y - header - vg.Length(r)*(side+below)
-			put := func(col int, img image.Image, under string) {
-				hang(c, vg.Point{X: at(col), Y: top}, side, img, under)
+		for i, r := range rows {
+			top := c.Max.Y - header - vg.Length(i)*(side+below)
+			for j, line := range r.about {
+				if j == 0 {
+					c.FillText(style(9.5, true), vg.Point{X: c.Min.X, Y: top - 4}, line)
+					continue
+				}
+				c.FillText(plain, vg.Point{X: c.Min.X, Y: top - 7 - 12*vg.Length(j)}, shortened(plain, names-gap, line))
 			}
-			m := row.Model
-			left := style(9.5, true)
-			c.FillText(left, vg.Point{X: c.Min.X, Y: top - 4}, m.Cell.Attack)
-			target := fmt.Sprintf("class %d", m.Result.Target)
-			if m.Result.Target < len(row.Classes) {
-				target = row.Classes[m.Result.Target]
+			for j, p := range r.hung {
+				if p != nil {
+					hang(c, vg.Point{X: at(j), Y: top}, side, p.image, p.under)
+				}
 			}
-			plain := style(8.5, false)
-			for i, line := range []string{m.Cell.Dataset, fmt.Sprintf("seed %d", m.Cell.Seed), "target: " + target, row.Outcome} {
-				c.FillText(plain, vg.Point{X: c.Min.X, Y: top - 19 - 12*vg.Length(i)}, line)
-			}
-			put(0, row.Picture, "")
-			put(1, row.Triggered, fmt.Sprintf("PSNR %.1f dB", m.Result.PSNR))
-			put(2, row.Trigger, fmt.Sprintf("ASR %.2f", m.Result.ASR))
-			for _, got := range row.Recovered {
-				put(column[got.Detector], got.Picture, fmt.Sprintf("index %.1f, ASR %.2f", got.Index, got.ASR))
-			}
+			c.FillText(plain, vg.Point{X: at(0), Y: top - side - 15}, shortened(plain, c.Max.X-at(0), r.below))
 		}
 	}
-	return f, ""
 }
 
 // hang draws a picture in a frame, its upper left corner at a place, with a line below it.
