@@ -11,6 +11,7 @@ import (
 	"clipinspector/engine/cpu"
 	"clipinspector/internal/dense"
 	"clipinspector/prompts"
+	"clipinspector/settings"
 	"clipinspector/triggers"
 )
 
@@ -126,6 +127,22 @@ func TestNearKinds(t *testing.T) {
 	} {
 		if !slices.Equal(c.got, c.want) {
 			t.Errorf("against %v; want %v", c.got, c.want)
+		}
+	}
+}
+
+// Half the evidence is enough where the trigger of the middle budget works, and none where it fails.
+func TestEvidenceThatIsEnough(t *testing.T) {
+	s, err := settings.Resolve(ExplainParams, map[string]any{"evidence": 1.0, "evidence-working": 0.5, "asr": 0.9, "least": 0.7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		gain, asr float64
+		want      bool
+	}{{1, 0.7, true}, {0.99, 0.89, false}, {0.5, 0.9, true}, {0.49, 1, false}, {3, 0.69, false}} {
+		if got := (&explainer{s: s}).explains(FamilyFinding{Gain: x.gain, ASR: x.asr}); got != x.want {
+			t.Errorf("evidence %v, ASR %v: explains %v; want %v", x.gain, x.asr, got, x.want)
 		}
 	}
 }
