@@ -9,11 +9,8 @@ import (
 
 	"clipinspector/autodiff"
 	"clipinspector/clip"
-	"clipinspector/clip/bpe"
 	"clipinspector/engine"
 	"clipinspector/inspector"
-	"clipinspector/internal/dense"
-	"clipinspector/prompts"
 	"clipinspector/settings"
 )
 
@@ -36,35 +33,11 @@ type Inversion struct {
 // objective. A tenth of the images measures.
 func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images int) (Inversion, error) {
 	fail := func(err error) (Inversion, error) { return Inversion{}, fmt.Errorf("bench inversion: %w", err) }
-	names := make([]string, classes)
-	for i := range names {
-		names[i] = fmt.Sprintf("class %d", i)
-	}
-	tokenizer := bpe.Learn(names, 300)
-	c.Text.VocabSize, c.Text.EOS = tokenizer.Size(), tokenizer.EOT()
-	m, err := clip.NewModel(e, c, clip.RandomWeights(c, 1), tokenizer)
+	delivered, pool, err := untuned(e, c, classes, images, map[string]any{"context": 4}, rand.New(rand.NewPCG(1, 2)))
 	if err != nil {
 		return fail(err)
 	}
-	defer m.Free()
-	learner, err := prompts.FindLearner("coop")
-	if err != nil {
-		return fail(err)
-	}
-	chosen, err := settings.Resolve(learner.Params, map[string]any{"context": 4})
-	if err != nil {
-		return fail(err)
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	delivered, err := prompts.New(m, learner, chosen, names, rng)
-	if err != nil {
-		return fail(err)
-	}
-	size := c.Vision.ImageSize
-	data := make([]float32, images*3*size*size)
-	for i := range data {
-		data[i] = rng.Float32()
-	}
+	defer delivered.CLIP.Free()
 	detector, err := inspector.Find("ci")
 	if err != nil {
 		return fail(err)
@@ -77,8 +50,7 @@ func Invert(ctx context.Context, e engine.Engine, c clip.Config, classes, images
 	}
 	r := Inversion{Classes: classes, Images: images}
 	start := time.Now()
-	report, err := detector.Inspect(ctx, inspector.Input{Model: delivered, Seed: 1, Settings: s,
-		Pool: dense.New(data, images, 3, size, size)})
+	report, err := detector.Inspect(ctx, inspector.Input{Model: delivered, Seed: 1, Settings: s, Pool: pool})
 	if err != nil {
 		return fail(err)
 	}

@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"clipinspector/clip"
-	"clipinspector/clip/bpe"
 	"clipinspector/engine"
-	"clipinspector/internal/dense"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 )
@@ -32,43 +30,24 @@ func MiniTuning(c clip.Config) Tuning {
 // Tune measures a tuning, with random weights and images: the shortest of several.
 func Tune(ctx context.Context, e engine.Engine, t Tuning, atLeast time.Duration) (Tuning, error) {
 	fail := func(err error) (Tuning, error) { return t, fmt.Errorf("bench tuning: %w", err) }
-	names := make([]string, t.Classes)
-	for i := range names {
-		names[i] = fmt.Sprintf("class %d", i)
-	}
-	tokenizer := bpe.Learn(names, 300)
-	t.Config.Text.VocabSize, t.Config.Text.EOS = tokenizer.Size(), tokenizer.EOT()
+	rng := rand.New(rand.NewPCG(1, 2))
 	longest := &texts{Engine: e}
-	m, err := clip.NewModel(longest, t.Config, clip.RandomWeights(t.Config, 1), tokenizer)
+	m, images, err := untuned(longest, t.Config, t.Classes, t.Images, map[string]any{"context": t.Context, "class-specific": true}, rng)
 	if err != nil {
 		return fail(err)
 	}
-	defer m.Free()
-	learner, err := prompts.FindLearner("coop")
-	if err != nil {
-		return fail(err)
-	}
-	chosen, err := settings.Resolve(learner.Params, map[string]any{"context": t.Context, "class-specific": true})
-	if err != nil {
-		return fail(err)
-	}
+	defer m.CLIP.Free()
 	steps, err := settings.Resolve(prompts.TuneParams, map[string]any{"epochs": t.Epochs, "batch": t.Batch, "optimizer": "adam",
 		"rate": 0.01, "weight-decay": 0})
 	if err != nil {
 		return fail(err)
 	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	size := t.Config.Vision.ImageSize
-	pixels := make([]float32, t.Images*3*size*size)
-	for i := range pixels {
-		pixels[i] = rng.Float32()
-	}
-	data := prompts.Data{Images: dense.New(pixels, t.Images, 3, size, size), Labels: make([]int, t.Images)}
+	data := prompts.Data{Images: images, Labels: make([]int, t.Images)}
 	for i := range data.Labels {
 		data.Labels[i] = i % t.Classes
 	}
 	t.Seconds, err = repeat(func() error {
-		tuned, err := prompts.New(m, learner, chosen, names, rng)
+		tuned, err := prompts.New(m.CLIP, m.Learner, m.Settings, m.Classes, rng)
 		if err != nil {
 			return err
 		}
