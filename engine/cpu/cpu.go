@@ -353,9 +353,11 @@ func mustIndex(op engine.Op, index []float32, n int) {
 	}
 }
 
-// aligned returns n zeroed numbers that begin at a multiple of 64 bytes.
+// aligned returns n zeroed numbers that begin at a multiple of 64 bytes, in large pages where there
+// are many.
 func aligned(n int) []float32 {
 	x := make([]float32, n+16)
+	largePages(x)
 	skip := (64 - int(uintptr(unsafe.Pointer(&x[0]))&63)) / 4 % 16
 	return x[skip : skip+n : skip+n]
 }

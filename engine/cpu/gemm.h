@@ -9,24 +9,30 @@ enum { STRIP = VECS * LANES, MC = 120, KC = 384 * 16 / STRIP < 384 ? 384 * 16 / 
 _Static_assert((int)STRIP == CAT(CI_STRIP, VARIANT) && (int)ROWS == CAT(CI_ROWS, VARIANT), "the caller cuts other tiles");
 
 // A panel: some rows of c times one strip of a packed b, all in registers. k products are added to what c holds, or to zero
-// where first is set. With last set, c = alpha*sum + bias.
+// where first is set. With last set, c = alpha*sum + bias. After every so many products a line of next is fetched.
 INLINE void panel_rows(int rows, int first, int last, long k, float alpha, const float *restrict a, long lda,
-                       const float *restrict b, const float *restrict bias, float *restrict c, long ldc) {
+                       const float *restrict b, const float *restrict bias, float *restrict c, long ldc,
+                       const float *next, long every) {
     vec sum[ROWS][VECS];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < VECS; j++) sum[i][j] = first ? (vec){0} : *(const vec *)(c + i * ldc + j * LANES);
 #pragma GCC unroll 1
-    for (long p = 0; p < k; p++, b += STRIP) {
-        vec v[VECS];
+    for (long p = 0; p < k; next += LINE) {
+        long end = k - p < every ? k : p + every;
+        __builtin_prefetch(next, 0, 2);
+#pragma GCC unroll 1
+        for (; p < end; p++, b += STRIP) {
+            vec v[VECS];
 #pragma GCC unroll 4
-        for (int j = 0; j < VECS; j++) v[j] = *(const vec *)(b + j * LANES);
+            for (int j = 0; j < VECS; j++) v[j] = *(const vec *)(b + j * LANES);
 #pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            vec x = splat(a[i * lda + p]);
+            for (int i = 0; i < rows; i++) {
+                vec x = splat(a[i * lda + p]);
 #pragma GCC unroll 4
-            for (int j = 0; j < VECS; j++) sum[i][j] = vfmadd(x, v[j], sum[i][j]);
+                for (int j = 0; j < VECS; j++) sum[i][j] = vfmadd(x, v[j], sum[i][j]);
+            }
         }
     }
     if (last)
@@ -43,10 +49,10 @@ INLINE void panel_rows(int rows, int first, int last, long k, float alpha, const
 }
 
 static void panel(int rows, int first, int last, long k, float alpha, const float *a, long lda, const float *b,
-                  const float *bias, float *c, long ldc) {
-#define CASE(r)                                                                                \
-    case r:                                                                                    \
-        if (r <= ROWS) panel_rows(r, first, last, k, alpha, a, lda, b, bias, c, ldc);          \
+                  const float *bias, float *c, long ldc, const float *next, long every) {
+#define CASE(r)                                                                                     \
+    case r:                                                                                         \
+        if (r <= ROWS) panel_rows(r, first, last, k, alpha, a, lda, b, bias, c, ldc, next, every);  \
         break
     switch (rows) {
         CASE(1);
@@ -151,8 +157,10 @@ void KERNEL(gemm_packed)(long m, long n, long k, float alpha, const float *a, lo
             long kc = k - k0 < part ? k - k0 : part;
             int first = k0 == 0, last = k0 + part >= k;
             const float *ai = a + i0 * lda + k0;
-            // While a strip is used, the next one (or the next part's first) is fetched, a share of it with every panel.
+            // While a strip is used, the next one (or the next part's first) is fetched, a share of it with every panel, and
+            // a line of it now and then: many at once would stand in the way of what the panel itself loads.
             long share = ahead ? (kc * STRIP / LINE + panels - 1) / panels * LINE : 0;
+            long every = share ? (kc * LINE > share ? kc * LINE / share : 1) : kc;
             for (long j = 0; j < n; j += STRIP) {
                 const float *b = packed + j * k + k0 * STRIP, *add = bias ? bias + j : zeros;
                 const float *next = j + STRIP < n ? b + STRIP * k : packed + (k0 + kc) * STRIP;
@@ -166,16 +174,15 @@ void KERNEL(gemm_packed)(long m, long n, long k, float alpha, const float *a, lo
                 for (long i = 0; i < mc; i += ROWS, next += share) {
                     long rows = mc - i < ROWS ? mc - i : ROWS;
                     float *ci = c + (i0 + i) * ldc + j;
-                    for (long q = 0; q < share; q += LINE) __builtin_prefetch(next + q, 0, 2);
                     if (nc == STRIP) {
-                        panel(rows, first, last, kc, alpha, ai + i * lda, lda, b, add, ci, ldc);
+                        panel(rows, first, last, kc, alpha, ai + i * lda, lda, b, add, ci, ldc, next, every);
                         continue;
                     }
                     // The last strip goes through a full one, since c ends here.
                     memset(edge, 0, sizeof edge);
                     if (!first)
                         for (long r = 0; r < rows; r++) memcpy(edge + r * STRIP, ci + r * ldc, nc * sizeof(float));
-                    panel(rows, first, last, kc, alpha, ai + i * lda, lda, b, add, edge, STRIP);
+                    panel(rows, first, last, kc, alpha, ai + i * lda, lda, b, add, edge, STRIP, next, every);
                     for (long r = 0; r < rows; r++) memcpy(ci + r * ldc, edge + r * STRIP, nc * sizeof(float));
                 }
             }

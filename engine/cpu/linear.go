@@ -73,17 +73,17 @@ func roundUp(n, to int) int { return (n + to - 1) / to * to }
 var panels = map[C.int]struct{ strip, rows int }{2: {C.CI_STRIP_v2, C.CI_ROWS_v2}, 3: {C.CI_STRIP_v3, C.CI_ROWS_v3},
 	4: {C.CI_STRIP_v4, C.CI_ROWS_v4}}
 
-// stripTile returns the shape of the tiles of a product by a packed matrix. A tile of many rows
-// reads the packing more rarely, and gemm.c keeps up to 120 rows in the cache; where rows give too
-// few tiles to share, columns are cut, at the packing's strips. A multiple of eight tiles is even
-// for most numbers of cores.
-func stripTile(simd C.int, m, n int) (tm, tn int) {
+// stripTiles returns how a product by a packed matrix is cut: into so many rows of tiles, of as many
+// panels each but for one, and into tiles of tn columns. A tile of many rows reads the packing more
+// rarely, and gemm.h keeps up to 120 rows in the cache; where rows give too few tiles to share,
+// columns are cut, at the packing's strips. A multiple of eight tiles is even for most numbers of
+// cores.
+func stripTiles(simd C.int, m, n int) (rows, tn int) {
 	const enough, high, low = 8, 120, 48 // tiles, and a tile's rows
-	rows := min(roundUp((m+high-1)/high, enough), (m+low-1)/low)
+	rows = min(roundUp((m+high-1)/high, enough), (m+low-1)/low)
 	strip := panels[simd].strip
-	tm = roundUp((m+rows-1)/rows, panels[simd].rows)
 	cols := min((enough+rows-1)/rows, (n+4*strip-1)/(4*strip))
-	return tm, roundUp((n+cols-1)/cols, strip)
+	return rows, roundUp((n+cols-1)/cols, strip)
 }
 
 // matMul appends a product, and an activation of it where there is one.
@@ -110,11 +110,13 @@ func (c *compiler) matMul(ins *engine.Instr, in, out [][]float32, act *activatio
 	// Packing pays where it is kept with a weight or serves many rows.
 	if at.Batch == 1 && !at.TransA && (weight != nil || at.M >= 64) {
 		packed := c.pack(weight, b, tb, at.N, at.K)
-		tm, tn := stripTile(c.e.simd, at.M, at.N)
+		rows, tn := stripTiles(c.e.simd, at.M, at.N)
 		cols := (at.N + tn - 1) / tn
-		c.add((at.M+tm-1)/tm*cols, func(t, _ int) {
-			i, j := t/cols*tm, t%cols*tn
-			m, n := min(tm, at.M-i), min(tn, at.N-j)
+		high := panels[c.e.simd].rows
+		all := (at.M + high - 1) / high // panels
+		c.add(rows*cols, func(t, _ int) {
+			i, j := all*(t/cols)/rows*high, t%cols*tn
+			m, n := min(all*(t/cols+1)/rows*high, at.M)-i, min(tn, at.N-j)
 			C.ci_gemm_packed(c.e.simd, C.long(m), C.long(n), C.long(at.K), C.float(at.Alpha), fp(a[i*at.K:]), C.long(at.K), fp(packed[j*at.K:]),
 				fp(from(bias, j)), fp(y[i*at.N+j:]), C.long(at.N))
 			then(i*at.N+j, m, n)
