@@ -41,7 +41,7 @@ type Result struct {
 	FLOP     float64 // of one pass forward and backward, matrix products and attention
 	Seconds  float64 // of one pass
 	Products float64 // operations a second of the program's matrix products alone, back to back
-	Limit    float64 // operations a second of additions and multiplications in registers, measured right before; 0 where the engine cannot tell
+	Limit    float64 // operations a second of additions and multiplications in registers, measured in turn with them; 0 where the engine cannot tell
 	Arena    int64   // bytes of intermediate values
 }
 
@@ -56,27 +56,13 @@ func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 		return fail(err)
 	}
 	defer t.free()
-	r := Result{Case: c}
-	if r.Seconds, err = repeat(t.program.Run, t.wait, atLeast); err != nil {
-		return fail(err)
-	}
-	r.FLOP, r.Arena = float64(t.program.Stats().FLOP), t.program.Stats().ArenaBytes
-	if l, ok := e.(interface{ FMA() float64 }); ok {
-		var flop float64
-		seconds, err := repeat(func() error { flop = l.FMA(); return nil }, func() error { return nil }, atLeast)
-		if err != nil {
-			return fail(err)
-		}
-		r.Limit = flop / seconds
-	}
-
 	products := *t.recorded
 	products.Instrs = nil
-	var flop float64
+	var productFLOP, limitFLOP float64
 	for _, ins := range t.recorded.Instrs {
 		if ins.Op == engine.MatMul {
 			products.Instrs = append(products.Instrs, ins)
-			flop += float64(autodiff.FLOP(ins))
+			productFLOP += float64(autodiff.FLOP(ins))
 		}
 	}
 	exec, err := e.Compile(&products)
@@ -84,11 +70,19 @@ func Run(e engine.Engine, c Case, atLeast time.Duration) (Result, error) {
 		return fail(err)
 	}
 	defer exec.Free()
-	seconds, err := repeat(exec.Run, t.wait, atLeast)
+	parts := []func() error{t.program.Run, exec.Run}
+	if l, ok := e.(interface{ FMA() float64 }); ok {
+		parts = append(parts, func() error { limitFLOP = l.FMA(); return nil })
+	}
+	seconds, err := inTurn(parts, t.wait, atLeast)
 	if err != nil {
 		return fail(err)
 	}
-	r.Products = flop / seconds
+	r := Result{Case: c, FLOP: float64(t.program.Stats().FLOP), Seconds: seconds[0], Products: productFLOP / seconds[1],
+		Arena: t.program.Stats().ArenaBytes}
+	if len(seconds) > 2 {
+		r.Limit = limitFLOP / seconds[2]
+	}
 	return r, nil
 }
 
@@ -182,20 +176,35 @@ func (r *recorder) Compile(p *engine.Program) (engine.Executable, error) {
 // repeat returns the seconds of one run: the shortest of several groups, since other work on the
 // machine only ever adds.
 func repeat(run, wait func() error, atLeast time.Duration) (float64, error) {
-	best := 0.0
-	for range 4 {
-		start, n := time.Now(), 0
-		for n == 0 || time.Since(start) < atLeast/4 {
-			if err := run(); err != nil {
-				return 0, err
+	seconds, err := inTurn([]func() error{run}, wait, atLeast)
+	if err != nil {
+		return 0, err
+	}
+	return seconds[0], nil
+}
+
+// inTurn is repeat for several parts that are to be compared: their groups take turns and last as
+// long as each other, so that none of them alone has the machine's good or bad moment.
+func inTurn(parts []func() error, wait func() error, atLeast time.Duration) ([]float64, error) {
+	const groups = 4
+	best, longest := make([]float64, len(parts)), atLeast/groups
+	for range groups {
+		for i, run := range parts {
+			start, n := time.Now(), 0
+			for n == 0 || time.Since(start) < longest*95/100 {
+				if err := run(); err != nil {
+					return nil, err
+				}
+				n++
 			}
-			n++
-		}
-		if err := wait(); err != nil {
-			return 0, err
-		}
-		if s := time.Since(start).Seconds() / float64(n); best == 0 || s < best {
-			best = s
+			if err := wait(); err != nil {
+				return nil, err
+			}
+			took := time.Since(start)
+			longest = max(longest, took)
+			if s := took.Seconds() / float64(n); best[i] == 0 || s < best[i] {
+				best[i] = s
+			}
 		}
 	}
 	return best, nil

@@ -94,34 +94,34 @@ func PrintPeer(ctx context.Context, w io.Writer, python, device, precision strin
 	}
 	cmd := exec.CommandContext(ctx, python, script.Name())
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
-	text, err := cmd.Output()
+	answers, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
 		return fmt.Errorf("%s did not run the PyTorch peer (it needs torch 2): %w", python, err)
 	}
-	var answer struct {
-		Version string `json:"version"`
-		Results []struct {
+	decoder := json.NewDecoder(answers)
+	for i := range names {
+		var r struct {
+			Version string             `json:"version"`
 			Seconds float64            `json:"seconds"`
 			Mode    string             `json:"mode"`
 			Threads int                `json:"threads"`
 			All     map[string]float64 `json:"all"`
-		} `json:"results"`
-	}
-	if err := json.Unmarshal(text, &answer); err != nil {
-		return fmt.Errorf("the PyTorch peer answered what is no JSON: %w", err)
-	}
-	if len(answer.Results) != len(names) {
-		return fmt.Errorf("the PyTorch peer answered %d of %d cases", len(answer.Results), len(names))
-	}
-	for i, r := range answer.Results {
+		}
+		if err := decoder.Decode(&r); err != nil {
+			_ = cmd.Process.Kill()
+			return fmt.Errorf("the PyTorch peer (%s; it needs torch 2) answered %d of %d cases: %w, %v", python, i, len(names), err, cmd.Wait())
+		}
 		on := fmt.Sprintf("%d threads", r.Threads)
 		if device != "cpu" {
 			on = device + ", " + precision
 		}
 		if _, err := fmt.Fprintf(w, "PyTorch %s, %s, best of its settings (%s, %s): %.2f ms; this engine is %.2f times as fast (%.2f times its eager mode)\n",
-			answer.Version, names[i], r.Mode, on, 1e3*r.Seconds, r.Seconds/seconds[i], r.All["eager"]/seconds[i]); err != nil {
+			r.Version, names[i], r.Mode, on, 1e3*r.Seconds, r.Seconds/seconds[i], r.All["eager"]/seconds[i]); err != nil {
 			return err
 		}
 	}
-	return nil
+	return cmd.Wait()
 }

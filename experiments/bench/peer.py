@@ -1,9 +1,10 @@
 """CLIP's towers in PyTorch, forward and back to their input, and the tuning of prompts: the peer of
 `clip-inspector bench --peer PYTHON`.
 
-Reads cases as JSON from standard input and prints, for each, the seconds of the fastest pass (or of
-a whole tuning) over eager and compiled mode, on the CPU over thread counts, on a GPU with bf16
-autocast or in the precision asked for. Weights are frozen: only the input gets a gradient.
+Reads cases as JSON from standard input and prints, for each, a line of JSON as soon as it is known:
+the seconds of the fastest pass (or of a whole tuning) over eager and compiled mode, on the CPU over
+thread counts, on a GPU with bf16 autocast or in the precision asked for. Weights are frozen: only
+the input gets a gradient.
 """
 import json
 import sys
@@ -140,10 +141,9 @@ def measure(c, device, precision, threads, compiled):
 
 def main():
     request = json.load(sys.stdin)
-    out = []
     device, precision = request.get("device", "cpu"), request.get("precision", "fp32")
     for c in request["cases"]:
-        best = {"seconds": float("inf")}
+        best = {"version": torch.__version__, "seconds": float("inf")}
         for threads in range(1, request["threads"] + 1) if device == "cpu" else [0]:
             for compiled in (False, True):
                 try:
@@ -157,8 +157,7 @@ def main():
                 best.setdefault("all", {})[mode] = min(s, best.get("all", {}).get(mode, float("inf")))
                 if s < best["seconds"]:
                     best.update(seconds=s, mode=mode, threads=threads)
-        out.append(best)
-    json.dump({"version": torch.__version__, "results": out}, sys.stdout)
+        print(json.dumps(best), flush=True)
 
 
 main()
