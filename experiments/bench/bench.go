@@ -183,15 +183,16 @@ func repeat(run, wait func() error, atLeast time.Duration) (float64, error) {
 	return seconds[0], nil
 }
 
-// inTurn is repeat for several parts that are to be compared: their groups take turns and last as
-// long as each other, so that none of them alone has the machine's good or bad moment.
+// inTurn is repeat for several parts that are to be compared: their groups take turns, and none is
+// much shorter than a run of the longest part, so that none of them alone has the machine's good or
+// bad moment.
 func inTurn(parts []func() error, wait func() error, atLeast time.Duration) ([]float64, error) {
 	const groups = 4
-	best, longest := make([]float64, len(parts)), atLeast/groups
+	best, least := make([]float64, len(parts)), atLeast/groups
 	for range groups {
 		for i, run := range parts {
 			start, n := time.Now(), 0
-			for n == 0 || time.Since(start) < longest*95/100 {
+			for n == 0 || time.Since(start) < least {
 				if err := run(); err != nil {
 					return nil, err
 				}
@@ -200,11 +201,11 @@ func inTurn(parts []func() error, wait func() error, atLeast time.Duration) ([]f
 			if err := wait(); err != nil {
 				return nil, err
 			}
-			took := time.Since(start)
-			longest = max(longest, took)
-			if s := took.Seconds() / float64(n); best[i] == 0 || s < best[i] {
+			s := time.Since(start).Seconds() / float64(n)
+			if best[i] == 0 || s < best[i] {
 				best[i] = s
 			}
+			least = max(least, time.Duration(s/2*float64(time.Second)))
 		}
 	}
 	return best, nil
