@@ -1,10 +1,10 @@
 // The matrix product.
 //
-// The trick: only b is packed, into strips of as many columns as a few registers hold, k after k, and frozen weights are
-// packed once. a is read where it lies, ROWS rows at a time. k is cut into parts: a part of a strip stays in the
-// first-level cache while MC rows pass, a part of these rows in the second-level one while the strips do, and the next
-// strip is on its way. Sums wait in c between parts: every number of c is one chain of fmadd in the order of k, so that its
-// bits depend neither on tiles and parts nor on the width of registers.
+// The trick: b is packed, into strips of as many columns as a few registers hold, k after k, and frozen weights are
+// packed once. a is read ROWS rows at a time, where it lies or from a copy of some rows. k is cut into parts: a part of a
+// strip stays in the first-level cache while MC rows pass, a part of these rows in the second-level one while the strips
+// do, and the next strip is on its way. Sums wait in c between parts: every number of c is one chain of fmadd in the order
+// of k, so that its bits depend neither on tiles and parts nor on the width of registers.
 enum { STRIP = VECS * LANES, MC = 120, KC = 384 * 16 / STRIP < 384 ? 384 * 16 / STRIP : 384, LINE = 16 };
 _Static_assert((int)STRIP == CAT(CI_STRIP, VARIANT) && (int)ROWS == CAT(CI_ROWS, VARIANT), "the caller cuts other tiles");
 
@@ -145,6 +145,10 @@ void KERNEL(gemm_pack)(int tb, long from, long to, long n, long k, const float *
     }
 }
 
+// Scratch of a thread, kept for its life: packed operands, and rows of a.
+static __thread float *scratch, *near;
+static __thread long held;
+
 // c = alpha*a·b + bias (or NULL), b packed from its first strip on.
 void KERNEL(gemm_packed)(long m, long n, long k, float alpha, const float *a, long lda, const float *packed,
                          const float *bias, float *c, long ldc) {
@@ -157,6 +161,13 @@ void KERNEL(gemm_packed)(long m, long n, long k, float alpha, const float *a, lo
             long kc = k - k0 < part ? k - k0 : part;
             int first = k0 == 0, last = k0 + part >= k;
             const float *ai = a + i0 * lda + k0;
+            long la = lda;
+            // Rows that lie a multiple of 4 KB apart would drive each other out of the caches.
+            if (kc < lda && n >= 8 * STRIP) {
+                if (!near && !(near = malloc(MC * KC * sizeof(float)))) abort();
+                for (long i = 0; i < mc; i++) memcpy(near + i * kc, ai + i * lda, kc * sizeof(float));
+                ai = near, la = kc;
+            }
             // While a strip is used, the next one (or the next part's first) is fetched, a share of it with every panel, and
             // a line of it now and then: many at once would stand in the way of what the panel itself loads.
             long share = ahead ? (kc * STRIP / LINE + panels - 1) / panels * LINE : 0;
@@ -175,24 +186,20 @@ void KERNEL(gemm_packed)(long m, long n, long k, float alpha, const float *a, lo
                     long rows = mc - i < ROWS ? mc - i : ROWS;
                     float *ci = c + (i0 + i) * ldc + j;
                     if (nc == STRIP) {
-                        panel(rows, first, last, kc, alpha, ai + i * lda, lda, b, add, ci, ldc, next, every);
+                        panel(rows, first, last, kc, alpha, ai + i * la, la, b, add, ci, ldc, next, every);
                         continue;
                     }
                     // The last strip goes through a full one, since c ends here.
                     memset(edge, 0, sizeof edge);
                     if (!first)
                         for (long r = 0; r < rows; r++) memcpy(edge + r * STRIP, ci + r * ldc, nc * sizeof(float));
-                    panel(rows, first, last, kc, alpha, ai + i * lda, lda, b, add, edge, STRIP, next, every);
+                    panel(rows, first, last, kc, alpha, ai + i * la, la, b, add, edge, STRIP, next, every);
                     for (long r = 0; r < rows; r++) memcpy(ci + r * ldc, edge + r * STRIP, nc * sizeof(float));
                 }
             }
         }
     }
 }
-
-// Scratch of a thread, kept for its life.
-static __thread float *scratch;
-static __thread long held;
 
 // c = alpha*op(a)·op(b) + bias (or NULL).
 void KERNEL(gemm)(int ta, int tb, long m, long n, long k, float alpha, const float *a, long lda, const float *b, long ldb,
