@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,8 +73,27 @@ func TestLevelsDoNotChangeABit(t *testing.T) {
 	empty := func(shape ...int) enginetest.Array { return enginetest.Array{Shape: shape} }
 	// Sums that are cut into parts, and heads whose products are packed at one level and not at
 	// another.
-	sameBits(t, all, &enginetest.Case{Op: engine.MatMul, Attr: engine.Attr{Batch: 1, M: 130, N: 100, K: 800, TransB: true, Alpha: 0.3},
-		In: []enginetest.Array{normal(130, 800), normal(100, 800), normal(100)}, Out: []enginetest.Array{empty(130, 100)}})
+	a, b, bias := normal(130, 800), normal(1200, 800), normal(1200)
+	product := func(n int) *enginetest.Case {
+		return &enginetest.Case{Op: engine.MatMul, Attr: engine.Attr{Batch: 1, M: 130, N: n, K: 800, TransB: true, Alpha: 0.3},
+			In:  []enginetest.Array{a, {Shape: []int{n, 800}, Data: b.Data[:n*800]}, {Shape: []int{n}, Data: bias.Data[:n]}},
+			Out: []enginetest.Array{empty(130, n)}}
+	}
+	sameBits(t, all, product(100))
+	// Wide products copy rows first, narrow ones do not.
+	wide, err := product(1200).Exec(all[len(all)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	narrow, err := product(100).Exec(all[len(all)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 130 {
+		if got, want := wide[0][i*1200:][:100], narrow[0][i*100:][:100]; !slices.Equal(got, want) {
+			t.Fatalf("row %d of a wide product begins %v, alone these columns are %v", i, got[:4], want[:4])
+		}
+	}
 	for _, h := range []struct{ s, heads, d int }{{37, 3, 32}, {77, 2, 64}, {20, 2, 24}, {9, 4, 4}} {
 		at, w := engine.Attr{Heads: h.heads, Causal: h.s == 20}, h.heads*h.d
 		qkv := normal(2, h.s, 3*w)
