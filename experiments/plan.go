@@ -176,6 +176,13 @@ func (p *Plan) planModel(w *world.World, job *modelJob) (err error) {
 	if job.Set, err = w.Dataset(u, job.Dataset, size); err != nil {
 		return err
 	}
+	o, err := job.outline()
+	if err == nil {
+		err = o.Check()
+	}
+	if err != nil {
+		return fmt.Errorf("%s with %s: %w", job.Dataset.Name, u.Learner.Name, err)
+	}
 	if job.ood, err = w.Pool(u, u.OOD, job.Set); err != nil {
 		return err
 	}

@@ -121,12 +121,8 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	}
 	l.length = 1 + n + longest
 	if l.length > limit {
-		setting := "the learner's setting context"
-		if words, _ := m.template(); words != "" {
-			setting = "the words of init"
-		}
-		return nil, fmt.Errorf("class %.60q: %d context tokens and the name take %d tokens, the text tower holds %d: shorten the name or %s",
-			class, n, l.length, limit, setting)
+		words, _ := m.template()
+		return nil, tooLong(class, n, l.length, limit, words != "")
 	}
 	data := make([]float32, len(ids)*longest*w)
 	for k, row := range ids {
@@ -134,6 +130,17 @@ func (m *Model) newLayout(n int) (*layout, error) {
 	}
 	l.suffix = dense.New(data, len(ids), longest, w)
 	return &l, nil
+}
+
+// tooLong is the error of a prompt that the text tower does not hold: of so many tokens, n of them a
+// context, which words of the setting init may take the place of.
+func tooLong(class string, n, length, limit int, words bool) error {
+	setting := "the learner's setting context"
+	if words {
+		setting = "the words of init"
+	}
+	return fmt.Errorf("class %.60q: %d context tokens and the name take %d tokens, the text tower holds %d: shorten the name or %s",
+		class, n, length, limit, setting)
 }
 
 // firstTokens is the setting init of learners whose context may be shorter than its words; see

@@ -36,15 +36,38 @@ func (o Outline) Image() clip.Cost {
 	return c
 }
 
-// Prompts is the cost of all classes' prompts, the context tuned or not; back only where it is.
-func (o Outline) Prompts() clip.Cost {
-	context, tuned := o.Settings["context"].(int) // no learner needs to have one
+// context is how many tokens stand before a class's name, and whether they are tuned.
+func (o Outline) context() (n int, tuned bool) {
+	n, tuned = o.Settings["context"].(int) // no learner needs to have one
 	if words, _ := o.Settings["init"].(string); words != "" {
 		words, _, _ = strings.Cut(words, "|")
-		if n := o.tokens(words); o.Learner.Image == nil || n > context {
-			context = n // CoOp's context is as long as its words; MaPLe's has the first of them, and a longer one none
+		if t := o.tokens(words); o.Learner.Image == nil || t > n {
+			n = t // CoOp's context is as long as its words; MaPLe's has the first of them, and a longer one none
 		}
 	}
+	return n, tuned
+}
+
+// Check tells whether the text tower holds each class's prompt, as New finds out when it makes the
+// model. It says nothing where the vocabulary is not at hand, or where init is a list of templates
+// or one with words behind the name.
+func (o Outline) Check() error {
+	words, _ := o.Settings["init"].(string)
+	if o.Tokens == nil || strings.ContainsAny(words, "|{") {
+		return nil
+	}
+	n, _ := o.context()
+	for _, name := range o.Classes {
+		if length, limit := 1+n+o.tokens(name+".")+1, o.Config.Text.ContextLength; length > limit {
+			return tooLong(name, n, length, limit, words != "")
+		}
+	}
+	return nil
+}
+
+// Prompts is the cost of all classes' prompts, the context tuned or not; back only where it is.
+func (o Outline) Prompts() clip.Cost {
+	context, tuned := o.context()
 	c := o.texts(context)
 	if several, ok := o.Settings["per-class"].(int); ok {
 		c = c.Times(float64(several))

@@ -383,6 +383,37 @@ func TestTooLongAPromptNamesItsClass(t *testing.T) {
 	}
 }
 
+// An outline knows before any model is made whether the text tower holds its prompts: of every
+// learner but those with several templates, for names of all lengths.
+func TestAnOutlineKnowsTooLongAPrompt(t *testing.T) {
+	c := newTiny(t)
+	refused := 0
+	for _, l := range Learners() {
+		for words := 1; words <= c.Config.Text.ContextLength; words++ {
+			classes := []string{"red", strings.TrimSpace(strings.Repeat("red ", words)), "green"}
+			s, err := settings.Resolve(l.Params, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := Outline{Learner: l, Settings: s, Config: c.Config, Classes: classes, Tokens: func(text string) int { return len(c.Tokenizer.Encode(text)) }}
+			m, err := tryModel(c, l.Name, nil, classes)
+			if err == nil {
+				_, err = m.Logits(t.Context(), cliptest.Images(1, c.Config.Vision.ImageSize, 1), nil)
+			}
+			known, init := o.Check(), fmt.Sprint(s["init"])
+			if several := strings.Contains(init, "|"); known != nil && err == nil || known == nil && err != nil && !several {
+				t.Errorf("%s, %d words: %v; the outline: %v", l.Name, words, err, known)
+			}
+			if known != nil {
+				refused++
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no prompt was too long")
+	}
+}
+
 // On a ResNet only learners that leave the image tower's tokens and weights alone can be made;
 // their gradients reach the pixels.
 func TestLearnersOnAResNet(t *testing.T) {
