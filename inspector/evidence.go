@@ -8,7 +8,10 @@ import (
 
 	vec "gonum.org/v1/gonum/floats"
 
+	"gorgonia.org/tensor"
+
 	"clipinspector/internal/dense"
+	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/settings"
 	"clipinspector/triggers"
@@ -23,7 +26,8 @@ type Evidence struct {
 	// class: the labelled one, or the one that zero-shot CLIP puts a pool image into.
 	Accuracy float64 `json:"accuracy"`
 	// Vectors are the class vectors [K][D], of length 1; of a learner whose vectors differ from
-	// image to image their means over pool images. None where the texts are not tuned.
+	// image to image the slopes of the logits (see classVectors). None where the texts are not
+	// tuned.
 	Vectors [][]float64 `json:"vectors,omitempty"`
 	// Trial is how many images each of many classes was tried on; 0 for few classes.
 	Trial int `json:"trial,omitempty"`
@@ -68,12 +72,11 @@ func restricted(all []*Evidence, classes []int) []*Evidence {
 	return out
 }
 
-// vectorImages is how many pool images the class vectors of a conditional learner are averaged
-// over.
-const vectorImages = 64
-
 // classVectors returns the class vectors [K][D] that tuning has moved; nil where the learner leaves
-// the texts alone. It also returns how many images went through the model.
+// the texts alone. A conditional learner's differ from image to image. What a trigger does to them is
+// not seen on images without one. So the slopes of the logits stand for them, on pool images that
+// typical triggers of every kind have been put on. It also returns how many images went through the
+// model.
 func classVectors(ctx context.Context, in Input, images []int) ([][]float64, int64, error) {
 	m := in.Model
 	switch {
@@ -83,21 +86,29 @@ func classVectors(ctx context.Context, in Input, images []int) ([][]float64, int
 		v, err := vectors(m)
 		return v, 0, err
 	}
-	images = images[:min(vectorImages, len(images))]
-	all, err := m.VectorsOf(ctx, triggers.Rows(in.Pool, images))
+	with, err := typical(ctx, in, images[:min(in.Settings.Int("probes"), len(images))])
 	if err != nil {
 		return nil, 0, err
 	}
-	k := len(m.Classes)
-	d := all.Shape()[1] / k
-	out := make([][]float64, k)
-	for c := range out {
-		out[c] = make([]float64, d)
+	v, err := m.Slopes(ctx, with)
+	return v, int64(with.Shape()[0]), err
+}
+
+// typical returns pool images, each with a typical trigger, of one kind after the other. The same
+// seed draws the same ones for models and references.
+func typical(ctx context.Context, in Input, images []int) (*tensor.Dense, error) {
+	kinds, size := families(), in.Pool.Shape()[2]
+	rng := random.Named("probes", in.Seed)
+	var out []float32
+	for i, at := range images {
+		f := kinds[i%len(kinds)]
+		with, err := prompts.Triggered(ctx, in.Model.CLIP.Engine(), triggers.Rows(in.Pool, []int{at}), f.trigger(f.draw(size, in.Pool, rng), size))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, dense.Floats(with)...)
 	}
-	for i, x := range dense.Floats(all) {
-		out[i/d%k][i%d] += float64(x) / float64(len(images))
-	}
-	return out, int64(len(images)), nil
+	return triggers.Dense(out, len(images), 3, size, size), nil
 }
 
 // common returns what the texts of all classes have in common: the mean of zero-shot CLIP's class

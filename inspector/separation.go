@@ -18,6 +18,7 @@ func init() {
 			settings.Param{Name: "contrast", Doc: "weight of zero-shot CLIP's logits, taken from the model's in the objective: a trigger that moves the untouched model as well is no trace of a backdoor", Default: 1.0, Min: 0, Max: 4},
 			settings.Param{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
 			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
+			settings.Param{Name: "probes", Unit: "images", Doc: "pool images, each with a typical trigger, over which the slopes of the logits are averaged, which stand for class vectors where these differ from image to image", Default: 160, Min: 1, Max: 100000},
 			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 20.0, Min: 0, Max: 1e6},
 			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 10.0, Min: 0, Max: 1e9},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
@@ -29,8 +30,13 @@ func init() {
 		Inspect:      inspectSeparation,
 		Evidence:     separationEvidence,
 		EvidenceCost: evidenceCost,
-		Idle:         idleOfFew,
-		Rule:         func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
+		Idle: func(f Facts) []string {
+			if f.Model.Learner.Conditional {
+				return idleOfFew(f)
+			}
+			return append(idleOfFew(f), "probes")
+		},
+		Rule: func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
 	})
 }
 
@@ -232,7 +238,8 @@ func separationCost(f Facts) clip.Work {
 	w := boundedCost(f, f.Settings.Float("contrast"))
 	w.FLOP += f.Model.Texts(f.Settings.String("template")).Forward
 	if f.Model.Learner.Conditional && f.Only == 0 {
-		w.Add(f.Model.Encoded(float64(min(vectorImages, f.Settings.Int("optimise")))))
+		n := float64(min(f.Settings.Int("probes"), f.Settings.Int("optimise")))
+		w.Add(clip.Work{Passes: n, FLOP: n * (f.Model.Image().Forward + f.Model.Prompts().Both())})
 	}
 	return w
 }

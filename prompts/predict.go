@@ -102,6 +102,43 @@ func (m *Model) VectorsOf(ctx context.Context, images *tensor.Dense) (*tensor.De
 	})
 }
 
+// Slopes returns for each class the gradient of its logit with respect to the features of an image,
+// the mean over images [N,3,S,S]: [K][D]. Where class vectors are the same for every image these are
+// the class vectors, times CLIP's logit scale. A conditional learner's logit also moves because the
+// class vector does.
+func (m *Model) Slopes(ctx context.Context, images *tensor.Dense) ([][]float64, error) {
+	features, err := each(ctx, m.CLIP.Engine(), images, func(pixels autodiff.Value) (autodiff.Value, error) {
+		r, err := m.Record(pixels.Graph())
+		if err != nil {
+			return autodiff.None, err
+		}
+		return r.Features(pixels), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	n, d := features.Shape()[0], features.Shape()[1]
+	out := make([][]float64, len(m.Classes))
+	for c := range out {
+		alone := m.Restricted([]int{c})
+		slopes, err := each(ctx, m.CLIP.Engine(), features, func(f autodiff.Value) (autodiff.Value, error) {
+			r, err := alone.Record(f.Graph())
+			if err != nil {
+				return autodiff.None, err
+			}
+			return autodiff.Grad(r.Logits(f), autodiff.None, f)[0], nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		out[c] = make([]float64, d)
+		for i, v := range dense.Floats(slopes) {
+			out[c][i%d] += float64(v) / float64(n)
+		}
+	}
+	return out, nil
+}
+
 // ClassVectorsOn returns the class vectors: [1,K*D], or of a conditional learner [N,K*D], those of
 // each of the images [N,3,S,S].
 func (m *Model) ClassVectorsOn(ctx context.Context, images *tensor.Dense) (*tensor.Dense, error) {

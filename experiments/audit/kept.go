@@ -51,7 +51,7 @@ func (a *audit) openKept(out string) (*kept, error) {
 }
 
 // keptVersion is raised when the same input gives other parts.
-const keptVersion = 1
+const keptVersion = 2
 
 // of is a part of the inspection; nil where nothing is kept.
 func (k *kept) of(part string) *kept {
