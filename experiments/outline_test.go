@@ -44,3 +44,32 @@ func TestThePapersGridIsPlannedWithoutItsData(t *testing.T) {
 		t.Errorf("notes:\n%s", notes)
 	}
 }
+
+// A learner's context that leaves no room for a class name is refused before anything is tuned. How
+// many images a conditional learner is probed on is part of its detections' identity, and of no
+// other's.
+func TestContextsAndProbesOfConditionalLearners(t *testing.T) {
+	plan := func(set ...string) (*Plan, error) {
+		f, err := suite.Load("../configs/mini-separation.yaml", append(set, "seeds=[1]", "attacks=[clean]", "datasets=[mini-food]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return NewPlan(world.New(), f, "engine")
+	}
+	if _, err := plan("learner={name: cocoop, context: 16}"); err == nil || !strings.Contains(err.Error(), `mini-food with cocoop: class "ice cream"`) {
+		t.Errorf("16 context tokens: %v", err)
+	}
+	for learner, want := range map[string]bool{"coop": false, "cocoop": true} {
+		var keys []string
+		for _, probes := range []string{"100", "160"} {
+			p, err := plan("learner={name: "+learner+", context: 4}", "detectors.separation.probes="+probes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, p.Detections[0].Cell.Key+p.References[0].Cell.Key)
+		}
+		if differs := keys[0] != keys[1]; differs != want {
+			t.Errorf("%s: another number of probes makes other cells: %v", learner, differs)
+		}
+	}
+}

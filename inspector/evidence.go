@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"math"
 
-	vec "gonum.org/v1/gonum/floats"
-
 	"gorgonia.org/tensor"
+
+	vec "gonum.org/v1/gonum/floats"
 
 	"clipinspector/internal/dense"
 	"clipinspector/internal/random"
@@ -73,10 +73,10 @@ func restricted(all []*Evidence, classes []int) []*Evidence {
 }
 
 // classVectors returns the class vectors [K][D] that tuning has moved; nil where the learner leaves
-// the texts alone. A conditional learner's differ from image to image. What a trigger does to them is
-// not seen on images without one. So the slopes of the logits stand for them, on pool images that
-// typical triggers of every kind have been put on. It also returns how many images went through the
-// model.
+// the texts alone. A conditional learner's differ from image to image. What a trigger does to them
+// is not seen on images without one. So the slopes of the logits stand for them, on pool images
+// that typical triggers of every kind have been put on. It also returns how many images went
+// through the model.
 func classVectors(ctx context.Context, in Input, images []int) ([][]float64, int64, error) {
 	m := in.Model
 	switch {
