@@ -65,7 +65,9 @@ func CheckGradient(t testing.TB, rng *rand.Rand, record func(v []autodiff.Value)
 				continue
 			}
 			checked++
-			if want := (up - down) / (2 * h); math.Abs(got[j]-want) > 1e-5*(1+math.Abs(want)) {
+			// a kink too faint to be left out moves the difference by half of the step in slope
+			want, bend := (up-down)/(2*h), math.Abs(up-2*here+down)/(2*h)
+			if math.Abs(got[j]-want) > 1e-5*(1+math.Abs(want))+bend {
 				t.Errorf("operand %d: the gradient of element %d is %v, differences say %v", i, j, got[j], want)
 			}
 		}
