@@ -65,8 +65,12 @@ func (k *worker) runDetection(ctx context.Context, job *detectionJob, progress f
 	if err != nil {
 		return none, err
 	}
+	labelled, err := k.labelled(ctx, job.Model, job.Detector.Settings)
+	if err != nil {
+		return none, err
+	}
 	report, err := d.Look(ctx, inspector.Input{
-		Model: m, Pool: images, Settings: job.Detector.Settings, References: evidence, Progress: progress, Seed: lookSeed(d, job.Model),
+		Model: m, Pool: images, Labelled: labelled, Settings: job.Detector.Settings, References: evidence, Progress: progress, Seed: lookSeed(d, job.Model),
 	})
 	if err != nil {
 		return none, err

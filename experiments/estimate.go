@@ -94,7 +94,17 @@ func (m *modelJob) outline() (prompts.Outline, error) {
 // facts are what the detection's detector is asked by before it runs.
 func (d *detectionJob) facts() (inspector.Facts, error) {
 	o, err := d.Model.outline()
-	return inspector.Facts{Model: o, Pool: len(d.Pool.Indices), Settings: d.Detector.Settings}, err
+	return inspector.Facts{Model: o, Pool: len(d.Pool.Indices), Labelled: d.Model.labelled(), Settings: d.Detector.Settings}, err
+}
+
+// labelled is how many labelled images a detector has at hand: the provider's few-shot images, where
+// references are tuned on them.
+func (m *modelJob) labelled() int {
+	u := m.Suite
+	if u.References.Settings == nil || u.References.Settings.String("source") != inspector.FromShots {
+		return 0
+	}
+	return len(m.Set.Prompts) * u.Shots
 }
 
 // work of a model cell: the tuning, and the images that measure it.
@@ -140,7 +150,7 @@ func (r *referenceJob) workUnder(s settings.Values) clip.Work {
 		return clip.Work{}
 	}
 	o.Settings = u.References.Learner.Settings
-	return ReferenceWork(o, d, inspector.Facts{Model: o, Pool: len(r.Pool.Indices), Settings: s},
+	return ReferenceWork(o, d, inspector.Facts{Model: o, Pool: len(r.Pool.Indices), Labelled: r.Model.labelled(), Settings: s},
 		float64(len(o.Classes)*u.Shots), u.References.Tuning)
 }
 

@@ -15,6 +15,7 @@ import (
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
 	"clipinspector/results/store"
+	"clipinspector/settings"
 )
 
 var (
@@ -33,6 +34,15 @@ func lookSeed(d *inspector.Detector, m *modelJob) uint64 {
 		of = append(of, "/", m.draws())
 	}
 	return random.Number("detection", of...)
+}
+
+// labelled are the labelled images that a detector with these settings asks for: the provider's
+// few-shot images, as they are.
+func (k *worker) labelled(ctx context.Context, m *modelJob, s settings.Values) (prompts.Data, error) {
+	if !inspector.LooksForSources(s) {
+		return prompts.Data{}, nil
+	}
+	return k.world.Shots(ctx, m.Set, m.Suite.Shots, m.Seed, 1, 1)
 }
 
 // runReference tunes a clean reference and measures it as the detector will measure the models that
@@ -79,8 +89,12 @@ func (k *worker) runReference(ctx context.Context, job *referenceJob, step func(
 	if err != nil {
 		return none, err
 	}
-	evidence, passes, err := d.Witness(ctx, inspector.Input{Model: reference, Pool: pool, Settings: job.Detector.Settings, Progress: step,
-		Seed: lookSeed(d, m)})
+	labelled, err := k.labelled(ctx, m, job.Detector.Settings)
+	if err != nil {
+		return none, err
+	}
+	evidence, passes, err := d.Witness(ctx, inspector.Input{Model: reference, Pool: pool, Labelled: labelled, Settings: job.Detector.Settings,
+		Progress: step, Seed: lookSeed(d, m)})
 	if err != nil {
 		return none, err
 	}

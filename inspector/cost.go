@@ -14,6 +14,7 @@ type Facts struct {
 	Model    prompts.Outline
 	Pool     int // images
 	Settings settings.Values
+	Labelled int // labelled images, of all classes together, that the inspection has at hand
 	Only     int // classes whose triggers alone are asked for; 0 for a verdict on all; see Input
 }
 

@@ -81,6 +81,9 @@ type Input struct {
 	// classes; none for a detector that needs none. One that does says that it cannot tell without
 	// them.
 	References []*Evidence
+	// Labelled are images of every class with their labels, for a detector whose settings ask for
+	// them; no features.
+	Labelled prompts.Data
 	// Only, where it is not nil, are classes whose triggers alone are asked for, and no verdict. A
 	// detector may look at all classes all the same.
 	Only     []int
@@ -118,6 +121,7 @@ type Finding struct {
 	Backdoored  bool          // Index > k, unless the detector cannot tell
 	P           float64       // of a detector with references: how probable such evidence is on a clean model; Index is its normal quantile
 	ReferenceP  []float64     // that of each reference beside the others
+	Sources     []int         // of a detector that was asked for them, by class: the class whose images alone reach it most suspiciously, -1 where those of all classes do; else nil
 	Unsure      string        // why the detector cannot tell; empty where it can
 	Twins       [][]int       // classes that were judged as one; see Look
 	ImagePasses int64         // images that went through the model, with or without a backward pass

@@ -34,16 +34,24 @@ type Evidence struct {
 	// Reach is how nearly a perturbation reaches each class [K]: less the objective midway, in
 	// logits, at most 0; see reached.
 	Reach []float64 `json:"reach"`
+	// From is how nearly a brief inversion on the labelled images of class s reaches class t [K][K], as Reach;
+	// 0 where both are one. None where nobody asked for it.
+	From [][]float64 `json:"from,omitempty"`
 }
 
 // check tells whether evidence read back from a file is that of a model of k classes.
 func (e *Evidence) check(k int) error {
-	if len(e.Reach) != k || e.Vectors != nil && len(e.Vectors) != k {
+	if len(e.Reach) != k || e.Vectors != nil && len(e.Vectors) != k || e.From != nil && len(e.From) != k {
 		return fmt.Errorf("evidence of %d classes for a model of %d", len(e.Reach), k)
 	}
 	for c, r := range e.Reach {
 		if math.IsNaN(r) || math.IsInf(r, 0) {
 			return fmt.Errorf("evidence of class %d is not finite", c)
+		}
+	}
+	for _, v := range e.From {
+		if len(v) != k || math.IsNaN(vec.Sum(v)) || math.IsInf(vec.Sum(v), 0) {
+			return errors.New("the reach from classes' images is of another number of classes or not finite")
 		}
 	}
 	for _, v := range e.Vectors {
@@ -66,8 +74,21 @@ func restricted(all []*Evidence, classes []int) []*Evidence {
 			if c < len(e.Vectors) {
 				part.Vectors = append(part.Vectors, e.Vectors[c])
 			}
+			if c < len(e.From) {
+				part.From = append(part.From, some(e.From[c], classes))
+			}
 		}
 		out[i] = part
+	}
+	return out
+}
+
+// some returns those elements of a list that it has.
+func some(list []float64, at []int) (out []float64) {
+	for _, i := range at {
+		if i < len(list) {
+			out = append(out, list[i])
+		}
 	}
 	return out
 }

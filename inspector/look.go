@@ -67,6 +67,7 @@ func (d *Detector) Look(ctx context.Context, in Input) (*Finding, error) {
 		part := in
 		part.Model = in.Model.Restricted(members)
 		part.References, part.of, part.Kept = restricted(in.References, members), k, nil
+		part.Labelled = labelledOf(in.Labelled, members)
 		r, err := d.Inspect(ctx, part)
 		if err != nil {
 			return nil, err
@@ -143,6 +144,7 @@ func (d *Detector) Witness(ctx context.Context, in Input) (*Evidence, int64, err
 	}
 	part := in
 	part.Model, part.of, part.Kept = in.Model.Restricted(first), len(in.Model.Classes), nil
+	part.Labelled = labelledOf(in.Labelled, first)
 	e, passes, err := d.Evidence(ctx, part)
 	if err != nil {
 		return nil, 0, err
@@ -175,7 +177,20 @@ func (r *Finding) take(part *Finding, members []int, groups []group, first bool)
 		if part.Suspect >= 0 {
 			r.Suspect = members[part.Suspect]
 		}
+		r.Sources = part.sources(members, len(r.Classes))
 	}
+}
+
+// sources are those of the suspect alone, as classes of the whole model.
+func (part *Finding) sources(members []int, k int) []int {
+	if part.Sources == nil {
+		return nil
+	}
+	out := slices.Repeat([]int{-1}, k)
+	if s := part.Suspect; s >= 0 && part.Sources[s] >= 0 {
+		out[members[s]] = members[part.Sources[s]]
+	}
+	return out
 }
 
 // ruledOut is the result of a class that was not inverted.

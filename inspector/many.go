@@ -54,6 +54,14 @@ func many(s settings.Values, k int) bool { return s.Int("many") > 0 && k >= s.In
 // many tells whether the classes of the model, or of the one that it is a part of, are many.
 func (in Input) many() bool { return many(in.Settings, max(in.of, len(in.Model.Classes))) }
 
+// finalists is how many classes are inverted to the end once all were tried; 0 where they are few.
+func (in Input) finalists() int {
+	if !in.many() {
+		return 0
+	}
+	return in.Settings.Int("finalists")
+}
+
 func (f Facts) many() bool { return many(f.Settings, len(f.Model.Classes)) }
 
 // trialOf returns how many images a trial has in all and in a step, where an inversion has so many.
@@ -65,7 +73,11 @@ func trialOf(s settings.Values, images int) (n, batch int) {
 
 // trial is the beginning of the inversion, in smaller steps; its Midway is over the second half.
 func (inv Inversion) trial(s settings.Values) Inversion {
-	n, batch := trialOf(s, inv.Rounds*inv.Batch)
+	return inv.brief(trialOf(s, inv.Rounds*inv.Batch))
+}
+
+// brief is the beginning of the inversion on n images, in steps of batch.
+func (inv Inversion) brief(n, batch int) Inversion {
 	inv.Batch, inv.Rounds = batch, n/batch
 	inv.Checkpoint, inv.Stop = inv.Rounds, inv.Rounds
 	return inv
@@ -85,7 +97,7 @@ func finalists(of []float64, most int) []int {
 
 // try gives every class its trial. Progress is told of the trials and, later, of so many finalists.
 func (inv Inversion) try(ctx context.Context, in Input, optimise, measure []int) ([]Outcome, int64, error) {
-	in.Progress = in.progress(0, in.Settings.Int("finalists"))
+	in.Progress = in.progress(0, in.finalists())
 	inv = inv.trial(in.Settings)
 	return inv.Run(ctx, in, optimise, measure)
 }
@@ -93,7 +105,7 @@ func (inv Inversion) try(ctx context.Context, in Input, optimise, measure []int)
 // finish inverts some classes to the end, and completes what a report says of them; of the others
 // it says that nothing was measured.
 func (inv Inversion) finish(ctx context.Context, in Input, r *Finding, classes, optimise, measure []int) error {
-	in.Progress = in.progress(len(r.Classes), 0)
+	in.Progress = in.progress(len(r.Classes)+pairs(in.Settings, len(r.Classes)), 0)
 	inv.Targets = classes
 	outcomes, passes, err := inv.Run(ctx, in, optimise, measure)
 	if err != nil {

@@ -19,22 +19,26 @@ func init() {
 			settings.Param{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
 			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
 			settings.Param{Name: "probes", Unit: "images", Doc: "pool images, each with a typical trigger, over which the slopes of the logits are averaged, which stand for class vectors where these differ from image to image", Default: 160, Min: 1, Max: 100000},
+			settings.Param{Name: "sources", Doc: "whether triggers that work on images of one class alone are looked for as well: each class is then reached from the labelled images of every other one, by a brief inversion", Default: false},
+			settings.Param{Name: "source-images", Unit: "images", Doc: "labelled images of the source that each of these inversions takes", Default: 16, Min: 2, Max: 100000},
+			settings.Param{Name: "source-batch", Unit: "images", Doc: "images a step of these inversions", Default: 4, Min: 1, Max: 4096},
 			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 20.0, Min: 0, Max: 1e6},
 			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 10.0, Min: 0, Max: 1e9},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
 			append(manyClasses(Many), PoolParams...)...),
-		Check:        CheckPool,
+		Check:        CheckSources,
 		Cost:         separationCost,
 		Objective:    contrastObjective,
 		Inspect:      inspectSeparation,
 		Evidence:     separationEvidence,
 		EvidenceCost: evidenceCost,
 		Idle: func(f Facts) []string {
-			if f.Model.Learner.Conditional {
-				return idleOfFew(f)
+			idle := append(idleOfFew(f), idleOfSources(f)...)
+			if !f.Model.Learner.Conditional {
+				idle = append(idle, "probes")
 			}
-			return append(idleOfFew(f), "probes")
+			return idle
 		},
 		Rule: func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
 	})
@@ -48,7 +52,8 @@ const FewestReferences = 3
 // perturbation of all pool images reaches the class (see reached). Each is judged by its null;
 // Fisher's method combines the two, and the smallest of the K classes' probabilities is corrected
 // for K. Neither is needed: learners whose texts are not tuned have the second alone, and an
-// attacker who leaves no trace in one of them has the other to fear.
+// attacker who leaves no trace in one of them has the other to fear. With sources, triggers that
+// work on images of one class alone are looked for as well.
 func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	s := in.Settings
 	inv, optimise, measure, err := contrasting(in)
@@ -74,11 +79,11 @@ func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	tails, unsure, err := heldAgainst(model, in.References, q, s)
+	tails, sources, unsure, err := heldAgainst(model, in.References, q, s)
 	if err != nil {
 		return nil, err
 	}
-	r.Unsure = unsure
+	r.Unsure, r.Sources = unsure, sources
 	if tails != nil {
 		scores = tails
 	}
@@ -116,33 +121,40 @@ func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure [
 		run = inv.try
 		e.Trial = inv.trial(in.Settings).Rounds * inv.trial(in.Settings).Batch
 	}
-	outcomes, p, err := run(ctx, in, optimise, measure)
+	main := in
+	main.Progress = in.progress(0, pairs(in.Settings, len(in.Model.Classes)))
+	outcomes, p, err := run(ctx, main, optimise, measure)
+	if err != nil {
+		return nil, nil, 0, err
+	}
 	e.Reach = reached(outcomes)
-	return e, outcomes, passes + p, err
+	from, n, err := inv.sourcesOf(ctx, in)
+	e.From = from
+	return e, outcomes, passes + p + n, err
 }
 
-// heldAgainst returns the probability of each class's evidence on clean models, or why there is no
-// telling.
-func heldAgainst(model *Evidence, references []*Evidence, q []float64, s settings.Values) (p []float64, unsure string, err error) {
+// heldAgainst returns the probability of each class's evidence on clean models, with the class whose
+// images it is of (see Finding), or why there is no telling.
+func heldAgainst(model *Evidence, references []*Evidence, q []float64, s settings.Values) (p []float64, sources []int, unsure string, err error) {
 	if len(references) < FewestReferences {
-		return nil, fmt.Sprintf("%d clean references say too little about what is normal; it takes %d", len(references), FewestReferences), nil
+		return nil, nil, fmt.Sprintf("%d clean references say too little about what is normal; it takes %d", len(references), FewestReferences), nil
 	}
 	mean, foreign := 0.0, false
 	for _, e := range references {
 		foreign = foreign || e.Source == FromPool
 		if err := e.check(len(model.Reach)); err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 		if e.Trial != model.Trial {
-			return nil, "", fmt.Errorf("a reference's classes were tried on %d images, the model's on %d (0: inverted as those of few classes)", e.Trial, model.Trial)
+			return nil, nil, "", fmt.Errorf("a reference's classes were tried on %d images, the model's on %d (0: inverted as those of few classes)", e.Trial, model.Trial)
 		}
 		mean += e.Accuracy / float64(len(references))
 	}
 	if mean < s.Float("accuracy") {
 		unsure = fmt.Sprintf("clean references classify %.0f %% of images right that they were not tuned on: this encoder does not tell these classes apart", 100*mean)
 	}
-	p, err = tailsBeside(model, references, q, s, foreign)
-	return p, unsure, err
+	p, sources, err = tailsBeside(model, references, q, s, foreign)
+	return p, sources, unsure, err
 }
 
 // among returns the probability of each reference's own evidence beside the others, by the rule
@@ -150,7 +162,7 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 func among(references []*Evidence, q []float64, s settings.Values) ([]float64, error) {
 	out := make([]float64, len(references))
 	for i, e := range references {
-		tails, err := tailsBeside(e, without(references, i), q, s, e.Source == FromPool)
+		tails, _, err := tailsBeside(e, without(references, i), q, s, e.Source == FromPool)
 		if err != nil {
 			return nil, err
 		}
@@ -160,15 +172,16 @@ func among(references []*Evidence, q []float64, s settings.Values) ([]float64, e
 }
 
 // tailsBeside returns the probability of each class's evidence on clean models like the references,
-// of which there are two or more. foreign is as [null.tails] has it.
-func tailsBeside(model *Evidence, references []*Evidence, q []float64, s settings.Values, foreign bool) ([]float64, error) {
+// of which there are two or more, and the class whose images it is of. foreign is as [null.tails]
+// has it.
+func tailsBeside(model *Evidence, references []*Evidence, q []float64, s settings.Values, foreign bool) (p []float64, sources []int, err error) {
 	var sides [][]float64
 	if kind := s.String("evidence"); model.Vectors != nil && kind != "reach" {
 		own := apart(model.Vectors, q)
 		all := make([][][]float64, len(references))
 		for i, e := range references {
 			if len(e.Vectors) != len(model.Vectors) || len(e.Vectors[0]) != len(q) {
-				return nil, fmt.Errorf("a reference has %d class vectors, the model %d of length %d", len(e.Vectors), len(model.Vectors), len(q))
+				return nil, nil, fmt.Errorf("a reference has %d class vectors, the model %d of length %d", len(e.Vectors), len(model.Vectors), len(q))
 			}
 			all[i] = apart(e.Vectors, q)
 		}
@@ -185,7 +198,7 @@ func tailsBeside(model *Evidence, references []*Evidence, q []float64, s setting
 		}
 		sides = append(sides, newNull(reach, s.Float("prior"), s.Float("kin")).tails(model.Reach, foreign))
 	}
-	p := make([]float64, len(model.Reach))
+	p = make([]float64, len(model.Reach))
 	for c := range p {
 		of := make([]float64, len(sides))
 		for i := range sides {
@@ -193,7 +206,15 @@ func tailsBeside(model *Evidence, references []*Evidence, q []float64, s setting
 		}
 		p[c] = fisher(of...)
 	}
-	return p, nil
+	if model.From == nil {
+		return p, nil, nil
+	}
+	pairs, err := tailsOfPairs(model, references, q, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, sources = joined(p, pairs)
+	return p, sources, nil
 }
 
 // separationEvidence measures a reference as inspectSeparation does the delivered model, but ends
@@ -237,6 +258,9 @@ func contrastObjective(s settings.Values, logits, zeroShot []float32, target int
 func separationCost(f Facts) clip.Work {
 	w := boundedCost(f, f.Settings.Float("contrast"))
 	w.FLOP += f.Model.Texts(f.Settings.String("template")).Forward
+	if f.Only == 0 {
+		w.Add(f.Inverted(sourcePasses(f), 0, f.Settings.Float("contrast")))
+	}
 	if f.Model.Learner.Conditional && f.Only == 0 {
 		n := float64(min(f.Settings.Int("probes"), f.Settings.Int("optimise")))
 		w.Add(clip.Work{Passes: n, FLOP: n * (f.Model.Image().Forward + f.Model.Prompts().Both())})

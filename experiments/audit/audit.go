@@ -143,15 +143,17 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 	if err = a.openPool(ctx); err != nil {
 		return a, err
 	}
+	if o.Shots != "" {
+		if err = a.openShots(ctx); err != nil {
+			return a, err
+		}
+	}
 	if a.detector.Check != nil {
 		if err = a.detector.Check(a.facts()); err != nil {
 			return a, fmt.Errorf("--detector %s: %w", a.detector.Name, err)
 		}
 	}
-	if o.Shots != "" {
-		err = a.openShots(ctx)
-	}
-	return a, err
+	return a, nil
 }
 
 // auditSettings are the sections that --set PATH=VALUE changes, before it does: clean references
@@ -227,7 +229,7 @@ func (a *audit) outline() prompts.Outline {
 }
 
 func (a *audit) facts() inspector.Facts {
-	return inspector.Facts{Model: a.outline(), Pool: len(a.opened.Indices), Settings: a.options}
+	return inspector.Facts{Model: a.outline(), Pool: len(a.opened.Indices), Labelled: len(a.shots.Labels), Settings: a.options}
 }
 
 // detection is the work of one inspection.
@@ -365,6 +367,9 @@ func (a *audit) find(ctx context.Context) (*Report, error) {
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
 	if r.Suspect >= 0 {
 		f.Suspect = a.model.Classes[r.Suspect]
+		if r.Sources != nil && r.Sources[r.Suspect] >= 0 {
+			f.Source = a.model.Classes[r.Sources[r.Suspect]]
+		}
 	}
 	f.Decision, f.Why = a.decide(r)
 	if n := len(a.evidence); n > 0 {
@@ -403,5 +408,5 @@ func (a *audit) inspect(ctx context.Context, m *prompts.Model, what string) (*in
 	if m == a.model {
 		k = a.kept.of("delivered")
 	}
-	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, References: a.evidence, Progress: step, Kept: k.inspector()})
+	return a.detector.Look(ctx, inspector.Input{Model: m, Pool: a.pool, Labelled: a.labelled(), Seed: random.Number("audit", a.Seed), Settings: a.options, References: a.evidence, Progress: step, Kept: k.inspector()})
 }

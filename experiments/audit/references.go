@@ -80,7 +80,7 @@ func (a *audit) tunedOn() func(ctx context.Context, number uint64) (data, heldOu
 			} else {
 				encoded, err = inspector.EncodedPool(ctx, a.model, a.pool)
 			}
-			if a.verdictAlone {
+			if a.verdictAlone && !inspector.LooksForSources(a.options) {
 				a.shots = prompts.Data{} // which may be larger than all the rest
 			}
 		}
@@ -89,6 +89,14 @@ func (a *audit) tunedOn() func(ctx context.Context, number uint64) (data, heldOu
 		}
 		return inspector.PoolShots(ctx, a.clip, a.model.Classes, encoded, a.PerClass, number)
 	}
+}
+
+// labelled are the labelled images that the detector asks for.
+func (a *audit) labelled() prompts.Data {
+	if !inspector.LooksForSources(a.options) {
+		return prompts.Data{}
+	}
+	return a.shots
 }
 
 // makeReference makes the i-th reference, or takes what was kept of it.
@@ -115,7 +123,7 @@ func (a *audit) makeReference(ctx context.Context, i int, source string, from fu
 			return nil, err
 		}
 	}
-	r.Evidence, _, err = a.detector.Witness(ctx, inspector.Input{Model: m, Pool: a.pool, Seed: random.Number("audit", a.Seed), Settings: a.options, Kept: k.inspector()})
+	r.Evidence, _, err = a.detector.Witness(ctx, inspector.Input{Model: m, Pool: a.pool, Labelled: a.labelled(), Seed: random.Number("audit", a.Seed), Settings: a.options, Kept: k.inspector()})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,240 @@
+package inspector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	vec "gonum.org/v1/gonum/floats"
+
+	"clipinspector/prompts"
+	"clipinspector/settings"
+	"clipinspector/triggers"
+)
+
+// A trigger may work on images of one class alone, its source (Tang et al., USENIX Security 2021).
+// A perturbation of all pool images knows nothing of it. So each class is also reached from the
+// labelled images of every other one, and each ordered pair of classes is held against the
+// references as single classes are: by how far their two vectors stand apart, and by the reach.
+
+// CheckSources is CheckPool, and refuses to look for sources without labelled images.
+func CheckSources(f Facts) error {
+	if LooksForSources(f.Settings) && f.Labelled == 0 {
+		return errors.New("sources=true looks at labelled images of every class, and there are none: " +
+			"give them (inspect --shots FOLDER; in a suite references.source=shots), or leave sources out")
+	}
+	return CheckPool(f)
+}
+
+// sourcesOf returns how nearly a brief inversion on the labelled images of class s reaches class t,
+// [K][K] with 0 where both are one, and how many images went through the model. It is nil where nobody
+// asks for it.
+func (inv Inversion) sourcesOf(ctx context.Context, in Input) (from [][]float64, passes int64, err error) {
+	if !LooksForSources(in.Settings) {
+		return nil, 0, nil
+	}
+	k := len(in.Model.Classes)
+	n, images := in.Settings.Int("source-images"), make([][]int, k)
+	for i, l := range in.Labelled.Labels {
+		if l >= 0 && l < k {
+			images[l] = append(images[l], i*max(1, in.Labelled.Views))
+		}
+	}
+	for s := range k {
+		if len(images[s]) == 0 {
+			return nil, 0, fmt.Errorf("sources: there is no labelled image of class %d", s)
+		}
+		part, i := in, inv
+		part.Pool = triggers.Rows(in.Labelled.Images, images[s])
+		part.Progress = in.progress(k+s*(k-1), (k-1-s)*(k-1)+in.finalists())
+		if in.Kept != nil {
+			part.Kept = keptOf{in.Kept, fmt.Sprintf("source-%d-", s)}
+		}
+		i.Targets = without(everyView(k, 1), s)
+		i = i.brief(n, min(in.Settings.Int("source-batch"), len(images[s]), n))
+		rows := everyView(len(images[s]), 1)
+		outcomes, more, err := i.Run(ctx, part, rows, rows)
+		if err != nil {
+			return nil, 0, err
+		}
+		from = append(from, slices.Insert(reached(outcomes), s, 0))
+		passes += more
+	}
+	return from, passes, nil
+}
+
+// LooksForSources tells whether settings of a detector ask for labelled images.
+func LooksForSources(s settings.Values) bool {
+	on, _ := s["sources"].(bool) // other detectors have no such setting
+	return on
+}
+
+// idleOfSources names the settings that decide nothing where nobody looks for sources.
+func idleOfSources(f Facts) []string {
+	if LooksForSources(f.Settings) {
+		return nil
+	}
+	return []string{"sources", "source-images", "source-batch"}
+}
+
+// sourcePasses is how many images go through the model to look for sources.
+func sourcePasses(f Facts) float64 {
+	n := f.Settings.Int("source-images")
+	batch := min(f.Settings.Int("source-batch"), n)
+	return float64(pairs(f.Settings, len(f.Model.Classes)) * (n / batch * batch))
+}
+
+// pairs is how many pairs of a source and a target are looked at; 0 where nobody asks for it.
+func pairs(s settings.Values, k int) int {
+	if !LooksForSources(s) {
+		return 0
+	}
+	return k * (k - 1)
+}
+
+// labelledOf are the labels as those of some of the classes alone, -1 for images of the others.
+func labelledOf(d prompts.Data, classes []int) prompts.Data {
+	labels := make([]int, len(d.Labels))
+	for i, l := range d.Labels {
+		labels[i] = slices.Index(classes, l)
+	}
+	d.Labels = labels
+	return d
+}
+
+// interactions returns what of the reach of each class t from each other class s neither explains
+// alone, by s and then t:
+//
+//	d_st = b_st - mean over s of b_st,   e_st = d_st - mean over t of d_st
+//
+// A class that is reached easily, from everywhere, is no news: all images have told it.
+func interactions(from [][]float64) []float64 {
+	k := len(from)
+	n := float64(k - 1)
+	target := make([]float64, k)
+	for s, row := range from {
+		for t, b := range row {
+			if t != s {
+				target[t] += b / n
+			}
+		}
+	}
+	var out []float64
+	for s, row := range from {
+		d, mean := make([]float64, 0, k-1), 0.0
+		for t, b := range row {
+			if t != s {
+				d = append(d, b-target[t])
+				mean += (b - target[t]) / n
+			}
+		}
+		vec.AddConst(-mean, d)
+		out = append(out, d...)
+	}
+	return out
+}
+
+// apartnessOfPairs is apartness of the differences of two class vectors each, without their part
+// along q: by s, and then t < s.
+func apartnessOfPairs(w [][]float64, q []float64, references ...[][]float64) []float64 {
+	mean := make([][]float64, len(w))
+	for c := range mean {
+		mean[c] = make([]float64, len(q))
+		for _, r := range references {
+			vec.AddScaled(mean[c], 1/float64(len(references)), r[c])
+		}
+	}
+	var out []float64
+	d, r := make([]float64, len(q)), make([]float64, len(q))
+	for s := range w {
+		for t := range s {
+			vec.SubTo(d, w[s], w[t])
+			vec.AddScaled(d, -vec.Dot(d, q), q)
+			vec.SubTo(r, mean[s], mean[t])
+			a := 0.0
+			if n := vec.Norm(d, 2); n > 0 {
+				a = math.Log(n) - math.Log(math.Max(vec.Dot(r, d)/n, n/100))
+			}
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// tailsOfPairs returns the probability of the evidence of each source s and target t on clean models
+// like the references, [K][K]; 1 where both are one.
+func tailsOfPairs(model *Evidence, references []*Evidence, q []float64, s settings.Values) ([][]float64, error) {
+	k := len(model.From)
+	held := func(own []float64, left [][]float64) []float64 {
+		return newNull(left, s.Float("prior"), s.Float("kin")).tails(own, false)
+	}
+	left, all := make([][]float64, len(references)), make([][][]float64, len(references))
+	for i, e := range references {
+		if len(e.From) != k {
+			return nil, fmt.Errorf("a reference was looked at from %d classes' images, the model from those of %d", len(e.From), k)
+		}
+		left[i], all[i] = interactions(e.From), e.Vectors
+	}
+	kind := s.String("evidence")
+	var vectors, reach []float64
+	if model.Vectors == nil || kind != "vectors" {
+		reach = held(interactions(model.From), left)
+	}
+	if model.Vectors != nil && kind != "reach" {
+		for i := range all {
+			left[i] = apartnessOfPairs(all[i], q, without(all, i)...)
+		}
+		vectors = held(apartnessOfPairs(model.Vectors, q, all...), left)
+	}
+	p := make([][]float64, k)
+	next := 0
+	for a := range p {
+		p[a] = make([]float64, k)
+		for b := range p[a] {
+			if p[a][b] = 1; a == b {
+				continue
+			}
+			var of []float64
+			if reach != nil {
+				of = append(of, reach[next])
+			}
+			if hi, lo := max(a, b), min(a, b); vectors != nil {
+				of = append(of, vectors[hi*(hi-1)/2+lo])
+			}
+			p[a][b] = fisher(of...)
+			next++
+		}
+	}
+	return p, nil
+}
+
+// joined returns the probability of each class's evidence, from all images (p) or from those of one
+// class alone (pairs), and that class, -1 where all images say more.
+func joined(p []float64, pairs [][]float64) (out []float64, sources []int) {
+	out, sources = slices.Clone(p), make([]int, len(p))
+	for t := range out {
+		least := 0
+		for s := range pairs {
+			if pairs[s][t] < pairs[least][t] {
+				least = s
+			}
+		}
+		sources[t] = -1
+		if from := ofClasses(pairs[least][t], len(p)-1); from < p[t] {
+			out[t], sources[t] = from, least
+		}
+		out[t] = ofClasses(out[t], 2)
+	}
+	return out, sources
+}
+
+// keptOf keeps what belongs to a part of an inspection under names of its own.
+type keptOf struct {
+	Kept
+	prefix string
+}
+
+func (k keptOf) Load(name string) ([]byte, error)    { return k.Kept.Load(k.prefix + name) }
+func (k keptOf) Save(name string, data []byte) error { return k.Kept.Save(k.prefix+name, data) }
