@@ -3,6 +3,7 @@ package experiments
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,7 @@ func TestIdentitiesOfReferences(t *testing.T) {
 		t.Fatalf("%d references, want 6", len(was))
 	}
 	for set, stay := range map[string]int{"detectors.separation.k=3": 6, "detectors.separation.evidence=reach": 6, "references.count=5": 6, "attacks=[clean]": 6,
+		"detectors.separation.source-images=8": 6, "detectors.separation.sources=false": 6, "detectors.separation.sources=true": 0,
 		"detectors.separation.epsilon=0.01": 0, "references.source=pool": 0, "references.tuning={epochs: 3}": 0, "seeds=[2]": 0, "shots=1": 0, "tuning.epochs=3": 0} {
 		n := 0
 		for key := range keys(set) {
@@ -124,5 +126,46 @@ func TestReferencesCostWhatTheEstimateSays(t *testing.T) {
 	}
 	if e.References.FLOP <= 0 || len(p.References) != 6 {
 		t.Errorf("%+v", e)
+	}
+}
+
+// A suite that looks for sources shows its detector the few-shot images: the report has more image
+// passes than without, for each pair of classes, and references have the reach of each. Without
+// labelled images it is refused before anything is computed.
+func TestSuitesThatLookForSources(t *testing.T) {
+	out := t.TempDir()
+	on := []string{"attacks=[clean]", "detectors.separation.sources=true", "detectors.separation.source-images=4"}
+	f := held(t, on...)
+	runTiny(t, f, Options{Out: out})
+	p, err := NewPlan(world.New(), f, "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := experimentstest.Store(t, filepath.Join(out, StoreFile))
+	rows := experimentstest.Rows(t, s.Detections)
+	if len(rows) != len(p.Detections) || len(rows) == 0 {
+		t.Fatalf("%d detections, %d planned", len(rows), len(p.Detections))
+	}
+	for i, r := range rows {
+		if want := p.Detections[i].work().Passes; float64(r.Result.ImagePasses) != want {
+			t.Errorf("%d image passes, %v planned", r.Result.ImagePasses, want)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(out, "references", "*", evidenceFile))
+	if err != nil || len(files) == 0 {
+		t.Fatal(err, files)
+	}
+	for _, path := range files {
+		var e inspector.Evidence
+		raw, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(raw, &e)
+		}
+		if err != nil || len(e.From) != len(e.Reach) || len(e.From) == 0 {
+			t.Errorf("%s: reach from the images of %d of %d classes, %v", path, len(e.From), len(e.Reach), err)
+		}
+	}
+	if _, err := NewPlan(world.New(), held(t, append(on, "references.source=pool")...), "engine"); err == nil || !strings.Contains(err.Error(), "references.source=shots") {
+		t.Errorf("sources without labelled images: %v", err)
 	}
 }

@@ -209,7 +209,7 @@ func tailsBeside(model *Evidence, references []*Evidence, q []float64, s setting
 	if model.From == nil {
 		return p, nil, nil
 	}
-	pairs, err := tailsOfPairs(model, references, q, s)
+	pairs, err := tailsOfPairs(model, references, s)
 	if err != nil {
 		return nil, nil, err
 	}

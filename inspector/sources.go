@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	vec "gonum.org/v1/gonum/floats"
@@ -16,11 +15,15 @@ import (
 
 // A trigger may work on images of one class alone, its source (Tang et al., USENIX Security 2021).
 // A perturbation of all pool images knows nothing of it. So each class is also reached from the
-// labelled images of every other one, and each ordered pair of classes is held against the
-// references as single classes are: by how far their two vectors stand apart, and by the reach.
+// labelled images of every other one, and what of that reach is the pair's own is held against the
+// references as the reach of single classes is.
 
-// CheckSources is CheckPool, and refuses to look for sources without labelled images.
+// CheckSources is CheckPool, and refuses to look for sources without labelled images, or where the
+// reach is left out.
 func CheckSources(f Facts) error {
+	if LooksForSources(f.Settings) && f.Settings.String("evidence") == "vectors" {
+		return errors.New("sources=true looks at how nearly classes are reached, which evidence=vectors leaves out: leave one of them out")
+	}
 	if LooksForSources(f.Settings) && f.Labelled == 0 {
 		return errors.New("sources=true looks at labelled images of every class, and there are none: " +
 			"give them (inspect --shots FOLDER; in a suite references.source=shots), or leave sources out")
@@ -136,76 +139,21 @@ func interactions(from [][]float64) []float64 {
 	return out
 }
 
-// apartnessOfPairs is apartness of the differences of two class vectors each, without their part
-// along q: by s, and then t < s.
-func apartnessOfPairs(w [][]float64, q []float64, references ...[][]float64) []float64 {
-	mean := make([][]float64, len(w))
-	for c := range mean {
-		mean[c] = make([]float64, len(q))
-		for _, r := range references {
-			vec.AddScaled(mean[c], 1/float64(len(references)), r[c])
-		}
-	}
-	var out []float64
-	d, r := make([]float64, len(q)), make([]float64, len(q))
-	for s := range w {
-		for t := range s {
-			vec.SubTo(d, w[s], w[t])
-			vec.AddScaled(d, -vec.Dot(d, q), q)
-			vec.SubTo(r, mean[s], mean[t])
-			a := 0.0
-			if n := vec.Norm(d, 2); n > 0 {
-				a = math.Log(n) - math.Log(math.Max(vec.Dot(r, d)/n, n/100))
-			}
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
-// tailsOfPairs returns the probability of the evidence of each source s and target t on clean models
-// like the references, [K][K]; 1 where both are one.
-func tailsOfPairs(model *Evidence, references []*Evidence, q []float64, s settings.Values) ([][]float64, error) {
+// tailsOfPairs returns the probability of the reach of each target t from each source s on clean
+// models like the references, [K][K]; 1 where both are one.
+func tailsOfPairs(model *Evidence, references []*Evidence, s settings.Values) ([][]float64, error) {
 	k := len(model.From)
-	held := func(own []float64, left [][]float64) []float64 {
-		return newNull(left, s.Float("prior"), s.Float("kin")).tails(own, false)
-	}
-	left, all := make([][]float64, len(references)), make([][][]float64, len(references))
+	of := make([][]float64, len(references))
 	for i, e := range references {
 		if len(e.From) != k {
 			return nil, fmt.Errorf("a reference was looked at from %d classes' images, the model from those of %d", len(e.From), k)
 		}
-		left[i], all[i] = interactions(e.From), e.Vectors
+		of[i] = interactions(e.From)
 	}
-	kind := s.String("evidence")
-	var vectors, reach []float64
-	if model.Vectors == nil || kind != "vectors" {
-		reach = held(interactions(model.From), left)
-	}
-	if model.Vectors != nil && kind != "reach" {
-		for i := range all {
-			left[i] = apartnessOfPairs(all[i], q, without(all, i)...)
-		}
-		vectors = held(apartnessOfPairs(model.Vectors, q, all...), left)
-	}
+	tails := newNull(of, s.Float("prior"), s.Float("kin")).tails(interactions(model.From), false)
 	p := make([][]float64, k)
-	next := 0
-	for a := range p {
-		p[a] = make([]float64, k)
-		for b := range p[a] {
-			if p[a][b] = 1; a == b {
-				continue
-			}
-			var of []float64
-			if reach != nil {
-				of = append(of, reach[next])
-			}
-			if hi, lo := max(a, b), min(a, b); vectors != nil {
-				of = append(of, vectors[hi*(hi-1)/2+lo])
-			}
-			p[a][b] = fisher(of...)
-			next++
-		}
+	for source := range p {
+		p[source] = slices.Insert(slices.Clone(tails[source*(k-1):(source+1)*(k-1)]), source, 1)
 	}
 	return p, nil
 }

@@ -48,34 +48,6 @@ func TestInteractionsAreWhatSourceAndTargetDoNotExplain(t *testing.T) {
 	}
 }
 
-// Pairs' apartness is that of the differences of their vectors.
-func TestPairsStandApartAsTheirDifferencesDo(t *testing.T) {
-	const k, dim = 6, 20
-	rng := rand.New(rand.NewPCG(2, 1))
-	q := make([]float64, dim)
-	for i := range q {
-		q[i] = rng.NormFloat64()
-	}
-	vec.Scale(1/vec.Norm(q, 2), q)
-	centres := centresOf(rng, k, dim)
-	differences := func(w [][]float64) (out [][]float64) {
-		for s := range w {
-			for c := range s {
-				d := make([]float64, dim)
-				vec.SubTo(d, w[s], w[c])
-				vec.AddScaled(d, -vec.Dot(d, q), q)
-				out = append(out, d)
-			}
-		}
-		return out
-	}
-	w, r := cloud(rng, centres, 0.3), [][][]float64{cloud(rng, centres, 0.3), cloud(rng, centres, 0.3), cloud(rng, centres, 0.3)}
-	want := apartness(differences(w), differences(r[0]), differences(r[1]), differences(r[2]))
-	if got := apartnessOfPairs(w, q, r...); !vec.EqualApprox(got, want, 1e-12) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
 // A class that images of one other class alone reach more nearly than in the references is found,
 // with that class, whatever the kind of evidence; clean models are flagged as rarely as k = 2 says,
 // and permuting the classes permutes what is found.

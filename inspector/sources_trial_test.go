@@ -78,6 +78,11 @@ func TestSourcesTakeATrialForEachPair(t *testing.T) {
 		if err := d.Check(f); err == nil || !strings.Contains(err.Error(), "--shots") {
 			t.Errorf("without labelled images: %v", err)
 		}
+		f.Labelled, f.Settings["evidence"] = 90, "vectors"
+		if d.Check(f) == nil {
+			t.Error("sources are looked for by vectors")
+		}
+		f.Settings["evidence"] = "both"
 		in.Progress, in.Kept, in.Labelled.Labels = nil, nil, in.Labelled.Labels[:1]
 		if _, err := d.Inspect(bg, in); err == nil {
 			t.Error("a class without labelled images is looked at")

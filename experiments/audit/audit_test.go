@@ -281,6 +281,7 @@ func TestAuditsRefuseWhatDoesNotFit(t *testing.T) {
 		"such as detector.epsilon":  func(a *Audit) { a.Sets = []string{"epsilon=1"} },
 		"unknown setting \"eps\"":   func(a *Audit) { a.Sets = []string{"detector.eps=1"} },
 		"setting \"epsilon\": want": func(a *Audit) { a.Sets = []string{"detector.epsilon=7"} },
+		"sources=true looks at":     func(a *Audit) { a.Shots, a.Sets = "", append(slices.Clip(a.Sets), "detector.sources=true") },
 		"no such device":            func(a *Audit) { a.Device = "cuda:77" },
 	} {
 		a := good

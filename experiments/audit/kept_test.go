@@ -14,8 +14,13 @@ import (
 // of one that was never stopped, and nothing unfinished is left. With another setting it begins
 // anew.
 func TestAStoppedInspectionGoesOnWhereItWas(t *testing.T) {
+	t.Run("by default", func(t *testing.T) { goesOn(t) })
+	t.Run("with sources", func(t *testing.T) { goesOn(t, "detector.sources=true", "detector.source-images=8") })
+}
+
+func goesOn(t *testing.T, sets ...string) {
 	a, _ := auditWorld(t)
-	a.References = 3
+	a.References, a.Sets = 3, append(a.Sets, sets...)
 	want, err := Inspect(context.Background(), a, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
