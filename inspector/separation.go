@@ -20,7 +20,7 @@ func init() {
 			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
 			settings.Param{Name: "probes", Unit: "images", Doc: "pool images, each with a typical trigger, over which the slopes of the logits are averaged, which stand for class vectors where these differ from image to image", Default: 160, Min: 1, Max: 100000},
 			settings.Param{Name: "sources", Doc: "whether triggers that work on images of one class alone are looked for as well: each class is then reached from the labelled images of every other one, by a brief inversion", Default: false},
-			settings.Param{Name: "source-images", Unit: "images", Doc: "labelled images of the source that each of these inversions takes", Default: 16, Min: 2, Max: 100000},
+			settings.Param{Name: "source-images", Unit: "images", Doc: "labelled images of the source that each of these inversions takes", Default: 8, Min: 2, Max: 100000},
 			settings.Param{Name: "source-batch", Unit: "images", Doc: "images a step of these inversions", Default: 4, Min: 1, Max: 4096},
 			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 20.0, Min: 0, Max: 1e6},
 			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 10.0, Min: 0, Max: 1e9},
