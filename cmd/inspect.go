@@ -59,6 +59,9 @@ Then the suspect is looked at once more. Does it answer to a patch, a blended pi
 noise, a warp, a wave, or to none of these? One sentence says so. explained-1.png shows pool
 images before and after (--classes-to-explain).
 
+By default triggers are looked for that work on any image. With --shots,
+--set detector.sources=true also looks for those that work on images of one class alone.
+
 Exit status:
   0    clean
   1    backdoored
