@@ -60,7 +60,7 @@ noise, a warp, a wave, or to none of these? One sentence says so. explained-1.pn
 images before and after (--classes-to-explain).
 
 By default triggers are looked for that work on any image. With --shots,
---set detector.sources=true also looks for those that work on images of one class alone.
+--set detector.source-classes=true also looks for those that work on images of one class alone.
 
 Exit status:
   0    clean

@@ -39,7 +39,7 @@ func lookSeed(d *inspector.Detector, m *modelJob) uint64 {
 // labelled are the labelled images that a detector with these settings asks for: the provider's
 // few-shot images, as they are.
 func (k *worker) labelled(ctx context.Context, m *modelJob, s settings.Values) (prompts.Data, error) {
-	if !inspector.LooksForSources(s) {
+	if !inspector.LooksForSourceClasses(s) {
 		return prompts.Data{}, nil
 	}
 	return k.world.Shots(ctx, m.Set, m.Suite.Shots, m.Seed, 1, 1)

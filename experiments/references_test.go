@@ -90,7 +90,7 @@ func TestIdentitiesOfReferences(t *testing.T) {
 		t.Fatalf("%d references, want 6", len(was))
 	}
 	for set, stay := range map[string]int{"detectors.separation.k=3": 6, "detectors.separation.evidence=reach": 6, "references.count=5": 6, "attacks=[clean]": 6,
-		"detectors.separation.source-images=16": 6, "detectors.separation.sources=false": 6, "detectors.separation.sources=true": 0,
+		"detectors.separation.source-images=16": 6, "detectors.separation.source-classes=false": 6, "detectors.separation.source-classes=true": 0,
 		"detectors.separation.epsilon=0.01": 0, "references.source=pool": 0, "references.tuning={epochs: 3}": 0, "seeds=[2]": 0, "shots=1": 0, "tuning.epochs=3": 0} {
 		n := 0
 		for key := range keys(set) {
@@ -132,9 +132,9 @@ func TestReferencesCostWhatTheEstimateSays(t *testing.T) {
 // A suite that looks for sources shows its detector the few-shot images: the report has more image
 // passes than without, for each pair of classes, and references have the reach of each. Without
 // labelled images it is refused before anything is computed.
-func TestSuitesThatLookForSources(t *testing.T) {
+func TestSuitesThatLookForSourceClasses(t *testing.T) {
 	out := t.TempDir()
-	on := []string{"attacks=[clean]", "detectors.separation.sources=true", "detectors.separation.source-images=4"}
+	on := []string{"attacks=[clean]", "detectors.separation.source-classes=true", "detectors.separation.source-images=4"}
 	f := held(t, on...)
 	runTiny(t, f, Options{Out: out})
 	p, err := NewPlan(world.New(), f, "engine")

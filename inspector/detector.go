@@ -114,17 +114,17 @@ func (c ClassResult) RuledOut() bool { return c.Trigger == nil && math.IsNaN(c.S
 
 // Finding is a verdict on one model.
 type Finding struct {
-	Classes     []ClassResult // by class; none from a detector that looks at no classes
-	Whole       *ClassResult  // what such a detector found out about the model as a whole; nil from the others
-	Index       float64       // the model's anomaly index, that of the suspect
-	Suspect     int           // the most suspicious class, whether flagged or not; -1 for none
-	Backdoored  bool          // Index > k, unless the detector cannot tell
-	P           float64       // of a detector with references: how probable such evidence is on a clean model; Index is its normal quantile
-	ReferenceP  []float64     // that of each reference beside the others
-	Sources     []int         // of a detector that was asked for them, by class: the class whose images alone reach it most suspiciously, -1 where those of all classes do; else nil
-	Unsure      string        // why the detector cannot tell; empty where it can
-	Twins       [][]int       // classes that were judged as one; see Look
-	ImagePasses int64         // images that went through the model, with or without a backward pass
+	Classes       []ClassResult // by class; none from a detector that looks at no classes
+	Whole         *ClassResult  // what such a detector found out about the model as a whole; nil from the others
+	Index         float64       // the model's anomaly index, that of the suspect
+	Suspect       int           // the most suspicious class, whether flagged or not; -1 for none
+	Backdoored    bool          // Index > k, unless the detector cannot tell
+	P             float64       // of a detector with references: how probable such evidence is on a clean model; Index is its normal quantile
+	ReferenceP    []float64     // that of each reference beside the others
+	SourceClasses []int         // of a detector that was asked for them, by class: the class whose images alone reach it most suspiciously, -1 where those of all classes do; else nil
+	Unsure        string        // why the detector cannot tell; empty where it can
+	Twins         [][]int       // classes that were judged as one; see Look
+	ImagePasses   int64         // images that went through the model, with or without a backward pass
 }
 
 var detectors = registry.New("detector", func(d *Detector) string { return d.Name })

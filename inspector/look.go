@@ -177,18 +177,18 @@ func (r *Finding) take(part *Finding, members []int, groups []group, first bool)
 		if part.Suspect >= 0 {
 			r.Suspect = members[part.Suspect]
 		}
-		r.Sources = part.sources(members, len(r.Classes))
+		r.SourceClasses = part.sourceClasses(members, len(r.Classes))
 	}
 }
 
-// sources are those of the suspect alone, as classes of the whole model.
-func (part *Finding) sources(members []int, k int) []int {
-	if part.Sources == nil {
+// sourceClasses are those of the suspect alone, as classes of the whole model.
+func (part *Finding) sourceClasses(members []int, k int) []int {
+	if part.SourceClasses == nil {
 		return nil
 	}
 	out := slices.Repeat([]int{-1}, k)
-	if s := part.Suspect; s >= 0 && part.Sources[s] >= 0 {
-		out[members[s]] = members[part.Sources[s]]
+	if s := part.Suspect; s >= 0 && part.SourceClasses[s] >= 0 {
+		out[members[s]] = members[part.SourceClasses[s]]
 	}
 	return out
 }

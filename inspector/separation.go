@@ -19,7 +19,7 @@ func init() {
 			settings.Param{Name: "template", Doc: "words before the class name in the zero-shot prompts of the contrast", Default: "a photo of a"},
 			settings.Param{Name: "evidence", Doc: "what is held against the references: how far class vectors stand apart (vectors), how nearly a perturbation reaches the class (reach), or both", Default: "both", Choices: []string{"both", "vectors", "reach"}},
 			settings.Param{Name: "probes", Unit: "images", Doc: "pool images, each with a typical trigger, over which the slopes of the logits are averaged, which stand for class vectors where these differ from image to image", Default: 160, Min: 1, Max: 100000},
-			settings.Param{Name: "sources", Doc: "whether triggers that work on images of one class alone are looked for as well: each class is then reached from the labelled images of every other one, by a brief inversion", Default: false},
+			settings.Param{Name: "source-classes", Doc: "whether triggers that work on images of one class alone are looked for as well: each class is then reached from the labelled images of every other one, by a brief inversion", Default: false},
 			settings.Param{Name: "source-images", Unit: "images", Doc: "labelled images of the source that each of these inversions takes", Default: 8, Min: 2, Max: 100000},
 			settings.Param{Name: "source-batch", Unit: "images", Doc: "images a step of these inversions", Default: 4, Min: 1, Max: 4096},
 			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 20.0, Min: 0, Max: 1e6},
@@ -27,14 +27,14 @@ func init() {
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
 			append(manyClasses(Many), PoolParams...)...),
-		Check:        CheckSources,
+		Check:        CheckSourceClasses,
 		Cost:         separationCost,
 		Objective:    contrastObjective,
 		Inspect:      inspectSeparation,
 		Evidence:     separationEvidence,
 		EvidenceCost: evidenceCost,
 		Idle: func(f Facts) []string {
-			idle := append(idleOfFew(f), idleOfSources(f)...)
+			idle := append(idleOfFew(f), idleOfSourceClasses(f)...)
 			if !f.Model.Learner.Conditional {
 				idle = append(idle, "probes")
 			}
@@ -52,8 +52,8 @@ const FewestReferences = 3
 // perturbation of all pool images reaches the class (see reached). Each is judged by its null;
 // Fisher's method combines the two, and the smallest of the K classes' probabilities is corrected
 // for K. Neither is needed: learners whose texts are not tuned have the second alone, and an
-// attacker who leaves no trace in one of them has the other to fear. With sources, triggers that
-// work on images of one class alone are looked for as well.
+// attacker who leaves no trace in one of them has the other to fear. With source-classes,
+// triggers that work on images of one class alone are looked for as well.
 func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	s := in.Settings
 	inv, optimise, measure, err := contrasting(in)
@@ -83,7 +83,7 @@ func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Unsure, r.Sources = unsure, sources
+	r.Unsure, r.SourceClasses = unsure, sources
 	if tails != nil {
 		scores = tails
 	}
@@ -128,7 +128,7 @@ func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure [
 		return nil, nil, 0, err
 	}
 	e.Reach = reached(outcomes)
-	from, n, err := inv.sourcesOf(ctx, in)
+	from, n, err := inv.fromSourceClasses(ctx, in)
 	e.From = from
 	return e, outcomes, passes + p + n, err
 }

@@ -367,8 +367,8 @@ func (a *audit) find(ctx context.Context) (*Report, error) {
 		Passes: r.ImagePasses, Seconds: time.Since(start).Seconds(), report: r}
 	if r.Suspect >= 0 {
 		f.Suspect = a.model.Classes[r.Suspect]
-		if r.Sources != nil && r.Sources[r.Suspect] >= 0 {
-			f.Source = a.model.Classes[r.Sources[r.Suspect]]
+		if r.SourceClasses != nil && r.SourceClasses[r.Suspect] >= 0 {
+			f.SourceClass = a.model.Classes[r.SourceClasses[r.Suspect]]
 		}
 	}
 	f.Decision, f.Why = a.decide(r)

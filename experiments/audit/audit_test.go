@@ -276,13 +276,13 @@ func TestAuditsRefuseWhatDoesNotFit(t *testing.T) {
 			_ = write("x", "")
 			must(t, os.WriteFile(filepath.Join(a.OOD, "broken.png"), []byte("no picture"), 0o644))
 		},
-		"is no class of the model":  func(a *Audit) { a.Shots = "mini-pets" },
-		"unknown detector":          func(a *Audit) { a.Detector = "none" },
-		"such as detector.epsilon":  func(a *Audit) { a.Sets = []string{"epsilon=1"} },
-		"unknown setting \"eps\"":   func(a *Audit) { a.Sets = []string{"detector.eps=1"} },
-		"setting \"epsilon\": want": func(a *Audit) { a.Sets = []string{"detector.epsilon=7"} },
-		"sources=true looks at":     func(a *Audit) { a.Shots, a.Sets = "", append(slices.Clip(a.Sets), "detector.sources=true") },
-		"no such device":            func(a *Audit) { a.Device = "cuda:77" },
+		"is no class of the model":     func(a *Audit) { a.Shots = "mini-pets" },
+		"unknown detector":             func(a *Audit) { a.Detector = "none" },
+		"such as detector.epsilon":     func(a *Audit) { a.Sets = []string{"epsilon=1"} },
+		"unknown setting \"eps\"":      func(a *Audit) { a.Sets = []string{"detector.eps=1"} },
+		"setting \"epsilon\": want":    func(a *Audit) { a.Sets = []string{"detector.epsilon=7"} },
+		"source-classes=true looks at": func(a *Audit) { a.Shots, a.Sets = "", append(slices.Clip(a.Sets), "detector.source-classes=true") },
+		"no such device":               func(a *Audit) { a.Device = "cuda:77" },
 	} {
 		a := good
 		change(&a)

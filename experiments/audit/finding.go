@@ -56,16 +56,16 @@ func decide(index, k float64, classes int) (Decision, string) {
 
 // Report is the report of an audit, and its JSON.
 type Report struct {
-	Decision   Decision          `json:"decision"`
-	Why        string            `json:"why"`
-	Index      stats.Num         `json:"index"`
-	K          float64           `json:"k"`
-	Suspect    string            `json:"suspect"`                // the most suspicious class, whether flagged or not; empty for none
-	Source     string            `json:"source_class,omitempty"` // where the evidence is of images of one class alone, that class
-	Classes    []ClassReport     `json:"classes,omitempty"`      // by label
-	Twins      [][]string        `json:"twins,omitempty"`        // classes that were judged as one: of one name, or with nearly the same vector
-	Encoder    *ClassReport      `json:"encoder,omitempty"`      // instead, from a detector that looks at no classes
-	References *ReferenceFinding `json:"references,omitempty"`
+	Decision    Decision          `json:"decision"`
+	Why         string            `json:"why"`
+	Index       stats.Num         `json:"index"`
+	K           float64           `json:"k"`
+	Suspect     string            `json:"suspect"`                // the most suspicious class, whether flagged or not; empty for none
+	SourceClass string            `json:"source_class,omitempty"` // where the evidence is of images of one class alone, that class
+	Classes     []ClassReport     `json:"classes,omitempty"`      // by label
+	Twins       [][]string        `json:"twins,omitempty"`        // classes that were judged as one: of one name, or with nearly the same vector
+	Encoder     *ClassReport      `json:"encoder,omitempty"`      // instead, from a detector that looks at no classes
+	References  *ReferenceFinding `json:"references,omitempty"`
 	// Explanations say which kind of trigger the suspect, and the classes next to it, answer to.
 	Explanations  []ExplanationReport `json:"explanations,omitempty"`
 	ExplainPasses int64               `json:"explanation_image_passes,omitempty"`
@@ -319,8 +319,8 @@ func (f *Report) Print(w io.Writer, out string) error {
 	fmt.Fprintf(&b, "verdict: %s (%s)\n", f.Decision, f.Why)
 	if f.Suspect != "" {
 		from := ""
-		if f.Source != "" {
-			from = fmt.Sprintf(", for images of \"%s\" alone", printable.Text(f.Source))
+		if f.SourceClass != "" {
+			from = fmt.Sprintf(", for images of \"%s\" alone", printable.Text(f.SourceClass))
 		}
 		fmt.Fprintf(&b, "%s: \"%s\"%s\n", f.suspectIs(), printable.Text(f.Suspect), from)
 	}

@@ -15,7 +15,7 @@ import (
 // anew.
 func TestAStoppedInspectionGoesOnWhereItWas(t *testing.T) {
 	t.Run("by default", func(t *testing.T) { goesOn(t) })
-	t.Run("with sources", func(t *testing.T) { goesOn(t, "detector.sources=true", "detector.source-images=8") })
+	t.Run("with sources", func(t *testing.T) { goesOn(t, "detector.source-classes=true", "detector.source-images=8") })
 }
 
 func goesOn(t *testing.T, sets ...string) {

@@ -80,7 +80,7 @@ func (a *audit) tunedOn() func(ctx context.Context, number uint64) (data, heldOu
 			} else {
 				encoded, err = inspector.EncodedPool(ctx, a.model, a.pool)
 			}
-			if a.verdictAlone && !inspector.LooksForSources(a.options) {
+			if a.verdictAlone && !inspector.LooksForSourceClasses(a.options) {
 				a.shots = prompts.Data{} // which may be larger than all the rest
 			}
 		}
@@ -93,7 +93,7 @@ func (a *audit) tunedOn() func(ctx context.Context, number uint64) (data, heldOu
 
 // labelled are the labelled images that the detector asks for.
 func (a *audit) labelled() prompts.Data {
-	if !inspector.LooksForSources(a.options) {
+	if !inspector.LooksForSourceClasses(a.options) {
 		return prompts.Data{}
 	}
 	return a.shots

@@ -13,29 +13,29 @@ import (
 	"clipinspector/triggers"
 )
 
-// A trigger may work on images of one class alone, its source (Tang et al., USENIX Security 2021).
+// A trigger may work on images of one class alone, its source class (Tang et al., USENIX Security 2021).
 // A perturbation of all pool images knows nothing of it. So each class is also reached from the
 // labelled images of every other one, and what of that reach is the pair's own is held against the
 // references as the reach of single classes is.
 
-// CheckSources is CheckPool, and refuses to look for sources without labelled images, or where the
-// reach is left out.
-func CheckSources(f Facts) error {
-	if LooksForSources(f.Settings) && f.Settings.String("evidence") == "vectors" {
-		return errors.New("sources=true looks at how nearly classes are reached, which evidence=vectors leaves out: leave one of them out")
+// CheckSourceClasses is CheckPool, and refuses to look for source classes without labelled images,
+// or where the reach is left out.
+func CheckSourceClasses(f Facts) error {
+	if LooksForSourceClasses(f.Settings) && f.Settings.String("evidence") == "vectors" {
+		return errors.New("source-classes=true looks at how nearly classes are reached, which evidence=vectors leaves out: leave one of them out")
 	}
-	if LooksForSources(f.Settings) && f.Labelled == 0 {
-		return errors.New("sources=true looks at labelled images of every class, and there are none: " +
-			"give them (inspect --shots FOLDER; in a suite references.source=shots), or leave sources out")
+	if LooksForSourceClasses(f.Settings) && f.Labelled == 0 {
+		return errors.New("source-classes=true looks at labelled images of every class, and there are none: " +
+			"give them (inspect --shots FOLDER; in a suite references.source=shots), or leave source-classes out")
 	}
 	return CheckPool(f)
 }
 
-// sourcesOf returns how nearly a brief inversion on the labelled images of class s reaches class t,
-// [K][K] with 0 where both are one, and how many images went through the model. It is nil where nobody
-// asks for it.
-func (inv Inversion) sourcesOf(ctx context.Context, in Input) (from [][]float64, passes int64, err error) {
-	if !LooksForSources(in.Settings) {
+// fromSourceClasses returns how nearly a brief inversion on the labelled images of class s reaches
+// class t, [K][K] with 0 where both are one, and how many images went through the model. It is nil
+// where nobody asks for it.
+func (inv Inversion) fromSourceClasses(ctx context.Context, in Input) (from [][]float64, passes int64, err error) {
+	if !LooksForSourceClasses(in.Settings) {
 		return nil, 0, nil
 	}
 	k := len(in.Model.Classes)
@@ -47,13 +47,13 @@ func (inv Inversion) sourcesOf(ctx context.Context, in Input) (from [][]float64,
 	}
 	for s := range k {
 		if len(images[s]) == 0 {
-			return nil, 0, fmt.Errorf("sources: there is no labelled image of class %d", s)
+			return nil, 0, fmt.Errorf("source-classes: there is no labelled image of class %d", s)
 		}
 		part, i := in, inv
 		part.Pool = triggers.Rows(in.Labelled.Images, images[s])
 		part.Progress = in.progress(k+s*(k-1), (k-1-s)*(k-1)+in.finalists())
 		if in.Kept != nil {
-			part.Kept = keptOf{in.Kept, fmt.Sprintf("source-%d-", s)}
+			part.Kept = keptOf{in.Kept, fmt.Sprintf("source-class-%d-", s)}
 		}
 		i.Targets = without(everyView(k, 1), s)
 		i = i.brief(n, min(in.Settings.Int("source-batch"), len(images[s]), n))
@@ -68,21 +68,21 @@ func (inv Inversion) sourcesOf(ctx context.Context, in Input) (from [][]float64,
 	return from, passes, nil
 }
 
-// LooksForSources tells whether settings of a detector ask for labelled images.
-func LooksForSources(s settings.Values) bool {
-	on, _ := s["sources"].(bool) // other detectors have no such setting
+// LooksForSourceClasses tells whether settings of a detector ask for labelled images.
+func LooksForSourceClasses(s settings.Values) bool {
+	on, _ := s["source-classes"].(bool) // other detectors have no such setting
 	return on
 }
 
-// idleOfSources names the settings that decide nothing where nobody looks for sources.
-func idleOfSources(f Facts) []string {
-	if LooksForSources(f.Settings) {
+// idleOfSourceClasses names the settings that decide nothing where nobody looks for source classes.
+func idleOfSourceClasses(f Facts) []string {
+	if LooksForSourceClasses(f.Settings) {
 		return nil
 	}
-	return []string{"sources", "source-images", "source-batch"}
+	return []string{"source-classes", "source-images", "source-batch"}
 }
 
-// sourcePasses is how many images go through the model to look for sources.
+// sourcePasses is how many images go through the model to look for source classes.
 func sourcePasses(f Facts) float64 {
 	n := f.Settings.Int("source-images")
 	batch := min(f.Settings.Int("source-batch"), n)
@@ -91,7 +91,7 @@ func sourcePasses(f Facts) float64 {
 
 // pairs is how many pairs of a source and a target are looked at; 0 where nobody asks for it.
 func pairs(s settings.Values, k int) int {
-	if !LooksForSources(s) {
+	if !LooksForSourceClasses(s) {
 		return 0
 	}
 	return k * (k - 1)

@@ -30,18 +30,18 @@ func sourced(t *testing.T, m *prompts.Model, given map[string]any) (*inspector.D
 
 // Looking for sources takes a trial for each pair of classes, as declared; goes on where it was
 // stopped; changes no other figure than p; and is refused without labelled images.
-func TestSourcesTakeATrialForEachPair(t *testing.T) {
+func TestEachSourceClassTakesABriefInversion(t *testing.T) {
 	c := cliptest.Tiny(t, computetest.CPU(t, 2), plantedSize)
 	m := untuned(t, c, "coop", cliptest.Classes)
 	given := map[string]any{"optimise": 36, "measure": 12, "batch": 12, "trial": 8, "trial-batch": 4, "source-images": 8, "source-batch": 4}
 	for _, many := range []int{0, 3} {
-		given["many"], given["sources"] = many, false
+		given["many"], given["source-classes"] = many, false
 		d, in := sourced(t, m, given)
 		plain := inspect(t, d, withReferences(t, d, in))
-		if plain.Sources != nil {
+		if plain.SourceClasses != nil {
 			t.Error("sources were looked for though nobody asked")
 		}
-		given["sources"] = true
+		given["source-classes"] = true
 		d, in = sourced(t, m, given)
 		in = withReferences(t, d, in)
 		last := 0
@@ -52,8 +52,8 @@ func TestSourcesTakeATrialForEachPair(t *testing.T) {
 			last = done
 		}
 		want := inspect(t, d, in)
-		if len(want.Sources) != 6 || want.ImagePasses != plain.ImagePasses+6*5*8 {
-			t.Errorf("sources %v, %d image passes, %d without them", want.Sources, want.ImagePasses, plain.ImagePasses)
+		if len(want.SourceClasses) != 6 || want.ImagePasses != plain.ImagePasses+6*5*8 {
+			t.Errorf("sources %v, %d image passes, %d without them", want.SourceClasses, want.ImagePasses, plain.ImagePasses)
 		}
 		f := facts(m, in, 120)
 		if f.Labelled = 90; d.Check(f) != nil || d.Cost(f).Passes != float64(want.ImagePasses) {

@@ -58,7 +58,7 @@ func TestATriggerForImagesOfOneClassIsFound(t *testing.T) {
 	}
 	const classes, dim, models, n = 9, 24, 400, 6
 	for kind, noises := range map[string][2]float64{"both": {0.05, 1}, "reach": {0.05, 1}} {
-		s, err := settings.Resolve(d.Params, map[string]any{"evidence": kind, "sources": true})
+		s, err := settings.Resolve(d.Params, map[string]any{"evidence": kind, "source-classes": true})
 		if err != nil {
 			t.Fatal(err)
 		}

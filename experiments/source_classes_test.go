@@ -28,7 +28,7 @@ ood: {images: 200, seed: 2}
 references: {count: 3}
 detectors:
   - {name: separation, optimise: 256, measure: 100, batch: 16}
-`, "detectors.separation.sources="+sources)
+`, "detectors.separation.source-classes="+sources)
 		if _, err := Run(context.Background(), f, Options{Out: out}); err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ detectors:
 	if index, _ := found("plain", "false"); index > 2 {
 		t.Errorf("by default the index is %.2f: this model shows nothing", index)
 	}
-	if index, named := found("sources", "true"); index < 3 || !named {
+	if index, named := found("source-classes", "true"); index < 3 || !named {
 		t.Errorf("with sources the index is %.2f, named: %v", index, named)
 	}
 }
