@@ -243,7 +243,7 @@ func readAudit(run string) (*web.Audit, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &web.Audit{Run: run, Decision: string(f.Decision), Why: f.Why, Index: float64(f.Index), K: f.K, Suspect: f.Suspect, Twins: f.Twins,
+	a := &web.Audit{Run: run, Decision: string(f.Decision), Why: f.Why, Index: float64(f.Index), K: f.K, Suspect: f.Suspect, SourceClass: f.SourceClass, Twins: f.Twins,
 		Notes: f.Notes, Encoders: f.Delivered.String(), Checkpoint: f.Checkpoint, CLIP: f.CLIP, Learner: f.Learner, Pool: f.Pool, PoolImages: f.PoolImages,
 		Settings: f.Detector, Seed: f.Seed, Engine: f.Engine, Passes: f.Passes, Seconds: f.Seconds,
 		Audited: web.AuditFile(f.Subject.Audited), Others: f.Subject.Others}

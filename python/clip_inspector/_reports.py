@@ -144,6 +144,7 @@ class Finding:
     engine: str
     image_passes: int
     seconds: float
+    source_class: str = ""  # where the evidence is of images of one class alone, that class
     folder: pathlib.Path | None = None  # of report.json, verdict.png, trigger.png, trigger.safetensors, audited.safetensors
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
 

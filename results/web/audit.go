@@ -60,6 +60,9 @@ func newAuditPage(a *Audit) (*auditPage, error) {
 	if a.Suspect != "" {
 		add(suspectIs, a.Suspect)
 	}
+	if a.SourceClass != "" {
+		add("for images of this class alone", a.SourceClass)
+	}
 	add("anomaly index", fmt.Sprintf("%s (threshold k = %g)", number(a.Index, 2).Text, a.K))
 	add("detector", a.Detector)
 	add("looked at", fmt.Sprintf("%s, with %d images of %s", a.Checkpoint, a.PoolImages, a.Pool))

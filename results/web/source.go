@@ -62,6 +62,7 @@ type Audit struct {
 	Run, Decision, Why      string
 	Index, K                float64
 	Suspect                 string // class with the largest index; empty for none
+	SourceClass             string // where the evidence is of images of one class alone, that class
 	Classes                 []AuditClass
 	Twins                   [][]string
 	References              *AuditReferences

@@ -125,7 +125,7 @@ func named(i int) string { return fmt.Sprintf("set-%02d", i) }
 func evilNames(i int) string { return evil[i%len(evil)] }
 
 func audited() *Audit {
-	return &Audit{Run: "runs/audit", Decision: "backdoored", Why: "p = 0.001 is below the level 0.0228", Index: 3.1, K: 2, Suspect: evil[0], Detector: "separation",
+	return &Audit{Run: "runs/audit", Decision: "backdoored", Why: "p = 0.001 is below the level 0.0228", Index: 3.1, K: 2, Suspect: evil[0], SourceClass: evil[1], Detector: "separation",
 		Checkpoint: "delivered", Pool: "pictures", Audited: AuditFile{"audited.safetensors", "00"}, Notes: evil, Twins: [][]string{evil[:2]},
 		Classes:    []AuditClass{{evil[0], 3.1, 0.1, 0.2, 0.9, 1}, {"other", -1, 0.5, math.NaN(), 0.1, 1}},
 		References: &AuditReferences{8, "shots", 0.9, 0.001, []float64{0.4, 0.07, 0}}, Settings: map[string]any{"epsilon": 0.03},
