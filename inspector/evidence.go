@@ -34,8 +34,8 @@ type Evidence struct {
 	// Reach is how nearly a perturbation reaches each class [K]: less the objective midway, in
 	// logits, at most 0; see reached.
 	Reach []float64 `json:"reach"`
-	// From is how nearly a brief inversion on the labelled images of class s reaches class t [K][K], as Reach;
-	// 0 where both are one. None where nobody asked for it.
+	// From is how nearly a brief inversion on the labelled images of class s reaches class t
+	// [K][K], as Reach; 0 where both are one. None where nobody asked for it.
 	From [][]float64 `json:"from,omitempty"`
 }
 

@@ -133,8 +133,8 @@ func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure [
 	return e, outcomes, passes + p + n, err
 }
 
-// heldAgainst returns the probability of each class's evidence on clean models, with the class whose
-// images it is of (see Finding), or why there is no telling.
+// heldAgainst returns the probability of each class's evidence on clean models, with the class
+// whose images it is of (see Finding), or why there is no telling.
 func heldAgainst(model *Evidence, references []*Evidence, q []float64, s settings.Values) (p []float64, sources []int, unsure string, err error) {
 	if len(references) < FewestReferences {
 		return nil, nil, fmt.Sprintf("%d clean references say too little about what is normal; it takes %d", len(references), FewestReferences), nil

@@ -16,15 +16,15 @@ import (
 func TestInteractionsAreWhatSourceAndTargetDoNotExplain(t *testing.T) {
 	const k = 7
 	rng := rand.New(rand.NewPCG(1, 1))
-	sums, any := make([][]float64, k), make([][]float64, k)
+	sums, table := make([][]float64, k), make([][]float64, k)
 	source, target := make([]float64, k), make([]float64, k)
 	for i := range k {
 		source[i], target[i] = rng.NormFloat64(), rng.NormFloat64()
 	}
 	for s := range k {
-		sums[s], any[s] = make([]float64, k), make([]float64, k)
+		sums[s], table[s] = make([]float64, k), make([]float64, k)
 		for c := range k {
-			sums[s][c], any[s][c] = 3*target[c], rng.NormFloat64()
+			sums[s][c], table[s][c] = 3*target[c], rng.NormFloat64()
 		}
 		sums[s][s] = 100
 	}
@@ -33,7 +33,7 @@ func TestInteractionsAreWhatSourceAndTargetDoNotExplain(t *testing.T) {
 			t.Fatalf("a table in which targets differ alone has an interaction of %v", e)
 		}
 	}
-	e := interactions(any)
+	e := interactions(table)
 	if len(e) != k*(k-1) {
 		t.Fatalf("%d interactions of %d classes", len(e), k)
 	}
@@ -42,8 +42,8 @@ func TestInteractionsAreWhatSourceAndTargetDoNotExplain(t *testing.T) {
 			t.Errorf("those of source %d have the sum %v", s, sum)
 		}
 	}
-	any[2][5] += 9
-	if after := interactions(any); vec.MaxIdx(after) != 2*(k-1)+4 {
+	table[2][5] += 9
+	if after := interactions(table); vec.MaxIdx(after) != 2*(k-1)+4 {
 		t.Errorf("class 5 was brought nearer from class 2 alone, and interaction %d is the largest", vec.MaxIdx(after))
 	}
 }
@@ -57,7 +57,7 @@ func TestATriggerForImagesOfOneClassIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	const classes, dim, models, n = 9, 24, 400, 6
-	for kind, noises := range map[string][2]float64{"both": {0.05, 1}, "reach": {0.05, 1}} {
+	for _, kind := range []string{"both", "reach"} {
 		s, err := settings.Resolve(d.Params, map[string]any{"evidence": kind, "source-classes": true})
 		if err != nil {
 			t.Fatal(err)
@@ -74,12 +74,12 @@ func TestATriggerForImagesOfOneClassIsFound(t *testing.T) {
 				}
 			}
 			drawn := func() *Evidence {
-				e := &Evidence{Accuracy: 1, Vectors: cloud(rng, centres, noises[0]), Reach: make([]float64, classes)}
+				e := &Evidence{Accuracy: 1, Vectors: cloud(rng, centres, 0.05), Reach: make([]float64, classes)}
 				for i := range normal {
-					e.Reach[i] = noises[1] * rng.NormFloat64()
+					e.Reach[i] = rng.NormFloat64()
 					e.From = append(e.From, slices.Clone(normal[i]))
 					for j := range e.From[i] {
-						e.From[i][j] += noises[1] * rng.NormFloat64()
+						e.From[i][j] += rng.NormFloat64()
 					}
 				}
 				return e
@@ -100,7 +100,7 @@ func TestATriggerForImagesOfOneClassIsFound(t *testing.T) {
 			if _, _, b := judged(model, references); b {
 				flagged++
 			}
-			model.From[3][7] += 8 * noises[1]
+			model.From[3][7] += 8
 			suspect, source, b := judged(model, references)
 			if b && suspect == 7 && source == 3 {
 				found++
