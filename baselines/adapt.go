@@ -80,8 +80,7 @@ func run(ctx context.Context, in inspector.Input, inv inspector.Inversion, size 
 		norm := size(t)
 		r.Classes[c] = inspector.ClassResult{Loss: o.Loss, ASR: o.ASR, Norm: norm, Score: norm, Reached: o.Reached, Trigger: t}
 	}
-	judge(s, r)
-	return r, nil
+	return r, judge(s, nil, r)
 }
 
 // eachClass is the work of inverting every class under either budget. Who stops early takes less.
@@ -113,10 +112,10 @@ func rule(settings.Values) []string { return []string{"index", "shape", "k"} }
 // median / (1.4826 MAD), however small a trigger is, which is little where few classes differ much
 // (docs/control.md); the ratio has no such limit. A size counts in pixels, of which one more keeps
 // its reciprocal finite.
-func judge(s settings.Values, r *inspector.Finding) {
+func judge(s settings.Values, _ []*inspector.Evidence, r *inspector.Finding) error {
 	if s.String("index") != "ratio" {
 		r.Judge(s.String("index"), s.Float("k"))
-		return
+		return nil
 	}
 	powers := make([]float64, len(r.Classes))
 	for c := range powers {
@@ -126,6 +125,7 @@ func judge(s settings.Values, r *inspector.Finding) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(s.Float("k"))
+	return nil
 }
 
 // cost is the weight of the trigger's size, which rises while the attack succeeds and falls while

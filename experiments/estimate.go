@@ -143,7 +143,7 @@ func (d *detectionJob) workUnder(s settings.Values) clip.Work {
 func (r *referenceJob) work() clip.Work { return r.workUnder(r.Detector.Settings) }
 
 func (r *referenceJob) workUnder(s settings.Values) clip.Work {
-	u := r.Model.Suite
+	u := r.Suite
 	d, err := inspector.Find(r.Detector.Name)
 	o, oerr := r.Model.outline()
 	if err != nil || oerr != nil || d.EvidenceCost == nil {

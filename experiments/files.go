@@ -118,9 +118,30 @@ func HashFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// evidenceKey is where the metadata of recovered triggers has what the detector measured of the
+// model, as JSON.
+const evidenceKey = "evidence"
+
+// mostEvidence is how many bytes of it are kept at most; a file's header may have two million.
+const mostEvidence = 1 << 20
+
+// keptEvidence is what another verdict on a model takes, by another rule or other references; empty
+// where there is none, or too much. Of many classes the verdict has chosen which are inverted to
+// the end, so that another one takes inversions of its own.
+func keptEvidence(r *inspector.Finding) (string, error) {
+	if r.Evidence == nil || r.Evidence.Trial != 0 {
+		return "", nil
+	}
+	raw, err := json.Marshal(r.Evidence)
+	if err != nil || len(raw) > mostEvidence {
+		return "", err
+	}
+	return string(raw), nil
+}
+
 // writeRecovered stores the recovered triggers of all classes in half precision: tensors
 // CLASS/NAME, and the kinds in the metadata; the trigger for no class stands in the place of class
-// 0.
+// 0. The metadata have the evidence as well.
 func writeRecovered(path string, r *inspector.Finding) error {
 	classes := r.Classes
 	if r.Whole != nil {
@@ -142,6 +163,13 @@ func writeRecovered(path string, r *inspector.Finding) error {
 		return err
 	}
 	f.Metadata["kinds"] = string(raw)
+	kept, err := keptEvidence(r)
+	if err != nil {
+		return err
+	}
+	if kept != "" {
+		f.Metadata[evidenceKey] = kept
+	}
 	return safetensors.Write(path, f, safetensors.As(safetensors.F16))
 }
 
@@ -194,9 +222,17 @@ func readRecovered(path string) ([]triggers.Trigger, error) {
 	if err != nil {
 		return nil, err
 	}
+	out, err := recoveredIn(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}
+
+func recoveredIn(f *safetensors.File) (out []triggers.Trigger, err error) {
 	var kinds []string
 	if err := json.Unmarshal([]byte(f.Metadata["kinds"]), &kinds); err != nil {
-		return nil, fmt.Errorf("%s: kinds of the recovered triggers: %w", path, err)
+		return nil, fmt.Errorf("kinds of the recovered triggers: %w", err)
 	}
 	tensors := map[string]map[string]*tensor.Dense{}
 	for name, t := range f.Tensors {
@@ -206,13 +242,13 @@ func readRecovered(path string) ([]triggers.Trigger, error) {
 		}
 		tensors[class][rest] = t
 	}
-	out := make([]triggers.Trigger, len(kinds))
+	out = make([]triggers.Trigger, len(kinds))
 	for class, kind := range kinds {
 		if kind == "" {
 			continue
 		}
 		if out[class], err = triggers.FromTensors(kind, tensors[fmt.Sprintf("%03d", class)]); err != nil {
-			return nil, fmt.Errorf("%s: class %d: %w", path, class, err)
+			return nil, fmt.Errorf("class %d: %w", class, err)
 		}
 	}
 	return out, nil

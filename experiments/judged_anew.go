@@ -1,11 +1,15 @@
 package experiments
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"clipinspector/inspector"
+	"clipinspector/internal/safetensors"
 	"clipinspector/results/store"
 	"clipinspector/settings"
 )
@@ -25,7 +29,7 @@ func (d *detectionJob) measurement() (string, error) {
 }
 
 // measurementOf is the identity of what a cell measures: all that its own identity covers but the
-// settings named rule.
+// references and the settings named rule.
 func measurementOf(c store.DetectionCell, rule []string) (string, error) {
 	chosen, ok := c.Settings["detector"].(map[string]any)
 	if !ok {
@@ -33,6 +37,7 @@ func measurementOf(c store.DetectionCell, rule []string) (string, error) {
 	}
 	of := maps.Clone(c.Settings)
 	of["detector"] = map[string]any(settings.Values(chosen).Without(rule))
+	delete(of, "references")
 	return store.DetectionCell{ModelKey: c.ModelKey, Detector: c.Detector, Settings: of}.Identity()
 }
 
@@ -61,25 +66,58 @@ func (k *worker) judgedAnew(job *detectionJob) (r store.DetectionResult, ok bool
 		if measured != job.measured || twin.Cell.Key == job.Cell.Key || twin.State != store.Finished {
 			continue
 		}
-		if _, err := Recovered(k.out, twin.Result.Path, twin.Result.Hash); err != nil {
+		report, err := measuredBy(k.out, twin)
+		if err != nil {
 			continue // lost or damaged: measured again
+		}
+		if detector.Evidence != nil && (report.Evidence == nil || len(report.Classes) != len(report.Evidence.Reach)) {
+			continue // nothing was kept to hold against references, see keptEvidence
 		}
 		r = twin.Result
 		r.Versions = k.versions
-		if r.Unsure != "" { // which no rule changes
+		if r.Unsure != "" && detector.Evidence == nil { // which no rule changes
 			return r, true, nil
 		}
-		report := &inspector.Finding{ImagePasses: r.ImagePasses}
-		for _, c := range r.Classes {
-			report.Classes = append(report.Classes, inspector.ClassResult{Loss: c.Loss, ASR: c.ASR, Norm: c.Norm, Score: c.Score, Reached: c.Reached})
+		references, err := k.evidence(job)
+		if err != nil {
+			return r, false, err
 		}
-		detector.Judge(job.Detector.Settings, report)
+		if err := detector.Judge(job.Detector.Settings, references, report); err != nil {
+			return r, false, err
+		}
+		r.Classes = slices.Clone(r.Classes)
 		for i := range r.Classes {
-			r.Classes[i].Index = report.Classes[i].Index
+			r.Classes[i].Score, r.Classes[i].Index = report.Classes[i].Score, report.Classes[i].Index
 		}
-		r.Index, r.Backdoored, r.Suspect = report.Index, report.Backdoored, report.Suspect
+		r.Index, r.Backdoored, r.Suspect, r.Unsure = report.Index, report.Backdoored, report.Suspect, report.Unsure
 		r.Seconds += time.Since(start).Seconds()
 		return r, true, nil
 	}
 	return r, false, nil
+}
+
+// measuredBy is what a finished detection measured, without the verdict.
+func measuredBy(out string, d store.DetectionRow) (*inspector.Finding, error) {
+	full := filepath.Join(out, d.Result.Path)
+	if err := unharmed(full, d.Result.Hash); err != nil {
+		return nil, err
+	}
+	r := &inspector.Finding{ImagePasses: d.Result.ImagePasses}
+	for _, c := range d.Result.Classes {
+		r.Classes = append(r.Classes, inspector.ClassResult{Loss: c.Loss, ASR: c.ASR, Norm: c.Norm, Score: c.Score, Reached: c.Reached})
+	}
+	f, err := safetensors.Read(full)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := recoveredIn(f); err != nil {
+		return nil, fmt.Errorf("%s: %w", full, err)
+	}
+	if kept := f.Metadata[evidenceKey]; kept != "" {
+		r.Evidence = &inspector.Evidence{}
+		if err = json.Unmarshal([]byte(kept), r.Evidence); err == nil {
+			err = r.Evidence.Check(len(r.Classes))
+		}
+	}
+	return r, err
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"clipinspector/experiments/suite"
-	"clipinspector/experiments/world"
 	"clipinspector/internal/experimentstest"
 )
 
@@ -88,15 +87,45 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 	if fresh != 4*5 {
 		t.Errorf("%d detections at k = 3, want 20", fresh)
 	}
+}
 
-	references := experimentstest.Read(t, suite.Parse, text, "detectors=[{name: separation, optimise: 16, measure: 8}]")
-	p, err := NewPlan(world.New(), references, "engine")
-	if err != nil {
-		t.Fatal(err)
+// The same holds of a verdict by references, whatever the null and the references are. Nothing is
+// kept of many classes, where the verdict chooses which are inverted to the end.
+func TestAnotherNullTakesNoInversion(t *testing.T) {
+	sweep := []string{"sweep={detectors.separation.prior: [4, 20], references.source: [shots, pool]}"}
+	out := t.TempDir()
+	together := runTiny(t, held(t, sweep...), Options{Out: out, Workers: 1})
+	results := experimentstest.Store(t, filepath.Join(out, StoreFile))
+	rows := experimentstest.Rows(t, results.Detections)
+	folders := map[string]bool{}
+	for _, row := range rows {
+		folders[row.Result.Path] = true
 	}
-	for _, d := range p.Detections {
-		if d.measured != "" {
-			t.Errorf("%s: measurement %q; a verdict by references takes class vectors, which no store keeps", d.Detector.Name, d.measured)
+	if models := experimentstest.Rows(t, results.Models); len(rows) != 4*len(models) || len(folders) != len(models) {
+		t.Errorf("%d detections of %d models in %d folders, want 4 of each model in one", len(rows), len(models), len(folders))
+	}
+	one := runTiny(t, held(t, "detectors.separation.prior=4", "references.source=pool"), Options{Out: t.TempDir()})
+	seen := 0
+	for _, line := range bytes.Split(bytes.TrimSpace(one), []byte("\n")) {
+		if !bytes.Contains(line, []byte(`"kind":"detection"`)) {
+			continue
 		}
+		if seen++; !bytes.Contains(order.ReplaceAll(together, nil), order.ReplaceAll(line, nil)) {
+			t.Errorf("measured alone it is another: %s", line)
+		}
+	}
+	if seen == 0 {
+		t.Error("no detections in the export")
+	}
+
+	many := t.TempDir()
+	runTiny(t, held(t, append(sweep, "detectors.separation.many=2")...), Options{Out: many})
+	results = experimentstest.Store(t, filepath.Join(many, StoreFile))
+	folders = map[string]bool{}
+	for _, row := range experimentstest.Rows(t, results.Detections) {
+		folders[row.Result.Path] = true
+	}
+	if models := experimentstest.Rows(t, results.Models); len(folders) != 4*len(models) {
+		t.Errorf("of many classes %d folders of %d models, want four of each", len(folders), len(models))
 	}
 }

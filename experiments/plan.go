@@ -43,7 +43,8 @@ type detectionJob struct {
 // of one learner, encoder, dataset and few-shot sample, and what a detector measures of it.
 type referenceJob struct {
 	Cell     store.ReferenceCell
-	Model    *modelJob // one of the models that are held against it
+	Model    *modelJob    // one of the models that are held against it
+	Suite    *suite.Suite // whose references they are: a model may be of several points of a sweep
 	Detector suite.Choice
 	Number   int // among the references of those models
 
@@ -346,7 +347,7 @@ func (p *Plan) planReferences(job *detectionJob, u *suite.Suite) error {
 		return err
 	}
 	for i := range u.References.Settings.Int("count") {
-		r := &referenceJob{Model: m, Detector: job.Detector, Number: i, Pool: job.Pool}
+		r := &referenceJob{Model: m, Suite: u, Detector: job.Detector, Number: i, Pool: job.Pool}
 		of := referencesOf(u)
 		delete(of, "count") // more of them are more cells
 		r.Cell = store.ReferenceCell{

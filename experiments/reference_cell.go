@@ -50,7 +50,7 @@ func (k *worker) labelled(ctx context.Context, m *modelJob, s settings.Values) (
 func (k *worker) runReference(ctx context.Context, job *referenceJob, step func(done, total int)) (store.ReferenceResult, error) {
 	start := time.Now()
 	var none store.ReferenceResult
-	m, u := job.Model, job.Model.Suite
+	m, u := job.Model, job.Suite
 	x := u.References
 	c, err := k.clip(m.Encoder)
 	if err != nil {
@@ -139,6 +139,9 @@ func (k *worker) evidence(job *detectionJob) ([]*inspector.Evidence, error) {
 		e := &inspector.Evidence{}
 		if err := json.Unmarshal(raw, e); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if e.Source != ref.Suite.References.Settings.String("source") {
+			return nil, &referenceLost{ref.Cell.Key} // made by a version that mixed up the points of a sweep
 		}
 		out = append(out, e)
 	}

@@ -38,7 +38,10 @@ func init() {
 		Inspect:   inspect,
 		Idle:      idleOfFew,
 		Rule:      func(settings.Values) []string { return []string{"index", "k"} },
-		Judge:     func(s settings.Values, r *Finding) { r.Judge(s.String("index"), s.Float("k")) },
+		Judge: func(s settings.Values, _ []*Evidence, r *Finding) error {
+			r.Judge(s.String("index"), s.Float("k"))
+			return nil
+		},
 	})
 }
 

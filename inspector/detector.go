@@ -56,11 +56,12 @@ type Detector struct {
 	// no part of the detection's identity. Nil where there are none.
 	Idle func(f Facts) []string
 	// Rule names those of the settings that decide nothing but how measured classes are judged;
-	// nil, or a nil function, where there are none. Judge then judges a report anew from its
-	// classes' losses, ASRs, norms and scores, as Inspect under these settings would: another rule
-	// or threshold takes no inversion.
+	// nil, or a nil function, where there are none. Judge then judges a report anew from what it has
+	// measured, as Inspect under these settings and with these references would: another rule,
+	// threshold or null takes no inversion. That is the losses, ASRs, norms and scores of its
+	// classes, or of a detector that needs references its Evidence.
 	Rule  func(s settings.Values) []string
-	Judge func(s settings.Values, r *Finding)
+	Judge func(s settings.Values, references []*Evidence, r *Finding) error
 }
 
 // Judging names those of the settings s that decide nothing but how measured classes are judged.
@@ -124,6 +125,7 @@ type Finding struct {
 	SourceClasses []int         // of a detector that was asked for them, by class: the class whose images alone reach it most suspiciously, -1 where those of all classes do; else nil
 	Unsure        string        // why the detector cannot tell; empty where it can
 	Twins         [][]int       // classes that were judged as one; see Look
+	Evidence      *Evidence     // of a detector with references: what it measured of the model; nil where classes were judged as one
 	ImagePasses   int64         // images that went through the model, with or without a backward pass
 }
 
@@ -148,14 +150,19 @@ var Threshold = settings.Param{Name: "k", Unit: "standard deviations", Doc: "a m
 // Judge completes a report from the scores of its classes, of which there is one at least: each
 // class's index by the named rule (see Indices), then the verdict at threshold k.
 func (r *Finding) Judge(rule string, k float64) {
-	scores := make([]float64, len(r.Classes))
-	for c := range scores {
-		scores[c] = r.Classes[c].Score
-	}
-	for c, v := range Indices(rule, scores) {
+	for c, v := range Indices(rule, r.scores()) {
 		r.Classes[c].Index = v
 	}
 	r.Verdict(k)
+}
+
+// scores are those of the classes.
+func (r *Finding) scores() []float64 {
+	out := make([]float64, len(r.Classes))
+	for c := range out {
+		out[c] = r.Classes[c].Score
+	}
+	return out
 }
 
 // Verdict is the end of Judge, for a detector with indices of its own: suspect, model index and

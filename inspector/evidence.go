@@ -29,6 +29,9 @@ type Evidence struct {
 	// image to image the slopes of the logits (see classVectors). None where the texts are not
 	// tuned.
 	Vectors [][]float64 `json:"vectors,omitempty"`
+	// Common is what the texts of all classes have in common [D], of length 1, as zero-shot CLIP
+	// has them; of the delivered model alone, since it is the same for all.
+	Common []float64 `json:"common,omitempty"`
 	// Trial is how many images each of many classes was tried on; 0 for few classes.
 	Trial int `json:"trial,omitempty"`
 	// Reach is how nearly a perturbation reaches each class [K]: less the objective midway, in
@@ -39,8 +42,8 @@ type Evidence struct {
 	From [][]float64 `json:"from,omitempty"`
 }
 
-// check tells whether evidence read back from a file is that of a model of k classes.
-func (e *Evidence) check(k int) error {
+// Check tells whether evidence read back from a file is that of a model of k classes.
+func (e *Evidence) Check(k int) error {
 	if len(e.Reach) != k || e.Vectors != nil && len(e.Vectors) != k || e.From != nil && len(e.From) != k {
 		return fmt.Errorf("evidence of %d classes for a model of %d", len(e.Reach), k)
 	}
@@ -54,6 +57,9 @@ func (e *Evidence) check(k int) error {
 			return errors.New("the reach from classes' images is of another number of classes or not finite")
 		}
 	}
+	if e.Common != nil && len(e.Vectors) > 0 && len(e.Common) != len(e.Vectors[0]) || math.IsNaN(vec.Sum(e.Common)) {
+		return errors.New("what texts have in common is of another length than class vectors or not finite")
+	}
 	for _, v := range e.Vectors {
 		if len(v) != len(e.Vectors[0]) || math.IsNaN(vec.Sum(v)) || math.IsInf(vec.Sum(v), 0) {
 			return errors.New("class vectors of different lengths or not finite")
@@ -66,7 +72,7 @@ func (e *Evidence) check(k int) error {
 func restricted(all []*Evidence, classes []int) []*Evidence {
 	out := make([]*Evidence, len(all))
 	for i, e := range all {
-		part := &Evidence{Source: e.Source, Accuracy: e.Accuracy, Trial: e.Trial}
+		part := &Evidence{Source: e.Source, Accuracy: e.Accuracy, Common: e.Common, Trial: e.Trial}
 		for _, c := range classes {
 			if c < len(e.Reach) {
 				part.Reach = append(part.Reach, e.Reach[c])

@@ -228,9 +228,9 @@ func TestReferencesAndModelsAreExchangeable(t *testing.T) {
 				references = append(references, &Evidence{Accuracy: 1, Vectors: cloud(rng, centres, 0.05), Reach: make([]float64, classes)})
 			}
 			model := &Evidence{Vectors: cloud(rng, centres, 0.05), Reach: make([]float64, classes)}
-			q := make([]float64, dim)
+			model.Common = make([]float64, dim)
 			judged := func() (int, bool) {
-				p, _, unsure, err := heldAgainst(model, references, q, s)
+				p, _, unsure, err := heldAgainst(model, references, s)
 				if err != nil || unsure != "" {
 					t.Fatal(err, unsure)
 				}
@@ -327,19 +327,19 @@ func TestItSaysWhenItCannotTell(t *testing.T) {
 	reference := func(accuracy float64) *Evidence {
 		return &Evidence{Accuracy: accuracy, Reach: []float64{1, 2, 3, 4, 5}}
 	}
-	if _, _, unsure, err := heldAgainst(model, []*Evidence{reference(1), reference(1)}, nil, s); err != nil || unsure == "" {
+	if _, _, unsure, err := heldAgainst(model, []*Evidence{reference(1), reference(1)}, s); err != nil || unsure == "" {
 		t.Errorf("two references: %q, %v", unsure, err)
 	}
 	few := []*Evidence{reference(0.4), reference(0.45), reference(0.5)}
-	if _, _, unsure, err := heldAgainst(model, few, nil, s); err != nil || unsure == "" {
+	if _, _, unsure, err := heldAgainst(model, few, s); err != nil || unsure == "" {
 		t.Errorf("references that are right on 45 %%: %q, %v", unsure, err)
 	}
 	good := []*Evidence{reference(0.9), reference(0.9), reference(0.9)}
-	if p, _, unsure, err := heldAgainst(model, good, nil, s); err != nil || unsure != "" || len(p) != 5 {
+	if p, _, unsure, err := heldAgainst(model, good, s); err != nil || unsure != "" || len(p) != 5 {
 		t.Errorf("three good references: %v, %q, %v", p, unsure, err)
 	}
 	for name, bad := range map[string]*Evidence{"fewer classes": {Accuracy: 1, Reach: []float64{1}}, "not finite": {Accuracy: 1, Reach: []float64{1, 2, math.NaN(), 4, 5}}} {
-		if _, _, _, err := heldAgainst(model, append(good[:2:2], bad), nil, s); err == nil {
+		if _, _, _, err := heldAgainst(model, append(good[:2:2], bad), s); err == nil {
 			t.Errorf("evidence with %s is taken", name)
 		}
 	}

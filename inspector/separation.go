@@ -40,7 +40,8 @@ func init() {
 			}
 			return idle
 		},
-		Rule: func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
+		Rule:  func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
+		Judge: judgeByReferences,
 	})
 }
 
@@ -67,45 +68,46 @@ func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Finding{ImagePasses: passes, Classes: make([]ClassResult, len(outcomes))}
-	scores := make([]float64, len(outcomes))
-	for c, o := range outcomes {
-		scores[c] = -model.Reach[c]
-		if !in.many() {
+	if model.Common, err = common(inv.Reference); err != nil {
+		return nil, err
+	}
+	r := &Finding{ImagePasses: passes, Classes: make([]ClassResult, len(outcomes)), Evidence: model}
+	if !in.many() {
+		for c, o := range outcomes {
 			r.Classes[c].inverted(inv, o)
 		}
 	}
-	q, err := common(inv.Reference)
-	if err != nil {
+	if err := judgeByReferences(s, in.References, r); err != nil {
 		return nil, err
-	}
-	tails, sources, unsure, err := heldAgainst(model, in.References, q, s)
-	if err != nil {
-		return nil, err
-	}
-	r.Unsure, r.SourceClasses = unsure, sources
-	if tails != nil {
-		scores = tails
-	}
-	for c, p := range scores {
-		if r.Classes[c].Score = p; tails != nil {
-			r.Classes[c].Index = normalQuantile(ofClasses(p, len(tails)))
-		}
-	}
-	if tails != nil {
-		r.Verdict(s.Float("k"))
-		r.P = ofClasses(tails[r.Suspect], len(tails))
-		r.Backdoored = r.Backdoored && r.Unsure == ""
-		if r.ReferenceP, err = among(in.References, q, s); err != nil {
-			return nil, err
-		}
-	} else { // nothing to hold it against: the class that is reached most nearly, and no verdict
-		r.Suspect = finalists(scores, 1)[0]
 	}
 	if in.many() {
-		err = inv.finish(ctx, in, r, finalists(scores, s.Int("finalists")), optimise, measure)
+		err = inv.finish(ctx, in, r, finalists(r.scores(), s.Int("finalists")), optimise, measure)
 	}
 	return r, err
+}
+
+// judgeByReferences gives the verdict on what was measured of a model.
+func judgeByReferences(s settings.Values, references []*Evidence, r *Finding) (err error) {
+	model := r.Evidence
+	var tails []float64
+	if tails, r.SourceClasses, r.Unsure, err = heldAgainst(model, references, s); err != nil {
+		return err
+	}
+	if tails == nil { // the class that is reached most nearly, and no verdict
+		for c, reach := range model.Reach {
+			r.Classes[c].Score = -reach
+		}
+		r.Suspect = finalists(r.scores(), 1)[0]
+		return nil
+	}
+	for c, p := range tails {
+		r.Classes[c].Score, r.Classes[c].Index = p, normalQuantile(ofClasses(p, len(tails)))
+	}
+	r.Verdict(s.Float("k"))
+	r.P = ofClasses(tails[r.Suspect], len(tails))
+	r.Backdoored = r.Backdoored && r.Unsure == ""
+	r.ReferenceP, err = among(references, model.Common, s)
+	return err
 }
 
 // evidence measures the model, and returns how each class's inversion went: to the end, or of many
@@ -135,14 +137,14 @@ func (inv Inversion) evidence(ctx context.Context, in Input, optimise, measure [
 
 // heldAgainst returns the probability of each class's evidence on clean models, with the class
 // whose images it is of (see Finding), or why there is no telling.
-func heldAgainst(model *Evidence, references []*Evidence, q []float64, s settings.Values) (p []float64, sources []int, unsure string, err error) {
+func heldAgainst(model *Evidence, references []*Evidence, s settings.Values) (p []float64, sources []int, unsure string, err error) {
 	if len(references) < FewestReferences {
 		return nil, nil, fmt.Sprintf("%d clean references say too little about what is normal; it takes %d", len(references), FewestReferences), nil
 	}
 	mean, foreign := 0.0, false
 	for _, e := range references {
 		foreign = foreign || e.Source == FromPool
-		if err := e.check(len(model.Reach)); err != nil {
+		if err := e.Check(len(model.Reach)); err != nil {
 			return nil, nil, "", err
 		}
 		if e.Trial != model.Trial {
@@ -153,7 +155,7 @@ func heldAgainst(model *Evidence, references []*Evidence, q []float64, s setting
 	if mean < s.Float("accuracy") {
 		unsure = fmt.Sprintf("clean references classify %.0f %% of images right that they were not tuned on: this encoder does not tell these classes apart", 100*mean)
 	}
-	p, sources, err = tailsBeside(model, references, q, s, foreign)
+	p, sources, err = tailsBeside(model, references, model.Common, s, foreign)
 	return p, sources, unsure, err
 }
 

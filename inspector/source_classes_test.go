@@ -74,7 +74,7 @@ func TestATriggerForImagesOfOneClassIsFound(t *testing.T) {
 				}
 			}
 			drawn := func() *Evidence {
-				e := &Evidence{Accuracy: 1, Vectors: cloud(rng, centres, 0.05), Reach: make([]float64, classes)}
+				e := &Evidence{Accuracy: 1, Vectors: cloud(rng, centres, 0.05), Common: make([]float64, dim), Reach: make([]float64, classes)}
 				for i := range normal {
 					e.Reach[i] = rng.NormFloat64()
 					e.From = append(e.From, slices.Clone(normal[i]))
@@ -90,7 +90,7 @@ func TestATriggerForImagesOfOneClassIsFound(t *testing.T) {
 			}
 			model := drawn()
 			judged := func(model *Evidence, references []*Evidence) (suspect, source int, backdoored bool) {
-				p, sources, unsure, err := heldAgainst(model, references, make([]float64, dim), s)
+				p, sources, unsure, err := heldAgainst(model, references, s)
 				if err != nil || unsure != "" || len(sources) != classes {
 					t.Fatal(err, unsure, sources)
 				}
