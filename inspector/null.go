@@ -25,17 +25,17 @@ import (
 type null struct {
 	mean, scale []float64 // by class; of centred statistics
 	freedom     float64
-	kin         float64 // see tails
+	spread      float64 // see tails
 }
 
 // newNull measures a null on references' statistics, [n][K] with n >= 2.
-func newNull(references [][]float64, prior, kin float64) null {
+func newNull(references [][]float64, prior, spread float64) null {
 	n, k := len(references), len(references[0])
 	x := make([][]float64, n)
 	for i, r := range references {
 		x[i] = centred(r)
 	}
-	u := null{mean: make([]float64, k), scale: make([]float64, k), kin: kin}
+	u := null{mean: make([]float64, k), scale: make([]float64, k), spread: spread}
 	common := 0.0
 	column := make([]float64, n)
 	for c := range k {
@@ -85,17 +85,16 @@ func freedomOf(variances []float64, own float64) float64 {
 }
 
 // tails returns for each class the probability that a clean model's statistic is as large as x's or
-// larger. The spread of the null is replaced by the model's own, the root of the mean t² over its
-// classes but the most suspicious, where that says more:
+// larger.
 //
 // A model that was tuned on the very images that references are drawn from lies closer to their
-// mean than they do themselves, and a smaller deviation betrays it. Its own spread, where it is the
-// smaller one, is shrunk to the null's as variances are above: that one stands for kin degrees of
-// freedom beside the K-1 classes.
+// mean than they do themselves, which vary by their draws as well: spread is by how much, as a share
+// of what the null expects, and a smaller deviation betrays it.
 //
 // References may be of another origin than the model, as those are that were tuned on other images:
 // then classes of a clean model differ from them by more than they do from each other, and some by
-// much more. With foreign its own spread counts where it is larger, and the tail is that of K-2
+// much more. With foreign the model's own spread counts, the root of the mean t² over its classes
+// but the most suspicious, where that is larger than the null's, and the tail is that of K-2
 // degrees of freedom at most, since the spread is measured on no more classes.
 func (u null) tails(x []float64, foreign bool) []float64 {
 	t := make([]float64, len(x))
@@ -105,14 +104,12 @@ func (u null) tails(x []float64, foreign bool) []float64 {
 		sum += t[c] * t[c]
 		largest = math.Max(largest, t[c])
 	}
-	spread, freedom := 1.0, u.freedom
-	if len(x) > 2 {
-		spread = math.Sqrt((sum - largest*largest) / float64(len(x)-1))
-		if foreign {
-			spread, freedom = max(1, spread), min(freedom, float64(len(x)-2))
-		} else {
-			n := float64(len(x) - 1)
-			spread = min(1, math.Sqrt((u.kin+n*spread*spread)/(u.kin+n)))
+	spread, freedom := u.spread, u.freedom
+	if foreign {
+		spread = 1
+		if len(x) > 2 {
+			spread = max(1, math.Sqrt((sum-largest*largest)/float64(len(x)-1)))
+			freedom = min(freedom, float64(len(x)-2))
 		}
 	}
 	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freedom}

@@ -15,17 +15,19 @@ import (
 // as rarely as k = 2 says, whatever the numbers of classes and references; with many classes more
 // rarely, since tails so far out are taken to be heavier than these are.
 func TestANullKeepsItsLevel(t *testing.T) {
-	const level = 0.0228
+	const level, closer = 0.0228, 0.9
 	for _, classes := range []int{5, 10, 100, 400} {
 		for _, references := range []int{3, 6, 8} {
 			rng := rand.New(rand.NewPCG(7, uint64(1000*classes+references)))
-			draw := func(mean, spread []float64) []float64 {
+			draw := func(mean, spread []float64, share float64) []float64 {
 				x, own := make([]float64, classes), 3*rng.NormFloat64() // the model's own level
 				for c := range x {
-					x[c] = own + mean[c] + spread[c]*rng.NormFloat64()
+					x[c] = own + mean[c] + share*spread[c]*rng.NormFloat64()
 				}
 				return x
 			}
+			n := float64(references)
+			share := math.Sqrt(closer*closer*(1+1/n) - 1/n) // of the models' deviations; the mean of the references has its own
 			models := max(200, 20000/classes)
 			rate := 0.0
 			for range models {
@@ -35,9 +37,9 @@ func TestANullKeepsItsLevel(t *testing.T) {
 				}
 				var all [][]float64
 				for range references {
-					all = append(all, draw(mean, spread))
+					all = append(all, draw(mean, spread, 1))
 				}
-				p := newNull(all, 20, 10).tails(draw(mean, spread), false)
+				p := newNull(all, 12, closer).tails(draw(mean, spread, share), false)
 				least := 1.0
 				for _, v := range p {
 					least = math.Min(least, v)
@@ -77,7 +79,7 @@ func TestManyClassesVaryUnalike(t *testing.T) {
 		for range references {
 			all = append(all, draw())
 		}
-		x, u := draw(), newNull(all, 20, 10)
+		x, u := draw(), newNull(all, 12, 0.9)
 		found += (u.freedom - references + 1) / float64(models)
 		if normalQuantile(ofClasses(slices.Min(u.tails(x, false)), classes)) > K {
 			flagged++
@@ -85,7 +87,7 @@ func TestManyClassesVaryUnalike(t *testing.T) {
 		for c := range u.scale { // as if the classes varied alike
 			u.scale[c] = math.Sqrt(freedom/(freedom-2)) * math.Sqrt(1+1./references)
 		}
-		u.freedom = 20 + references - 1
+		u.freedom = 12 + references - 1
 		if normalQuantile(ofClasses(slices.Min(u.tails(x, false)), classes)) > K {
 			constant++
 		}
@@ -119,7 +121,7 @@ func TestForeignReferences(t *testing.T) {
 					references[i][c] = rng.NormFloat64()
 				}
 			}
-			u := newNull(references, 20, 10)
+			u := newNull(references, 12, 0.9)
 			flagged := func(foreign bool) int {
 				least := 1.0
 				for _, p := range u.tails(x, foreign) {
@@ -148,7 +150,7 @@ func TestForeignReferences(t *testing.T) {
 func TestTailsAreStudents(t *testing.T) {
 	// Two references, a class each way: variances 2, 2 and 2 with mean 0, so that s² = 2 and s²(1 +
 	// 1/2) = 3.
-	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 3, 1e9)
+	u := newNull([][]float64{{1, -1, 0, 1, -1}, {-1, 1, 0, -1, 1}}, 3, 1)
 	if u.freedom != 4 {
 		t.Fatalf("%v degrees of freedom, want 4", u.freedom)
 	}

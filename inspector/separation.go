@@ -22,8 +22,8 @@ func init() {
 			settings.Param{Name: "source-classes", Doc: "whether triggers that work on images of one class alone are looked for as well: each class is then reached from the labelled images of every other one, by a brief inversion", Default: false},
 			settings.Param{Name: "source-images", Unit: "images", Doc: "labelled images of the source that each of these inversions takes", Default: 8, Min: 2, Max: 100000},
 			settings.Param{Name: "source-batch", Unit: "images", Doc: "images a step of these inversions", Default: 4, Min: 1, Max: 4096},
-			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 20.0, Min: 0, Max: 1e6},
-			settings.Param{Name: "kin", Unit: "degrees of freedom", Doc: "weight of the references' spread beside the model's own, which is the smaller one where it was tuned on the same images", Default: 10.0, Min: 0, Max: 1e9},
+			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 12.0, Min: 0, Max: 1e6},
+			settings.Param{Name: "spread", Doc: "how far a clean model lies from the references' mean that was tuned on the images that theirs are drawn from, beside them: they vary by their draws as well", Default: 0.9, Min: 0.1, Max: 1},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
 			append(manyClasses(Many), PoolParams...)...),
@@ -40,7 +40,7 @@ func init() {
 			}
 			return idle
 		},
-		Rule:  func(settings.Values) []string { return []string{"evidence", "prior", "kin", "accuracy", "k"} },
+		Rule:  func(settings.Values) []string { return []string{"evidence", "prior", "spread", "accuracy", "k"} },
 		Judge: judgeByReferences,
 	})
 }
@@ -191,14 +191,14 @@ func tailsBeside(model *Evidence, references []*Evidence, q []float64, s setting
 		for i := range all {
 			left[i] = apartness(all[i], without(all, i)...)
 		}
-		sides = append(sides, newNull(left, s.Float("prior"), s.Float("kin")).tails(apartness(own, all...), foreign))
+		sides = append(sides, newNull(left, s.Float("prior"), s.Float("spread")).tails(apartness(own, all...), foreign))
 	}
 	if kind := s.String("evidence"); kind != "vectors" || sides == nil {
 		reach := make([][]float64, len(references))
 		for i, e := range references {
 			reach[i] = e.Reach
 		}
-		sides = append(sides, newNull(reach, s.Float("prior"), s.Float("kin")).tails(model.Reach, foreign))
+		sides = append(sides, newNull(reach, s.Float("prior"), s.Float("spread")).tails(model.Reach, foreign))
 	}
 	p = make([]float64, len(model.Reach))
 	for c := range p {

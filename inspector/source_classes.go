@@ -150,7 +150,7 @@ func tailsOfPairs(model *Evidence, references []*Evidence, s settings.Values) ([
 		}
 		of[i] = interactions(e.From)
 	}
-	tails := newNull(of, s.Float("prior"), s.Float("kin")).tails(interactions(model.From), false)
+	tails := newNull(of, s.Float("prior"), s.Float("spread")).tails(interactions(model.From), false)
 	p := make([][]float64, k)
 	for source := range p {
 		p[source] = slices.Insert(slices.Clone(tails[source*(k-1):(source+1)*(k-1)]), source, 1)
