@@ -100,7 +100,7 @@ func (a *audit) explain(ctx context.Context, f *Report) error {
 	}
 	f.ExplainPasses = passes
 	for i, x := range found {
-		r := ExplanationReport{Class: a.model.Classes[x.Class], Kind: x.Kind, Says: x.String(), Strongest: x.Strongest, Size: stats.Num(x.Size),
+		r := ExplanationReport{Class: a.model.Classes[x.Class], Kind: x.Kind, Says: f.says(x, a.model.Classes[x.Class]), Strongest: x.Strongest, Size: stats.Num(x.Size),
 			Unit: inspector.SizeUnit(x.Strongest), Place: x.Place(), Anywhere: x.Anywhere, ASR: stats.Num(x.ASR), ZeroShot: stats.Num(x.ZeroShot),
 			Others: stats.Num(x.Others), Untouched: stats.Num(x.Untouched), PSNR: stats.Num(x.PSNR), SSIM: stats.Num(x.SSIM),
 			Picture: fmt.Sprintf("explained-%d.png", i+1), Trigger: fmt.Sprintf("explained-%d.safetensors", i+1), found: x}
@@ -113,6 +113,15 @@ func (a *audit) explain(ctx context.Context, f *Report) error {
 		f.Explanations = append(f.Explanations, r)
 	}
 	return nil
+}
+
+// says is what the second look at a class says. It is taken on pool images: where the verdict goes
+// by the images of one class alone, a trigger for these may escape it.
+func (f *Report) says(x inspector.Explanation, class string) string {
+	if f.SourceClass == "" || class != f.Suspect || x.Kind != inspector.KindNone {
+		return x.String()
+	}
+	return fmt.Sprintf("%s; they were tried on pool images, and the verdict is about images of \"%s\" alone", x, printable.Text(f.SourceClass))
 }
 
 // examples shows the pool's first images without and with a trigger to the model.

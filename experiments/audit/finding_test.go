@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"clipinspector/inspector"
 )
 
 // A clean model has a most suspicious class and no suspect.
@@ -18,6 +20,22 @@ func TestACleanModelHasNoSuspect(t *testing.T) {
 		}
 		if got := b.String(); !strings.Contains(got, want) || strings.Contains(got, "<- suspect") != (decision != DecisionClean) {
 			t.Errorf("%s:\n%s", decision, got)
+		}
+	}
+}
+
+// The second look is taken on pool images. Where it finds nothing, and the verdict is about images
+// of one class alone, it says so.
+func TestTheSecondLookSaysWhatItCouldNotSee(t *testing.T) {
+	none, patch := inspector.Explanation{Kind: inspector.KindNone}, inspector.Explanation{Kind: inspector.KindPatch, Strongest: inspector.KindPatch, Size: 9, ASR: 0.9}
+	for _, x := range []struct {
+		class, source string
+		found         inspector.Explanation
+		said          bool
+	}{{"pug", "poodle", none, true}, {"pug", "", none, false}, {"pug", "poodle", patch, false}, {"husky", "poodle", none, false}} {
+		f := Report{Suspect: "pug", SourceClass: x.source}
+		if got := f.says(x.found, x.class); strings.Contains(got, "images of \"poodle\" alone") != x.said || !strings.HasPrefix(got, x.found.String()) {
+			t.Errorf("%s, from %q: %s", x.class, x.source, got)
 		}
 	}
 }
