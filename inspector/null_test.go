@@ -340,6 +340,10 @@ func TestItSaysWhenItCannotTell(t *testing.T) {
 	if p, _, unsure, err := heldAgainst(model, good, s); err != nil || unsure != "" || len(p) != 5 {
 		t.Errorf("three good references: %v, %q, %v", p, unsure, err)
 	}
+	alien := &Evidence{Reach: model.Reach, Vectors: [][]float64{{1}, {2}, {3}, {4}, {5}}, Common: []float64{1, 0}}
+	if _, _, _, err := heldAgainst(alien, good, s); err == nil {
+		t.Error("class vectors of another length than zero-shot CLIP's are taken")
+	}
 	for name, bad := range map[string]*Evidence{"fewer classes": {Accuracy: 1, Reach: []float64{1}}, "not finite": {Accuracy: 1, Reach: []float64{1, 2, math.NaN(), 4, 5}}} {
 		if _, _, _, err := heldAgainst(model, append(good[:2:2], bad), s); err == nil {
 			t.Errorf("evidence with %s is taken", name)

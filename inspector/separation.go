@@ -179,6 +179,9 @@ func among(references []*Evidence, q []float64, s settings.Values) ([]float64, e
 func tailsBeside(model *Evidence, references []*Evidence, q []float64, s settings.Values, foreign bool) (p []float64, sources []int, err error) {
 	var sides [][]float64
 	if kind := s.String("evidence"); model.Vectors != nil && kind != "reach" {
+		if len(model.Vectors[0]) != len(q) {
+			return nil, nil, fmt.Errorf("the model has class vectors of length %d, zero-shot CLIP of %d", len(model.Vectors[0]), len(q))
+		}
 		own := apart(model.Vectors, q)
 		all := make([][][]float64, len(references))
 		for i, e := range references {
