@@ -174,6 +174,9 @@ func (r *RepairReport) Print(w io.Writer) error {
 		most = `"` + printable.Text(r.After.Suspect) + `"`
 	}
 	fmt.Fprintf(&b, "after:  %s (%s), most suspicious class %s\n\n", r.After.Decision, r.After.Why, most)
+	if r.After.Decision == DecisionBackdoored && r.Before.References != nil {
+		b.WriteString("(the repair showed triggered images to the model, and references have seen none: it can stand out for that. What the repair removed is in the table)\n\n")
+	}
 	fmt.Fprintf(&b, "%-10s %6s %26s\n", "model", "ACC", "ASR of recovered trigger")
 	for _, m := range r.Models {
 		fmt.Fprintf(&b, "%-10s %6.3f %26.3f\n", m.Name, m.ACC, m.ASR)
