@@ -70,12 +70,12 @@ func (k *worker) judgedAnew(job *detectionJob) (r store.DetectionResult, ok bool
 		if err != nil {
 			continue // lost or damaged: measured again
 		}
-		if detector.Evidence != nil && (report.Evidence == nil || len(report.Classes) != len(report.Evidence.Reach)) {
-			continue // nothing was kept to hold against references, see keptEvidence
+		if detector.Evidence != nil && (report.Evidence == nil || twin.Result.Unsure != "") {
+			continue // nothing was kept, see keptEvidence; or the doubt may be about what was measured
 		}
 		r = twin.Result
 		r.Versions = k.versions
-		if r.Unsure != "" && detector.Evidence == nil { // which no rule changes
+		if r.Unsure != "" { // which no rule changes
 			return r, true, nil
 		}
 		references, err := k.evidence(job)

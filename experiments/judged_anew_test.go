@@ -92,7 +92,7 @@ func TestAnotherRuleTakesNoInversion(t *testing.T) {
 // The same holds of a verdict by references, whatever the null and the references are. Nothing is
 // kept of many classes, where the verdict chooses which are inverted to the end.
 func TestAnotherNullTakesNoInversion(t *testing.T) {
-	sweep := []string{"sweep={detectors.separation.prior: [4, 20], references.source: [shots, pool]}"}
+	sweep := []string{"sweep={detectors.separation.prior: [4, 20], references.source: [shots, pool]}", "detectors.separation.accuracy=0"}
 	out := t.TempDir()
 	together := runTiny(t, held(t, sweep...), Options{Out: out, Workers: 1})
 	results := experimentstest.Store(t, filepath.Join(out, StoreFile))
@@ -104,7 +104,7 @@ func TestAnotherNullTakesNoInversion(t *testing.T) {
 	if models := experimentstest.Rows(t, results.Models); len(rows) != 4*len(models) || len(folders) != len(models) {
 		t.Errorf("%d detections of %d models in %d folders, want 4 of each model in one", len(rows), len(models), len(folders))
 	}
-	one := runTiny(t, held(t, "detectors.separation.prior=4", "references.source=pool"), Options{Out: t.TempDir()})
+	one := runTiny(t, held(t, "detectors.separation.prior=4", "references.source=pool", "detectors.separation.accuracy=0"), Options{Out: t.TempDir()})
 	seen := 0
 	for _, line := range bytes.Split(bytes.TrimSpace(one), []byte("\n")) {
 		if !bytes.Contains(line, []byte(`"kind":"detection"`)) {
