@@ -160,8 +160,10 @@ func heldAgainst(model *Evidence, references []*Evidence, s settings.Values) (p 
 }
 
 // among returns the probability of each reference's own evidence beside the others, by the rule
-// that the model is held against all of them.
+// that the model is held against all of them; but it lies no closer to their mean than they do.
 func among(references []*Evidence, q []float64, s settings.Values) ([]float64, error) {
+	s = maps.Clone(s)
+	s["spread"] = 1.0
 	out := make([]float64, len(references))
 	for i, e := range references {
 		tails, _, err := tailsBeside(e, without(references, i), q, s, e.Source == FromPool)
