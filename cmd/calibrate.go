@@ -21,8 +21,8 @@ func calibrateCommand(f *flags) *cobra.Command {
 		Short: "Choose detectors' settings on calibration seeds, equal trials for each",
 		Long: fmt.Sprintf(`calibrate chooses the settings of detectors. It runs a suite with a section search, which lists
 candidates. Every detector gets the same number of trials. The first trial has the suite's own
-settings. The others are drawn from the candidates. The trial with the highest AUROC is chosen.
-If two are equal, it is the one with more correct verdicts.
+settings. The others are drawn from the candidates. The trial with the highest mean of AUROC and
+balanced accuracy, (TPR + 1 - FPR)/2, is chosen. Of equal ones it is the earliest.
 
 All seeds must be %d or above. Lower seeds are for evaluation. calibrate writes two files.
 Suites name %s by "calibrated: PATH". %s has every trial. What is finished never runs again.`,

@@ -151,7 +151,7 @@ func (r *referenceJob) workUnder(s settings.Values) clip.Work {
 	}
 	o.Settings = u.References.Learner.Settings
 	return ReferenceWork(o, d, inspector.Facts{Model: o, Pool: len(r.Pool.Indices), Labelled: r.Model.labelled(), Settings: s},
-		float64(len(o.Classes)*u.Shots), u.References.Tuning)
+		float64(len(o.Classes)*u.Shots), r.tuning())
 }
 
 // ReferenceWork is the work of one reference: tuned on so many images, of which a share of 1/e is

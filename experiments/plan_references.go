@@ -32,7 +32,9 @@ func (p *Plan) planReferences(job *detectionJob, u *suite.Suite) error {
 	for i := range u.References.Settings.Int("count") {
 		r := &referenceJob{Model: m, Suite: u, Detector: job.Detector, Number: i, Pool: job.Pool}
 		of := referencesOf(u)
+		of["tuning"] = map[string]any(r.tuning())
 		delete(of, "count") // more of them are more cells
+		delete(of, "longest")
 		r.Cell = store.ReferenceCell{
 			Dataset: m.Cell.Dataset, Learner: m.Cell.Learner, Seed: m.Seed, Order: len(p.References),
 			Settings: map[string]any{
@@ -72,11 +74,20 @@ type sample struct {
 	pool     *world.Pool
 }
 
+// tuning is how the reference is tuned.
+func (r *referenceJob) tuning() settings.Values {
+	x := r.Suite.References
+	return inspector.ReferenceTuning(x.Tuning, x.Settings.Float("longest"), r.Number)
+}
+
 // referencesOf are a suite's settings of references, as identities name them.
 func referencesOf(u *suite.Suite) map[string]any {
 	of := map[string]any{"learner": u.References.Learner.Map(), "tuning": map[string]any(u.References.Tuning)}
 	for name, v := range u.References.Settings {
 		of[name] = v
+	}
+	if of["longest"] == 1.0 { // as before there was another
+		delete(of, "longest")
 	}
 	return of
 }

@@ -85,7 +85,7 @@ func (k *worker) runReference(ctx context.Context, job *referenceJob, step func(
 	if err != nil {
 		return none, err
 	}
-	accuracy, err := inspector.TuneReference(ctx, reference, data, heldOut, x.Tuning, number)
+	accuracy, err := inspector.TuneReference(ctx, reference, data, heldOut, job.tuning(), number)
 	if err != nil {
 		return none, err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -27,6 +28,27 @@ const (
 var ReferenceParams = []settings.Param{
 	{Name: "count", Unit: "models", Doc: "clean references of each learner, encoder, classes and few-shot sample", Default: 6, Min: FewestReferences, Max: 1000},
 	{Name: "source", Doc: "what references are tuned on: the provider's own few-shot images (shots), or pool images that zero-shot CLIP labels (pool)", Default: FromShots, Choices: []string{FromShots, FromPool}},
+	LongestParam,
+}
+
+// LongestParam is the setting of references that says how long the longest of them is tuned.
+var LongestParam = settings.Param{Name: "longest", Unit: "times the epochs", Doc: "how long the longest reference is tuned; the others for other numbers of epochs down to once, since nobody but the provider knows how long he tuned; 1: all alike", Default: 1.0, Min: 1, Max: 100}
+
+// ReferenceTuning is how the i-th reference is tuned, from 0: for other epochs than those before it,
+// between those of tuning and longest times as many, evenly on the scale of their ratios. The first
+// has the fewest and the second the most, the next ones halve what is between, so that the i-th does
+// not depend on how many there are.
+func ReferenceTuning(tuning settings.Values, longest float64, i int) settings.Values {
+	share := 0.0 // of the way to longest: 0, 1, 1/2, 1/4, 3/4, 1/8, ...
+	if i == 1 {
+		share = 1
+	}
+	for n, step := i-1, 0.5; i > 1 && n > 0; n, step = n/2, step/2 {
+		share += float64(n%2) * step
+	}
+	t := maps.Clone(tuning)
+	t["epochs"] = int(math.Round(float64(tuning.Int("epochs")) * math.Pow(longest, share)))
+	return t
 }
 
 // TuneReference makes of a model with prompts of its own a clean reference, tuned as a provider

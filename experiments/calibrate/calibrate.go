@@ -1,5 +1,5 @@
 // Package calibrate chooses settings of detectors on calibration seeds: the same number of trials
-// for every detector, the highest AUROC wins.
+// for every detector, the highest merit wins (see Trial.Merit).
 package calibrate
 
 import (
@@ -42,9 +42,16 @@ type Trial struct {
 	stats.Figures
 }
 
+// Merit is what trials are compared by, from 0 to 1: the mean of AUROC, which ranks models, and
+// balanced accuracy, (TPR + 1 - FPR)/2, which looks at the verdicts. By AUROC alone settings win
+// whose threshold calls every model clean, or nearly every one backdoored.
+func (t Trial) Merit() float64 {
+	return (float64(t.AUROC) + (float64(t.TPR)+1-float64(t.FPR))/2) / 2
+}
+
 // Calibrate runs the trials of a search like Run (resumable, in any number of processes; the models
-// are made once) and chooses each detector's settings: highest AUROC, of equal ones the highest
-// accuracy of its verdicts, then the earliest trial. It writes the choice (a Calibration,
+// are made once) and chooses each detector's settings: the highest Merit, of equal ones the earliest
+// trial. It writes the choice (a Calibration,
 // CalibrationFile) and every trial (CalibrationLogFile) below o.Out, and returns the trials,
 // detector by detector. Nothing is chosen when cells failed.
 func Calibrate(ctx context.Context, q *suite.Search, o experiments.Options) ([]Trial, error) {
@@ -129,7 +136,7 @@ func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial,
 					d.Name, trial.Trial, trial.Models, len(models))
 			}
 			trials = append(trials, trial)
-			if b := trials[best]; trial.AUROC > b.AUROC || trial.AUROC == b.AUROC && trial.Correct > b.Correct {
+			if trial.Merit() > trials[best].Merit() {
 				best = first + t
 			}
 		}
@@ -166,11 +173,11 @@ func planned(detections []store.DetectionRow, trial map[string]any) (out []store
 	return out, nil
 }
 
-// PrintTrials writes a line for each detector: AUROC of the first trial, which are the suite's own
-// settings, beside that of the chosen one, and what the choice changes.
+// PrintTrials writes a line for each detector: merit, AUROC, TPR and FPR of the first trial, which
+// are the suite's own settings, beside those of the chosen one, and what the choice changes.
 func PrintTrials(w io.Writer, trials []Trial) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "detector\tAUROC before\tAUROC chosen\taccuracy\ttrial\tchanges\n")
+	fmt.Fprintf(t, "detector\tmerit before\tchosen\tAUROC before\tchosen\tTPR\tFPR\ttrial\tchanges\n")
 	own := map[string]Trial{}
 	for _, r := range trials {
 		if r.Trial == 1 {
@@ -188,8 +195,8 @@ func PrintTrials(w io.Writer, trials []Trial) error {
 			}
 		}
 		slices.Sort(changes)
-		fmt.Fprintf(t, "%s\t%.3f\t%.3f\t%.3f\t%d\t%s\n", r.Detector, own[r.Detector].AUROC, r.AUROC, r.Accuracy, r.Trial,
-			cmp.Or(strings.Join(changes, ", "), "none"))
+		fmt.Fprintf(t, "%s\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%d\t%s\n", r.Detector, own[r.Detector].Merit(), r.Merit(), own[r.Detector].AUROC, r.AUROC,
+			r.TPR, r.FPR, r.Trial, cmp.Or(strings.Join(changes, ", "), "none"))
 	}
 	return t.Flush()
 }

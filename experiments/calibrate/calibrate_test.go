@@ -2,6 +2,7 @@ package calibrate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,7 +50,7 @@ func TestCalibrate(t *testing.T) {
 			!r.TPR.Defined() || !r.FPR.Defined() || r.AUROC != trials[i].AUROC {
 			t.Errorf("%+v", r)
 		}
-		if b, ok := best[r.Detector]; !ok || r.AUROC > b.AUROC || r.AUROC == b.AUROC && r.Accuracy > b.Accuracy {
+		if b, ok := best[r.Detector]; !ok || r.Merit() > b.Merit() {
 			best[r.Detector] = r
 		}
 	}
@@ -138,8 +139,8 @@ func TestCalibrate(t *testing.T) {
 	}
 }
 
-// Of trials that find the same, the earliest is chosen; more correct verdicts come before that.
-func TestTiesAreBrokenByAccuracyThenOrder(t *testing.T) {
+// The verdicts count beside the ranking; of trials that are as good, the earliest is chosen.
+func TestVerdictsCountAndTiesAreBrokenByOrder(t *testing.T) {
 	clip, out := experimentstest.TinyCLIP(t), t.TempDir()
 	// k moves verdicts and not the index that AUROC ranks.
 	q := experimentstest.Read(t, suite.ParseSearch, experimentstest.TinySearch(clip), "search={trials: 4, detectors.ci.k: [0, 0.7, 90, 95], detectors.neural-cleanse.k: [99, 90, 95, 0]}",
@@ -155,14 +156,15 @@ func TestTiesAreBrokenByAccuracyThenOrder(t *testing.T) {
 				of = append(of, r)
 			}
 		}
-		most := slices.MaxFunc(of, func(a, b Trial) int { return a.Correct - b.Correct }).Correct
-		first := slices.IndexFunc(of, func(r Trial) bool { return r.Correct == most })
+		balanced := func(r Trial) float64 { return float64(r.TPR - r.FPR) }
+		most := balanced(slices.MaxFunc(of, func(a, b Trial) int { return cmp.Compare(balanced(a), balanced(b)) }))
+		first := slices.IndexFunc(of, func(r Trial) bool { return balanced(r) == most })
 		for i, r := range of {
 			if r.AUROC != of[0].AUROC {
 				t.Fatalf("k moves AUROC: %v, %v", r.AUROC, of[0].AUROC)
 			}
 			if r.Chosen != (i == first) {
-				t.Errorf("%s: k %v with %d of 6 right is chosen: %v", name, r.Settings["k"], r.Correct, r.Chosen)
+				t.Errorf("%s: k %v with TPR %v and FPR %v is chosen: %v", name, r.Settings["k"], r.TPR, r.FPR, r.Chosen)
 			}
 		}
 	}
