@@ -50,8 +50,9 @@ writes the audited model, audited.safetensors. Deploy that file. The verb verify
 file is the audited one.
 
 What is normal is measured on clean references. inspect tunes them with the same learner,
-encoder and classes: on the provider's images (--shots), or without labels on pool images. p is
-the chance that a clean model looks as suspicious. If p is below 2.3 % (k = 2), the verdict is
+encoder and classes: on the provider's images (--shots), or without labels on pool images. Nobody
+but the provider knows how long he tuned. So references are tuned for 25 to 200 epochs. p is the
+chance that a clean model looks as suspicious. If p is below 2.3 % (k = 2), the verdict is
 backdoored. All of this takes at most five times the verdict alone. The estimate is printed
 first.
 
@@ -155,5 +156,5 @@ func auditFlags(c *cobra.Command, a *audit.Audit) {
 	})
 	c.Flags().DurationVar(&a.MaxTime, "max-time", 30*time.Minute, "refuse the work if its estimate is longer, such as 2h; 0 for any")
 	counted(c.Flags(), &a.Seed, "seed", 0, 1, "decides which pool images are used, and how")
-	c.Flags().StringArrayVar(&a.Sets, "set", nil, "detector.NAME=VALUE, tuning.NAME=VALUE (of clean references) or repair.NAME=VALUE; may be repeated")
+	c.Flags().StringArrayVar(&a.Sets, "set", nil, "detector.NAME=VALUE, tuning.NAME=VALUE (of clean references), references.longest=N or repair.NAME=VALUE; may be repeated")
 }

@@ -30,7 +30,7 @@ type entry struct {
 }
 
 // listKinds are what listed knows.
-var listKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "explain", "repair"}
+var listKinds = []string{"datasets", "pools", "learners", "tuning", "attacks", "detectors", "references", "explain", "repair"}
 
 // listed returns everything of one of listKinds with its settings.
 func listed(kind string) ([]entry, error) {
@@ -64,6 +64,8 @@ func listed(kind string) ([]entry, error) {
 		for _, d := range inspector.All() {
 			out = append(out, entry{Name: d.Name, Doc: d.Doc, Params: listParams(d.Params)})
 		}
+	case "references":
+		out = append(out, entry{Name: "references", Doc: "the clean models that a detector such as separation holds a model against; their learner and tuning are the models', unless learner and tuning say otherwise", Params: listParams(inspector.ReferenceParams)})
 	case "explain":
 		out = append(out, entry{Name: "explain", Doc: "the second look at a class: which kind of trigger does it answer to?", Params: listParams(inspector.ExplainParams)})
 	case "repair":

@@ -49,7 +49,7 @@ type Audit struct {
 	References int    // clean models to hold it against; 0 for as many as five times the verdict's own work allows
 	Explain    int    // how many classes, the suspect first, to look at once more for the kind of trigger that they answer to
 	Detector   string
-	Sets       []string // detector.NAME=VALUE, tuning.NAME=VALUE, repair.NAME=VALUE
+	Sets       []string // detector.NAME=VALUE, tuning.NAME=VALUE, references.longest=N, repair.NAME=VALUE
 	Seed       int
 	Device     string
 	Threads    int
@@ -74,6 +74,7 @@ type audit struct {
 	detector   *inspector.Detector
 	options    settings.Values // of the detector
 	tuning     settings.Values // of the references
+	longest    float64         // see inspector.ReferenceTuning
 	repair     settings.Values
 	explaining settings.Values
 	pool       *tensor.Dense
@@ -157,18 +158,21 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 }
 
 // auditSettings are the sections that --set PATH=VALUE changes, before it does: clean references
-// are tuned with Adam.
-const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nrepair: {}\nexplain: {}\n"
+// are tuned with Adam, for once to eight times the epochs, since nobody knows how long the provider
+// tuned.
+const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nreferences: {longest: 8}\nrepair: {}\nexplain: {}\n"
 
-// settings resolves what --set says about detector, tuning and repair, as strictly as of a suite.
+// settings resolves what --set says about detector, tuning, references and repair, as strictly as
+// of a suite.
 func (a *audit) settings() error {
 	got, err := suite.Sections("the settings of an audit, such as detector.epsilon=0.05", auditSettings, a.Sets,
 		suite.Section{Name: "detector", What: "detector " + a.detector.Name, Params: a.detector.Params}, suite.Section{Name: "tuning", What: "tuning", Params: prompts.TuneParams},
+		suite.Section{Name: "references", What: "references", Params: []settings.Param{inspector.LongestParam}},
 		suite.Section{Name: "repair", What: "repair", Params: inspector.RepairParams}, suite.Section{Name: "explain", What: "explain", Params: inspector.ExplainParams})
 	if err != nil {
 		return err
 	}
-	a.options, a.tuning, a.repair, a.explaining = got[0], got[1], got[2], got[3]
+	a.options, a.tuning, a.longest, a.repair, a.explaining = got[0], got[1], got[2].Float("longest"), got[3], got[4]
 	return nil
 }
 
@@ -291,8 +295,8 @@ func Inspect(ctx context.Context, o Audit, out string) (*Report, error) {
 	}
 	if doubt == "" { // else nothing is inverted, and nothing held against it
 		w := a.detection()
-		for range a.References {
-			w.Add(a.reference())
+		for i := range a.References {
+			w.Add(a.reference(i))
 		}
 		if !a.detector.Classless {
 			w.Add(inspector.ExplainCost(a.outline(), a.explaining, a.Explain))
@@ -374,8 +378,9 @@ func (a *audit) find(ctx context.Context) (*Report, error) {
 	f.Decision, f.Why = a.decide(r)
 	if n := len(a.evidence); n > 0 {
 		f.References = &ReferenceFinding{Count: n, Source: a.evidence[0].Source, P: r.P}
-		for _, e := range a.evidence {
+		for i, e := range a.evidence {
 			f.References.Accuracy += e.Accuracy / float64(n)
+			f.References.Epochs = append(f.References.Epochs, a.tuningOf(i).Int("epochs"))
 		}
 		for _, p := range r.ReferenceP {
 			f.References.Others = append(f.References.Others, stats.Num(p))

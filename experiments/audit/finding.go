@@ -101,10 +101,23 @@ type ClassReport struct {
 type ReferenceFinding struct {
 	Count    int     `json:"count"`
 	Source   string  `json:"source"`   // inspector.FromShots or inspector.FromPool
+	Epochs   []int   `json:"epochs"`   // that each was tuned for
 	Accuracy float64 `json:"accuracy"` // mean, on images that they were not tuned on
 	P        float64 `json:"p"`        // probability of the model's evidence on a clean model
 	// Others are that of each reference beside the others, by the same rule.
 	Others []stats.Num `json:"p_of_references,omitempty"`
+}
+
+// tuned says for how long references were tuned, as part of a sentence.
+func (r *ReferenceFinding) tuned() string {
+	if len(r.Epochs) == 0 { // of a report from before there was another number of them
+		return ""
+	}
+	least, most := slices.Min(r.Epochs), slices.Max(r.Epochs)
+	if least == most {
+		return fmt.Sprintf(" for %d epochs", most)
+	}
+	return fmt.Sprintf(" for %d to %d epochs", least, most)
 }
 
 // Delivered says how the encoders that lie in the checkpoint compare with the CLIP that was given,
@@ -332,7 +345,7 @@ func (f *Report) Print(w io.Writer, out string) error {
 		if r.Source == inspector.FromPool {
 			from = "pool images, labelled by zero-shot CLIP"
 		}
-		fmt.Fprintf(&b, "beside %d clean references tuned on %s (right on %.0f %% of those left out): p = %.3g\n", r.Count, from, 100*r.Accuracy, r.P)
+		fmt.Fprintf(&b, "beside %d clean references tuned on %s%s (right on %.0f %% of those left out): p = %.3g\n", r.Count, from, r.tuned(), 100*r.Accuracy, r.P)
 	}
 	f.Subject.print(&b)
 	fmt.Fprintf(&b, "CLIP: fingerprint %s\n", f.CLIP)

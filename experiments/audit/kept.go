@@ -36,7 +36,7 @@ func (a *audit) openKept(out string) (*kept, error) {
 		params["labelled images"] = a.shots.Images
 	}
 	identity, err := json.Marshal([]any{params.Fingerprint(), a.shots.Labels, a.model.Learner.Name, a.model.Settings, a.model.Classes, a.encoder.Fingerprint(),
-		a.detector.Name, a.options, a.tuning, a.opened.Fingerprint, a.PerClass, a.Seed, a.engine.Fingerprint(), keptVersion})
+		a.detector.Name, a.options, a.tuning, a.longest, a.opened.Fingerprint, a.PerClass, a.Seed, a.engine.Fingerprint(), keptVersion})
 	if err != nil {
 		return nil, fmt.Errorf("naming the inspection: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"clipinspector/internal/progress"
 	"clipinspector/internal/random"
 	"clipinspector/prompts"
+	"clipinspector/settings"
 )
 
 const (
@@ -29,18 +30,26 @@ func (a *audit) countReferences() error {
 	case a.detector.Evidence == nil || a.References > 0:
 		return nil
 	}
-	verdict, each := a.detection(), a.reference()
-	a.References = max(inspector.FewestReferences, min(mostReferences, int((patience-1)*verdict.FLOP/each.FLOP)))
+	for left := (patience - 1) * a.detection().FLOP; a.References < mostReferences; a.References++ {
+		if left -= a.reference(a.References).FLOP; left < 0 && a.References >= inspector.FewestReferences {
+			break
+		}
+	}
 	return nil
 }
 
-// reference is the work of one reference.
-func (a *audit) reference() clip.Work {
+// tuningOf is how the i-th reference is tuned.
+func (a *audit) tuningOf(i int) settings.Values {
+	return inspector.ReferenceTuning(a.tuning, a.longest, i)
+}
+
+// reference is the work of the i-th reference.
+func (a *audit) reference(i int) clip.Work {
 	images := len(a.shots.Labels)
 	if images == 0 {
 		images = len(a.model.Classes) * a.PerClass
 	}
-	return experiments.ReferenceWork(a.outline(), a.detector, a.facts(), float64(images), a.tuning)
+	return experiments.ReferenceWork(a.outline(), a.detector, a.facts(), float64(images), a.tuningOf(i))
 }
 
 // makeReferences tunes clean models with the delivered model's learner, each from prompts of its
@@ -116,7 +125,7 @@ func (a *audit) makeReference(ctx context.Context, i int, source string, from fu
 			return nil, err
 		}
 		r = &reference{}
-		if r.Accuracy, err = inspector.TuneReference(ctx, m, data, heldOut, a.tuning, number); err != nil {
+		if r.Accuracy, err = inspector.TuneReference(ctx, m, data, heldOut, a.tuningOf(i), number); err != nil {
 			return nil, err
 		}
 		if err := k.saveReference(r, m); err != nil {

@@ -72,8 +72,8 @@ func RepairDelivered(ctx context.Context, o Audit, out string, epoch int) (*Repa
 		return nil, err
 	}
 	work := a.detection()
-	for range a.References {
-		work.Add(a.reference())
+	for i := range a.References {
+		work.Add(a.reference(i))
 	}
 	work.Add(a.detection())
 	images := len(a.shots.Labels)

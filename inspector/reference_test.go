@@ -1,0 +1,33 @@
+package inspector
+
+import (
+	"slices"
+	"testing"
+
+	"clipinspector/prompts"
+	"clipinspector/settings"
+)
+
+// References are tuned for other numbers of epochs each, from those given to the most; the i-th
+// does not depend on how many there are, and with longest 1 all are alike.
+func TestReferencesAreTunedForOtherTimes(t *testing.T) {
+	tuning, err := settings.Resolve(prompts.TuneParams, map[string]any{"epochs": 25})
+	if err != nil {
+		t.Fatal(err)
+	}
+	epochs := func(longest float64) (out []int) {
+		for i := range 8 {
+			out = append(out, ReferenceTuning(tuning, longest, i).Int("epochs"))
+		}
+		return out
+	}
+	if got, want := epochs(8), []int{25, 200, 71, 42, 119, 32, 92, 55}; !slices.Equal(got, want) {
+		t.Errorf("epochs %v, want %v", got, want)
+	}
+	if got := slices.Compact(epochs(1)); len(got) != 1 || got[0] != 25 {
+		t.Errorf("with longest 1 epochs %v", got)
+	}
+	if tuning.Int("epochs") != 25 {
+		t.Errorf("the tuning itself was changed: %v", tuning)
+	}
+}
