@@ -158,9 +158,8 @@ func (o Audit) open(ctx context.Context) (a *audit, err error) {
 }
 
 // auditSettings are the sections that --set PATH=VALUE changes, before it does: clean references
-// are tuned with Adam, for once to eight times the epochs, since nobody knows how long the provider
-// tuned.
-const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nreferences: {longest: 8}\nrepair: {}\nexplain: {}\n"
+// are tuned with Adam.
+const auditSettings = "detector: {}\ntuning: {epochs: 25, optimizer: adam, rate: 0.01, weight-decay: 0}\nreferences: {}\nrepair: {}\nexplain: {}\n"
 
 // settings resolves what --set says about detector, tuning, references and repair, as strictly as
 // of a suite.
