@@ -148,6 +148,25 @@ func openEngines(device string, count, threads int) (engines []engine.Engine, er
 	return engines, nil
 }
 
+// Planned returns those of the rows that a run of the suite as it stands plans on a device. A folder
+// may hold others under the same name: of other seeds, say, or held against other references.
+func Planned(f *suite.File, device string, models []store.ModelRow, detections []store.DetectionRow) ([]store.ModelRow, []store.DetectionRow, error) {
+	engines, err := openEngines(device, 1, 1)
+	for _, e := range engines {
+		defer func() { _ = e.Close() }() // nothing is left to lose
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := NewPlan(world.New(), f, engines[0].Fingerprint())
+	if err != nil {
+		return nil, nil, err
+	}
+	models = slices.DeleteFunc(models, func(m store.ModelRow) bool { return p.models[m.Cell.Key] == nil })
+	detections = slices.DeleteFunc(detections, func(d store.DetectionRow) bool { return p.detections[d.Cell.Key] == nil })
+	return models, detections, nil
+}
+
 // ErrFailedCells says that a run came to its end with cells that failed.
 var ErrFailedCells = errors.New("some cells failed")
 

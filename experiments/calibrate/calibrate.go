@@ -66,7 +66,7 @@ func Calibrate(ctx context.Context, q *suite.Search, o experiments.Options) ([]T
 		return nil, err
 	}
 	defer results.Close()
-	c, trials, err := choose(q, results)
+	c, trials, err := choose(q, o.Device, results)
 	if err != nil {
 		return nil, fmt.Errorf("calibrating %s: %w", q.File.Name, err)
 	}
@@ -99,8 +99,8 @@ func Calibrate(ctx context.Context, q *suite.Search, o experiments.Options) ([]T
 	return trials, nil
 }
 
-// choose judges every trial by what the store holds.
-func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial, error) {
+// choose judges every trial by what the store holds of the suite's plan on a device.
+func choose(q *suite.Search, device string, results *store.Store) (*suite.Calibration, []Trial, error) {
 	f := q.File
 	models, err := results.Models(f.Name)
 	if err != nil {
@@ -108,6 +108,9 @@ func choose(q *suite.Search, results *store.Store) (*suite.Calibration, []Trial,
 	}
 	detections, err := results.Detections(f.Name)
 	if err != nil {
+		return nil, nil, err
+	}
+	if models, detections, err = experiments.Planned(f, device, models, detections); err != nil {
 		return nil, nil, err
 	}
 	sum := sha256.Sum256([]byte(f.Text))

@@ -170,6 +170,32 @@ func TestVerdictsCountAndTiesAreBrokenByOrder(t *testing.T) {
 	}
 }
 
+// What a folder holds of the same suite with other seeds or settings is no part of a choice.
+func TestACalibrationIsThatOfItsPlan(t *testing.T) {
+	clip, out := experimentstest.TinyCLIP(t), t.TempDir()
+	text := experimentstest.TinySearch(clip)
+	var alone []Trial
+	for _, sets := range [][]string{{"seeds=[105]"}, {"pool.seed=3"}, nil} {
+		q := experimentstest.Read(t, suite.ParseSearch, text, sets...)
+		trials, err := Calibrate(context.Background(), q, experiments.Options{Out: out})
+		if err != nil {
+			t.Fatalf("%v: %v", sets, err)
+		}
+		alone = trials
+	}
+	q := experimentstest.Read(t, suite.ParseSearch, text)
+	want, err := Calibrate(context.Background(), q, experiments.Options{Out: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range alone {
+		if r.Models != want[i].Models || r.AUROC != want[i].AUROC || r.Chosen != want[i].Chosen {
+			t.Errorf("%s, trial %d: %d models, AUROC %v, chosen %v beside others in the folder; alone %d, %v, %v",
+				r.Detector, r.Trial, r.Models, r.AUROC, r.Chosen, want[i].Models, want[i].AUROC, want[i].Chosen)
+		}
+	}
+}
+
 func TestNothingIsChosenWhenCellsFail(t *testing.T) {
 	out := t.TempDir()
 	if err := os.WriteFile(filepath.Join(out, "detections"), []byte("a file where recovered triggers should go"), 0o644); err != nil {
