@@ -77,7 +77,7 @@ type sample struct {
 // tuning is how the reference is tuned.
 func (r *referenceJob) tuning() settings.Values {
 	x := r.Suite.References
-	return inspector.ReferenceTuning(x.Tuning, x.Settings.Float("longest"), r.Number)
+	return inspector.ReferenceTuning(x.Tuning, longest(r.Suite), r.Number)
 }
 
 // referencesOf are a suite's settings of references, as identities name them.
@@ -86,8 +86,15 @@ func referencesOf(u *suite.Suite) map[string]any {
 	for name, v := range u.References.Settings {
 		of[name] = v
 	}
-	if of["longest"] == 1.0 { // as before there was another
-		delete(of, "longest")
+	delete(of, "longest")
+	if l := longest(u); l != 1 { // without it as before there was another
+		of["longest"] = l
 	}
 	return of
+}
+
+// longest is how many times the epochs the longest of a suite's references is tuned.
+func longest(u *suite.Suite) float64 {
+	s := u.References.Settings
+	return inspector.Longest(s.Float("longest"), s.String("source"))
 }

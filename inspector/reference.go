@@ -32,7 +32,15 @@ var ReferenceParams = []settings.Param{
 }
 
 // LongestParam is the setting of references that says how long the longest of them is tuned.
-var LongestParam = settings.Param{Name: "longest", Unit: "times the epochs", Doc: "how long the longest reference is tuned; the others for other numbers of epochs down to once, since nobody but the provider knows how long he tuned; 1: all alike", Default: 8.0, Min: 1, Max: 100}
+var LongestParam = settings.Param{Name: "longest", Unit: "times the epochs", Doc: "how long the longest reference is tuned; the others for other numbers of epochs down to once, since nobody but the provider knows how long he tuned; 1: all alike; 0: 8 with few-shot images, and 1 from the pool, where it finds less and spares no false alarm", Default: 0.0, Min: 0, Max: 100}
+
+// Longest is what a value of LongestParam stands for with references of a source: at least 1.
+func Longest(longest float64, source string) float64 {
+	if longest == 0 && source == FromShots {
+		return 8
+	}
+	return math.Max(1, longest)
+}
 
 // ReferenceTuning is how the i-th reference is tuned, from 0: for other epochs than those before it,
 // between those of tuning and longest times as many, evenly on the scale of their ratios. The first

@@ -31,3 +31,17 @@ func TestReferencesAreTunedForOtherTimes(t *testing.T) {
 		t.Errorf("the tuning itself was changed: %v", tuning)
 	}
 }
+
+// By default references of few-shot images are tuned for up to eight times the epochs, and those of
+// the pool all alike.
+func TestLongestGoesByTheSource(t *testing.T) {
+	for _, c := range []struct {
+		longest float64
+		source  string
+		want    float64
+	}{{0, FromShots, 8}, {0, FromPool, 1}, {4, FromShots, 4}, {4, FromPool, 4}, {1, FromShots, 1}} {
+		if got := Longest(c.longest, c.source); got != c.want {
+			t.Errorf("longest %v from %s is %v, want %v", c.longest, c.source, got, c.want)
+		}
+	}
+}

@@ -38,9 +38,17 @@ func (a *audit) countReferences() error {
 	return nil
 }
 
+// source is what references are tuned on.
+func (a *audit) source() string {
+	if a.Shots != "" {
+		return inspector.FromShots
+	}
+	return inspector.FromPool
+}
+
 // tuningOf is how the i-th reference is tuned.
 func (a *audit) tuningOf(i int) settings.Values {
-	return inspector.ReferenceTuning(a.tuning, a.longest, i)
+	return inspector.ReferenceTuning(a.tuning, inspector.Longest(a.longest, a.source()), i)
 }
 
 // reference is the work of the i-th reference.
@@ -61,13 +69,9 @@ func (a *audit) makeReferences(ctx context.Context) error {
 	}
 	step, end := progress.Show(a.Report, "clean references")
 	defer end()
-	source := inspector.FromPool
-	if len(a.shots.Labels) > 0 {
-		source = inspector.FromShots
-	}
 	from := a.tunedOn()
 	for i := range a.References {
-		e, err := a.makeReference(ctx, i, source, from)
+		e, err := a.makeReference(ctx, i, from)
 		if err != nil {
 			return err
 		}
@@ -109,7 +113,7 @@ func (a *audit) labelled() prompts.Data {
 }
 
 // makeReference makes the i-th reference, or takes what was kept of it.
-func (a *audit) makeReference(ctx context.Context, i int, source string, from func(context.Context, uint64) (data, heldOut prompts.Data, err error)) (*inspector.Evidence, error) {
+func (a *audit) makeReference(ctx context.Context, i int, from func(context.Context, uint64) (data, heldOut prompts.Data, err error)) (*inspector.Evidence, error) {
 	k := a.kept.of(fmt.Sprintf("reference-%d", i))
 	r, m, err := k.loadReference(a.clip)
 	if err != nil || r != nil && r.Evidence != nil {
@@ -136,6 +140,6 @@ func (a *audit) makeReference(ctx context.Context, i int, source string, from fu
 	if err != nil {
 		return nil, err
 	}
-	r.Evidence.Source, r.Evidence.Accuracy = source, r.Accuracy
+	r.Evidence.Source, r.Evidence.Accuracy = a.source(), r.Accuracy
 	return r.Evidence, k.saveReference(r, nil)
 }
