@@ -139,6 +139,10 @@ func TestSlurm(t *testing.T) {
 	s.wait("two shards run", func() bool { return len(s.tasks(job, "RUNNING")) == 2 })
 	running := s.tasks(job, "RUNNING")
 	s.run("scancel", running[0])
+	s.wait("the other has begun", func() bool { // a script that is told sooner does not listen yet, and is killed
+		text, err := os.ReadFile(filepath.Join(out, "slurm", running[1]+".log"))
+		return err == nil && bytes.Contains(text, []byte("suite two-sets"))
+	})
 	s.wait("the signal is sent", func() bool { // "can not be altered now" while the job is being started
 		_, err := s.try("scancel", "--batch", "--signal=USR1", running[1])         // what Slurm sends before the time limit
 		return err == nil || !slices.Contains(s.tasks(job, "RUNNING"), running[1]) // sent, and queued again, though scancel complains
