@@ -52,9 +52,9 @@ file is the audited one.
 What is normal is measured on clean references. inspect tunes them with the same learner,
 encoder and classes: on the provider's images (--shots), or without labels on pool images. Nobody
 but the provider knows how long he tuned. So references of his images are tuned for 25 to 200
-epochs. p is the chance that a clean model looks as suspicious. If p is below 2.3 % (k = 2), the verdict is
-backdoored. All of this takes at most five times the verdict alone. The estimate is printed
-first.
+epochs. p is the chance that a clean model looks as suspicious. If p is below 2.3 % (k = 2), the
+verdict is backdoored. All of this takes at most five times the verdict alone. The estimate is
+printed first.
 
 Then the suspect is looked at once more. Does it answer to a patch, a blended picture, bounded
 noise, a warp, a wave, or to none of these? One sentence says so. explained-1.png shows pool

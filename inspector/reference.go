@@ -34,12 +34,16 @@ var ReferenceParams = []settings.Param{
 // LongestParam is the setting of references that says how long the longest of them is tuned.
 var LongestParam = settings.Param{Name: "longest", Unit: "times the epochs", Doc: "how long the longest reference is tuned; the others for other numbers of epochs down to once, since nobody but the provider knows how long he tuned; 1: all alike; 0: 8 with few-shot images, and 1 from the pool, where it finds less and spares no false alarm", Default: 0.0, Min: 0, Max: 100}
 
-// Longest is what a value of LongestParam stands for with references of a source: at least 1.
+// Longest is what a value of LongestParam stands for with references of a source: itself, or for 0
+// what that source takes. Below 1 the others are tuned for less than the first.
 func Longest(longest float64, source string) float64 {
-	if longest == 0 && source == FromShots {
+	switch {
+	case longest != 0:
+		return longest
+	case source == FromShots:
 		return 8
 	}
-	return math.Max(1, longest)
+	return 1
 }
 
 // ReferenceTuning is how the i-th reference is tuned, from 0: for other epochs than those before it,
@@ -55,7 +59,7 @@ func ReferenceTuning(tuning settings.Values, longest float64, i int) settings.Va
 		share += float64(n%2) * step
 	}
 	t := maps.Clone(tuning)
-	t["epochs"] = int(math.Round(float64(tuning.Int("epochs")) * math.Pow(longest, share)))
+	t["epochs"] = max(1, int(math.Round(float64(tuning.Int("epochs"))*math.Pow(longest, share))))
 	return t
 }
 

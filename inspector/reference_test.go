@@ -27,6 +27,9 @@ func TestReferencesAreTunedForOtherTimes(t *testing.T) {
 	if got := slices.Compact(epochs(1)); len(got) != 1 || got[0] != 25 {
 		t.Errorf("with longest 1 epochs %v", got)
 	}
+	if got := ReferenceTuning(tuning, 0.001, 1).Int("epochs"); got != 1 {
+		t.Errorf("a thousandth of the epochs is %d, want 1", got)
+	}
 	if tuning.Int("epochs") != 25 {
 		t.Errorf("the tuning itself was changed: %v", tuning)
 	}
@@ -39,7 +42,7 @@ func TestLongestGoesByTheSource(t *testing.T) {
 		longest float64
 		source  string
 		want    float64
-	}{{0, FromShots, 8}, {0, FromPool, 1}, {4, FromShots, 4}, {4, FromPool, 4}, {1, FromShots, 1}} {
+	}{{0, FromShots, 8}, {0, FromPool, 1}, {4, FromShots, 4}, {4, FromPool, 4}, {1, FromShots, 1}, {0.5, FromShots, 0.5}} {
 		if got := Longest(c.longest, c.source); got != c.want {
 			t.Errorf("longest %v from %s is %v, want %v", c.longest, c.source, got, c.want)
 		}
