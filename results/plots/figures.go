@@ -3,6 +3,7 @@ package plots
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -318,7 +319,7 @@ func Indices(d *Data, cases []Case) (*Figure, string) {
 		keys = append(keys, key{name, curve{series: look(i), marked: 3.2}})
 	}
 	keys = append(keys, key{"target class", shade{}}, key{"k", rule{}})
-	const limit = 8.0
+	const bottom, top = -4.0, 8.0 // how far a class lies below the others decides nothing
 	width, columns, named := 4.3*vg.Inch, 1, vg.Length(0)
 	for i, c := range cases {
 		width = max(width, min(14*vg.Inch, vg.Length(0.045*float64(c.Model.Result.Classes)+1)*vg.Inch))
@@ -336,7 +337,7 @@ func Indices(d *Data, cases []Case) (*Figure, string) {
 		}
 		ks := map[float64]bool{}
 		high, low := 3.0, -3.0
-		beyond := map[point][]string{}
+		beyond := map[int][]string{}
 		for _, v := range d.verdictsOn(c.Model) {
 			if k, ok := v.k(); ok && !ks[k] {
 				ks[k] = true
@@ -351,38 +352,22 @@ func Indices(d *Data, cases []Case) (*Figure, string) {
 				if !finite(class.Index) || class.Class == store.NoClass {
 					continue
 				}
-				shown := math.Max(-limit, math.Min(limit, class.Index))
+				shown := math.Max(bottom, math.Min(top, class.Index))
 				s.points = append(s.points, point{float64(class.Class), shown, math.NaN(), math.NaN()})
-				if shown != class.Index {
-					at := point{x: float64(class.Class), y: shown}
-					beyond[at] = append(beyond[at], brief(class.Index))
+				if shown < class.Index {
+					beyond[class.Class] = append(beyond[class.Class], brief(class.Index))
 				}
 				high, low = math.Max(high, shown+0.6), math.Min(low, shown-0.6)
 			}
 			p.Add(s)
 		}
-		for _, y := range []float64{limit, -limit} {
-			n := 0
-			for class := range c.Model.Result.Classes {
-				if values := beyond[point{x: float64(class), y: y}]; values != nil {
-					n++
-				}
+		if len(beyond) <= 3 {
+			for _, class := range slices.Sorted(maps.Keys(beyond)) {
+				p.Add(tag{float64(class), top, vg.Length(4*len(detectors) + 3), strings.Join(beyond[class], ", ")})
 			}
-			switch {
-			case n > 0 && n <= 3:
-				for class := range c.Model.Result.Classes {
-					if values := beyond[point{x: float64(class), y: y}]; values != nil {
-						p.Add(tag{float64(class), y, vg.Length(4*len(detectors) + 3), strings.Join(values, ", ")})
-					}
-				}
-			case n > 1: // their values would cover each other
-				if y < 0 {
-					low = y - 2
-				} else {
-					high = y + 2
-				}
-				p.Add(tag{0, y + math.Copysign(1.1, y), 0, fmt.Sprintf("%d classes beyond %g", n, y)})
-			}
+		} else { // their values would cover each other
+			high = top + 2
+			p.Add(tag{0, top + 1.1, 0, fmt.Sprintf("%d classes above %g", len(beyond), top)})
 		}
 		names := slices.Clone(c.Classes)
 		for len(names) < c.Model.Result.Classes {
@@ -395,12 +380,13 @@ func Indices(d *Data, cases []Case) (*Figure, string) {
 			named = max(named, nominal(p, names, width-0.8*vg.Inch))
 		}
 		p.Y.Min, p.Y.Max = low, high
-		p.Y.Tick.Marker = plot.ConstantTicks(every(-limit, limit, 2))
+		p.Y.Tick.Marker = plot.ConstantTicks(every(bottom, top, 2))
 		plots = append(plots, p)
 	}
 	return panels(&Figure{Title: "Anomaly index per class, suite " + d.Suite,
 		Caption: fmt.Sprintf("A model is called backdoored where a class lies above k. Outcomes are those of %s. "+
-			"Indices beyond %g stand at the edge, with their value where few do.", detectors[0], limit)},
+			"Indices above %g or below %g stand at the edge, those above with their value where few do.",
+			detectors[0], top, bottom)},
 		keys, plots, columns, width, 2.15*vg.Inch+named), ""
 }
 
