@@ -53,7 +53,8 @@ What is normal is measured on clean references. inspect tunes them with the same
 encoder and classes: on the provider's images (--shots), or without labels on pool images. Nobody
 but the provider knows how long he tuned. So references of his images are tuned for 25 to 200
 epochs. p is the chance that a clean model looks as suspicious. If p is below 2.3 % (k = 2), the
-verdict is backdoored. All of this takes at most five times the verdict alone. The estimate is
+verdict is backdoored. All of this takes about five times the verdict alone: that decides how many
+references there are and, where tuning is dear, for how long the longest is tuned. The estimate is
 printed first.
 
 Then the suspect is looked at once more. Does it answer to a patch, a blended picture, bounded

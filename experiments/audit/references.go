@@ -19,10 +19,16 @@ const (
 	// patience is how many times the work of the verdict alone an audit may take with its
 	// references, where nobody says how many.
 	patience = 5
+	// leastLongest is for how many times the epochs the longest reference of few-shot images is tuned
+	// even if that takes longer: references of one length call models that were tuned for longer
+	// backdoored.
+	leastLongest = 4
 )
 
 // countReferences decides how many references there will be: as asked for, or as many as fit into
-// five times the work of the verdict alone, eight at most, and no fewer than a verdict takes.
+// five times the work of the verdict alone, eight at most, and no fewer than a verdict takes. Where
+// these take longer, as with learners of the image tower, and nobody says how long they are tuned,
+// the long ones are tuned for less.
 func (a *audit) countReferences() error {
 	switch {
 	case a.detector.Evidence == nil && a.References > 0:
@@ -30,10 +36,20 @@ func (a *audit) countReferences() error {
 	case a.detector.Evidence == nil || a.References > 0:
 		return nil
 	}
-	for left := (patience - 1) * a.detection().FLOP; a.References < mostReferences; a.References++ {
-		if left -= a.reference(a.References).FLOP; left < 0 && a.References >= inspector.FewestReferences {
-			break
+	fit := func(n int) bool {
+		left := (patience - 1) * a.detection().FLOP
+		for i := range n {
+			left -= a.reference(i).FLOP
 		}
+		return left >= 0
+	}
+	a.References = inspector.FewestReferences
+	if a.longest == 0 {
+		for a.longest = inspector.Longest(0, a.source()); a.longest > leastLongest && !fit(a.References); a.longest-- {
+		}
+	}
+	for a.References < mostReferences && fit(a.References+1) {
+		a.References++
 	}
 	return nil
 }
