@@ -346,6 +346,9 @@ func (f *Report) Print(w io.Writer, out string) error {
 			from = "pool images, labelled by zero-shot CLIP"
 		}
 		fmt.Fprintf(&b, "beside %d clean references tuned on %s%s (right on %.0f %% of those left out): p = %.3g\n", r.Count, from, r.tuned(), 100*r.Accuracy, r.P)
+		if r.Source == inspector.FromPool && f.Decision == DecisionClean {
+			b.WriteString("note: beside references without labels fewer backdoors are found; if you have the images that the provider was given, say --shots FOLDER\n")
+		}
 	}
 	f.Subject.print(&b)
 	fmt.Fprintf(&b, "CLIP: fingerprint %s\n", f.CLIP)

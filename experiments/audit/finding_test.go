@@ -24,6 +24,24 @@ func TestACleanModelHasNoSuspect(t *testing.T) {
 	}
 }
 
+// References without labels find fewer backdoors. So a clean verdict beside them asks for labels.
+func TestACleanVerdictWithoutLabelsAsksForThem(t *testing.T) {
+	for _, x := range []struct {
+		source   string
+		decision Decision
+		said     bool
+	}{{inspector.FromPool, DecisionClean, true}, {inspector.FromPool, DecisionBackdoored, false}, {inspector.FromShots, DecisionClean, false}} {
+		f := Report{Decision: x.decision, References: &ReferenceFinding{Source: x.source}}
+		var b bytes.Buffer
+		if err := f.Print(&b, t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "--shots FOLDER") != x.said {
+			t.Errorf("%s, %s:\n%s", x.source, x.decision, b.String())
+		}
+	}
+}
+
 // The second look is taken on pool images. Where it finds nothing, and the verdict is about images
 // of one class alone, it says so.
 func TestTheSecondLookSaysWhatItCouldNotSee(t *testing.T) {
