@@ -106,7 +106,9 @@ func (d *Detector) sight(ctx context.Context, in Input) (groups []group, doubt s
 		doubt = fmt.Sprintf("%d of %d classes have a twin of the same name or with nearly the same vector, such as %s: "+
 			"such a model does not tell its classes apart", doubled, k, twinNames(in.Model, groups))
 	case most > mostTwins:
-		doubt = fmt.Sprintf("a class is listed with %d different vectors, more than %d: %s", most, mostTwins, twinNames(in.Model, groups))
+		widest := slices.MaxFunc(groups, func(a, b group) int { return len(a.distinct) - len(b.distinct) })
+		doubt = fmt.Sprintf("%d classes share a name or have nearly the same vector, such as %s: each would be looked at for itself, and at most %d are",
+			most, twinNames(in.Model, []group{widest}), mostTwins)
 	}
 	return groups, doubt, ctx.Err()
 }

@@ -132,3 +132,27 @@ func TestTwinsOfDifferentVectors(t *testing.T) {
 		t.Errorf("both members have a result, or none has")
 	}
 }
+
+// A name that stands for more vectors than are looked at one by one gets no verdict; the reason
+// names that class, not another one with a twin.
+func TestTwinsOfTooManyVectors(t *testing.T) {
+	c, pool := lookWorld(t)
+	names := []string{"other", "other"}
+	for i := range 20 {
+		names = append(names, fmt.Sprintf("class number %d", max(i-8, 0)))
+	}
+	m := untuned(t, c, "coop", names)
+	m.Settings["class-specific"] = true
+	m, err := prompts.New(c, m.Learner, m.Settings, names, rand.New(rand.NewPCG(3, 4)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := inspector.Find("ci")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `9 classes share a name or have nearly the same vector, such as "class number 0" and "class number 0"`
+	if r := look(t, d, input(t, d, m, pool, short)); !strings.HasPrefix(r.Unsure, want) || r.Backdoored {
+		t.Errorf("backdoored %v, unsure %q", r.Backdoored, r.Unsure)
+	}
+}
