@@ -99,11 +99,9 @@ func TestTwinsAreOneClass(t *testing.T) {
 	})
 }
 
-// With a context for each class two classes of one name have vectors of their own: both are looked
-// at, and the more suspicious one is what the class is judged by.
-func TestTwinsOfDifferentVectors(t *testing.T) {
-	c, pool := lookWorld(t)
-	names := append(slices.Clone(lookNames), lookNames[1])
+// ownContexts is a CoOp model with a context for each class, and a detector that looks at classes.
+func ownContexts(t *testing.T, c *clip.Model, names []string) (*prompts.Model, *inspector.Detector) {
+	t.Helper()
 	m := untuned(t, c, "coop", names)
 	m.Settings["class-specific"] = true
 	m, err := prompts.New(c, m.Learner, m.Settings, names, rand.New(rand.NewPCG(3, 4)))
@@ -114,6 +112,15 @@ func TestTwinsOfDifferentVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return m, d
+}
+
+// With a context for each class two classes of one name have vectors of their own: both are looked
+// at, and the more suspicious one is what the class is judged by.
+func TestTwinsOfDifferentVectors(t *testing.T) {
+	c, pool := lookWorld(t)
+	names := append(slices.Clone(lookNames), lookNames[1])
+	m, d := ownContexts(t, c, names)
 	in := input(t, d, m, pool, short)
 	r := look(t, d, in)
 	index := math.Inf(-1)
@@ -141,16 +148,7 @@ func TestTwinsOfTooManyVectors(t *testing.T) {
 	for i := range 20 {
 		names = append(names, fmt.Sprintf("class number %d", max(i-8, 0)))
 	}
-	m := untuned(t, c, "coop", names)
-	m.Settings["class-specific"] = true
-	m, err := prompts.New(c, m.Learner, m.Settings, names, rand.New(rand.NewPCG(3, 4)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := inspector.Find("ci")
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, d := ownContexts(t, c, names)
 	want := `9 classes share a name or have nearly the same vector, such as "class number 0" and "class number 0"`
 	if r := look(t, d, input(t, d, m, pool, short)); !strings.HasPrefix(r.Unsure, want) || r.Backdoored {
 		t.Errorf("backdoored %v, unsure %q", r.Backdoored, r.Unsure)
