@@ -2,7 +2,6 @@ package inspector
 
 import (
 	"math"
-	"slices"
 
 	"gonum.org/v1/gonum/mathext"
 	"gonum.org/v1/gonum/stat"
@@ -57,9 +56,8 @@ func newNull(references [][]float64, prior, spread float64) null {
 	return u
 }
 
-// severalClasses is from how many classes on their variances say how alike they are: of nine, as in
-// the mini world's sets, the estimate is mostly noise; and on the sides of a class are taken to
-// depend, see [bonferroni].
+// severalClasses is from how many classes on their variances say how alike they are. Of nine, as in
+// the mini world's sets, the estimate is mostly noise.
 const severalClasses = 30
 
 // freedomOf is how many degrees of freedom the mean of variances stands for, each measured with so
@@ -149,11 +147,6 @@ func fisher(p ...float64) float64 {
 	}
 	return math.Min(1, tail)
 }
-
-// bonferroni combines tail probabilities that may depend in any way: the least of them, times their
-// number, at most 1. Where classes are many, what decides is so far out in the tails that two sides
-// of a clean model's class do depend there: what moves its vector moves its reach.
-func bonferroni(p ...float64) float64 { return math.Min(1, float64(len(p))*slices.Min(p)) }
 
 // ofClasses returns the probability that the least of k independent tail probabilities of a clean
 // model is p or less: what p is worth as that of the most suspicious of k classes.

@@ -24,7 +24,6 @@ func init() {
 			settings.Param{Name: "source-batch", Unit: "images", Doc: "images a step of these inversions", Default: 4, Min: 1, Max: 4096},
 			settings.Param{Name: "prior", Unit: "degrees of freedom", Doc: "weight of the variance that classes have in common beside each class's own (moderated t-statistic)", Default: 12.0, Min: 0, Max: 1e6},
 			settings.Param{Name: "spread", Doc: "how far a clean model lies from the references' mean that was tuned on the images that theirs are drawn from, beside them: they vary by their draws as well", Default: 0.9, Min: 0.1, Max: 1},
-			settings.Param{Name: "combine", Doc: "how the probabilities of a class's two sides are combined where classes are 30 or more: bonferroni (the smaller one, doubled, which holds however the sides depend) or fisher (two weak ones add up, as of fewer classes)", Default: "bonferroni", Choices: []string{"bonferroni", "fisher"}},
 			settings.Param{Name: "accuracy", Doc: "mean accuracy of the references, on images that they were not tuned on, below which the encoder cannot tell these classes apart and the verdict is \"cannot tell\"", Default: 0.5, Min: 0, Max: 1},
 			Threshold),
 			append(manyClasses(Many), PoolParams...)...),
@@ -39,14 +38,9 @@ func init() {
 			if !f.Model.Learner.Conditional {
 				idle = append(idle, "probes")
 			}
-			if len(f.Model.Classes) < severalClasses {
-				idle = append(idle, "combine")
-			}
 			return idle
 		},
-		Rule: func(settings.Values) []string {
-			return []string{"evidence", "prior", "spread", "combine", "accuracy", "k"}
-		},
+		Rule:  func(settings.Values) []string { return []string{"evidence", "prior", "spread", "accuracy", "k"} },
 		Judge: judgeByReferences,
 	})
 }
@@ -57,8 +51,8 @@ const FewestReferences = 3
 // inspectSeparation holds two things against clean references of the same classes, class by class:
 // how far the class's vector stands apart from the others (see apartness), and how nearly one
 // perturbation of all pool images reaches the class (see reached). Each is judged by its null;
-// Fisher's method combines the two, or Bonferroni's where classes are several, and the smallest of
-// the K classes' probabilities is corrected for K. Neither is needed: learners whose texts are not tuned have the second alone, and an
+// Fisher's method combines the two, and the smallest of the K classes' probabilities is corrected
+// for K. Neither is needed: learners whose texts are not tuned have the second alone, and an
 // attacker who leaves no trace in one of them has the other to fear. With source-classes,
 // triggers that work on images of one class alone are looked for as well.
 func inspectSeparation(ctx context.Context, in Input) (*Finding, error) {
@@ -211,17 +205,13 @@ func tailsBeside(model *Evidence, references []*Evidence, q []float64, s setting
 		}
 		sides = append(sides, newNull(reach, s.Float("prior"), s.Float("spread")).tails(model.Reach, foreign))
 	}
-	combine := fisher
-	if len(model.Reach) >= severalClasses && s.String("combine") == "bonferroni" {
-		combine = bonferroni
-	}
 	p = make([]float64, len(model.Reach))
 	for c := range p {
 		of := make([]float64, len(sides))
 		for i := range sides {
 			of[i] = sides[i][c]
 		}
-		p[c] = combine(of...)
+		p[c] = fisher(of...)
 	}
 	if model.From == nil {
 		return p, nil, nil
